@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.http.console.charts import ChartSeries, opposed_bars, stacked_areas, stacked_bars
+from worker.http.console.charts import ChartSeries, opposed_bars, stacked_areas
 from worker.http.console.wording import size
 
 HOUR = [str(minute) for minute in range(60)]
@@ -25,14 +25,14 @@ def hour(name: str, **minutes: float) -> ChartSeries:
     ],
 )
 def test_a_scale_has_few_round_numbers_and_nothing_above_the_last(most: float, labels: list[str]) -> None:
-    chart = stacked_bars([ChartSeries("ready", [most])], ["now"], 120)
+    chart = stacked_areas([ChartSeries("ready", [most])], ["now"], 120)
 
     assert [line.label for line in chart.lines] == labels
     assert (chart.lines[0].y, chart.lines[-1].y) == (120, 0)
 
 
 def test_a_scale_of_bytes_is_in_their_units() -> None:
-    chart = stacked_bars([ChartSeries("originals", [2_400_000_000])], ["today"], 120, size)
+    chart = stacked_areas([ChartSeries("originals", [2_400_000_000])], ["today"], 120, size)
 
     assert [line.label for line in chart.lines] == ["0 B", "1.0 GB", "2.0 GB", "3.0 GB"]
 
@@ -76,16 +76,6 @@ def test_columns_share_the_width_and_keep_a_gap() -> None:
     assert first.x + first.width < second.x
 
 
-def test_stacked_bars_stand_on_each_other() -> None:
-    chart = stacked_bars(
-        [ChartSeries("originals", [60]), ChartSeries("variants", [20]), ChartSeries("old", [0])], ["x"], 100
-    )
-    lower, upper = chart.columns[0].bars
-
-    assert (lower.series, lower.y, lower.height) == ("originals", 40, 60)
-    assert (upper.series, upper.y, upper.height) == ("variants", 20, 20)
-
-
 def test_areas_lie_on_each_other_from_edge_to_edge() -> None:
     chart = stacked_areas(
         [ChartSeries("originals", [0, 50]), ChartSeries("variants", [50, 50])], ["a", "b"], 100
@@ -115,8 +105,7 @@ def test_a_single_day_is_as_wide_as_the_chart() -> None:
     assert area.path == "M0,0L100,0L100,100L0,100Z"
 
 
-@pytest.mark.parametrize("draw", [stacked_bars, stacked_areas])
-def test_no_numbers_make_an_empty_chart(draw: type) -> None:
-    chart = draw([ChartSeries("originals", [])], [], 100)
+def test_no_numbers_make_an_empty_chart() -> None:
+    chart = stacked_areas([ChartSeries("originals", [])], [], 100)
 
     assert (list(chart.columns), list(chart.areas)) == ([], [])

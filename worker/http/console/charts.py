@@ -103,26 +103,6 @@ def opposed_bars(
     return Chart(height, _round(baseline), _lines(top, step, baseline, word), _columns(titles, bars))
 
 
-def stacked_bars(
-    series: Sequence[ChartSeries], titles: Sequence[str], height: float, word: Word = count
-) -> Chart:
-    """Bars of several series that stand on each other, the first one lowest."""
-    sums = _sums(series)
-    step = _step(max(sums, default=0))
-    top = _top(max(sums, default=0), step)
-    scale = height / top
-
-    def bars(number: int) -> Sequence[Bar]:
-        found, y = [], height
-        for one in series:
-            tall = min(_pixels(one.values[number], scale), y)
-            y -= tall
-            found.append(Bar(one.name, _round(y), _round(tall)))
-        return [bar for bar in found if bar.height]
-
-    return Chart(height, height, _lines(top, step, height, word), _columns(titles, bars))
-
-
 def stacked_areas(
     series: Sequence[ChartSeries],
     titles: Sequence[str],
