@@ -29,6 +29,7 @@ async def test_what_the_doctor_finds_comes_by_itself_and_stays_open_through_a_re
 
 async def test_without_script_a_link_has_the_doctor_look(visitor: BrowserUser, site: ConsoleSite) -> None:
     page = await visitor.open(site.url("/system"), password=site.secrets["reader"], script=False)
+    await expect(page.get_by_text("Checking")).to_be_hidden()
     await page.get_by_role("link", name="Check").click()
 
     await expect(page.locator("#doctor")).to_contain_text("as they should be")
