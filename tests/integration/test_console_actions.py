@@ -26,7 +26,7 @@ from tests.support.console_page import Element, read_page
 from tests.support.face import HERE, OpenFace, opened_face, settings_in
 from tests.support.failures import break_one, entries, put_off, refuse
 from worker.http import failures
-from worker.http.console import queue_answers
+from worker.http.console import bounded
 
 OURS = {"Sec-Fetch-Site": "same-origin", "Origin": HERE}
 RETRY, DISCARD = "/console/failures/retry", "/console/failures/discard"
@@ -455,7 +455,7 @@ async def test_where_nobody_knows_how_many_match_no_number_is_told(
 async def test_a_redis_that_hangs_holds_up_no_action_and_no_page_after_it(
     catalog: Catalog, installation: Path, catalog_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_answers, "WITHIN_S", 0.1)
+    monkeypatch.setattr(bounded, "QUEUE_S", 0.1)
     broken = [await break_one(catalog, at=at) for at in (1, 2)]
     with temporary_redis() as redis:
         async with opened_face(settings_in(installation, redis.url, catalog_url=catalog_url)) as opened:

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from storage.errors import BlobsUnavailable
+from worker.http.console.bounded import storage_answer
 from worker.http.console.storage import GrowthPoint, thinned
-from worker.http.console.storage_answers import in_time
 
 
 def test_of_many_years_some_days_are_drawn_the_first_and_the_last_among_them() -> None:
@@ -19,4 +19,4 @@ def test_of_many_years_some_days_are_drawn_the_first_and_the_last_among_them() -
 
 async def test_a_storage_that_hangs_counts_as_away() -> None:
     with pytest.raises(BlobsUnavailable, match="did not answer"):
-        await in_time(asyncio.Event().wait(), 0.01)
+        await storage_answer(asyncio.Event().wait(), 0.01)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from storage.catalog.reading import UploadFilter
 from storage.errors import StorageError
+from worker.http.console.bounded import queue_answer
 from worker.http.console.confirmations import (
     FailuresForm,
     LettersForm,
@@ -22,7 +23,6 @@ from worker.http.console.dead_letters import PATH as LETTERS
 from worker.http.console.failures import PATH as FAILURES
 from worker.http.console.forms import Ticked, form_of
 from worker.http.console.pages import ROOT, Console, NoFields, see_other, with_query
-from worker.http.console.queue_answers import in_time
 from worker.http.console.receipts import Receipt, Things, keep_receipt
 from worker.http.console.visitors import Visitor
 from worker.http.face import Face
@@ -171,7 +171,7 @@ async def _act(
     async with _told(done, verb):
         try:
             if verb == "retry":  # takes Redis, and would wait for one that hangs as long as its client does
-                await in_time(face.queue.ownership.check_not_of_another(face.stores.catalog.id))
+                await queue_answer(face.queue.ownership.check_not_of_another(face.stores.catalog.id))
             await _DO[verb](face, visitor.caller, meant, done)
         finally:
             said = {name: value for name, value in about.items() if value is not None}

@@ -1,14 +1,35 @@
-"""Questions that may hang: a page waits a moment for the answer, and shows the rest without it."""
+"""How long a page waits for what may hang: for many questions a moment; then it shows the rest."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from storage.errors import StorageError
+from storage.errors import BlobsUnavailable, StorageError
 from worker.queue import QueueUnavailable
 
 T = TypeVar("T")
 WITHIN_S = 0.5
+QUEUE_S = 2.0  # its client tries again for longer than people wait
+STORAGE_S = 5.0
+
+
+async def queue_answer(asked: Coroutine[Any, Any, T]) -> T:
+    """What Redis answers. Raises: QueueUnavailable where it takes too long, and what it raises."""
+    return await _within(QUEUE_S, asked, QueueUnavailable(f"nothing came within {QUEUE_S:g} s"))
+
+
+async def storage_answer(asked: Coroutine[Any, Any, T], within_s: float = STORAGE_S) -> T:
+    """What the storage answers. Raises: BlobsUnavailable where it takes too long, and what it raises."""
+    away = BlobsUnavailable(f"the storage did not answer within {within_s:g} s")
+    return await _within(within_s, asked, away)
+
+
+async def _within(seconds: float, asked: Coroutine[Any, Any, T], late: Exception) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await asked
+    except TimeoutError as error:
+        raise late from error
 
 
 class Unanswered(Exception):

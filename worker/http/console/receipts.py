@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from storage.catalog.records import WAITING, State, Upload
-from worker.http.console.queue_answers import in_time
+from worker.http.console.bounded import queue_answer
 from worker.http.console.visitors import Visitor
 from worker.http.face import Face
 from worker.http.failures import Handled
@@ -95,7 +95,7 @@ class DoneSince:
 
 async def keep_receipt(face: Face, receipt: Receipt) -> str:
     """Keep a receipt; returns its token. Raises: QueueUnavailable."""
-    return await in_time(face.queue.receipts.keep(receipt.model_dump_json().encode()))
+    return await queue_answer(face.queue.receipts.keep(receipt.model_dump_json().encode()))
 
 
 async def done_since(face: Face, visitor: Visitor, token: str | None) -> DoneSince | None:
@@ -113,7 +113,7 @@ async def done_since(face: Face, visitor: Visitor, token: str | None) -> DoneSin
 async def _find(face: Face, token: str) -> Receipt | None:
     """The receipt, which may be of a server of another version; None where nobody can read it."""
     try:
-        content = await in_time(face.queue.receipts.find(token))
+        content = await queue_answer(face.queue.receipts.find(token))
         return None if content is None else Receipt.model_validate_json(content)
     except (QueueUnavailable, ValidationError):  # the page has more to show
         return None

@@ -15,10 +15,10 @@ from storage.errors import StorageError
 from storage.tasks import together
 from storage.totals import Snapshot
 from worker.degradation import full
+from worker.http.console.bounded import storage_answer
 from worker.http.console.charts import Chart, ChartSeries, stacked_areas
 from worker.http.console.concerns import is_soon_full
 from worker.http.console.pages import ROOT, Console, ConsoleQuery
-from worker.http.console.storage_answers import in_time
 from worker.http.console.sweeps import show_plans
 from worker.http.console.visitors import Visitor
 from worker.http.console.wording import moment, moment_ms, size
@@ -115,13 +115,13 @@ def add_to(router: APIRouter, console: Console) -> None:
 
 async def _space(face: Face) -> Space | None:
     with suppress(StorageError):
-        return await in_time(face.stores.blobs.space())
+        return await storage_answer(face.stores.blobs.space())
     return None
 
 
 async def _plans(face: Face, before: str | None) -> ListedPlans | None:
     with suppress(StorageError):
-        return await in_time(list_plans(face.stores.blobs, before, _PLANS_A_PAGE))
+        return await storage_answer(list_plans(face.stores.blobs, before, _PLANS_A_PAGE))
     return None
 
 
