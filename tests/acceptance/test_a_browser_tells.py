@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.browser import BrowserUser, Page, barriers, browser, visitor
+from tests.support.browser import BrowserUser, Page, barriers, browser, tab_through, visitor
 from tests.support.clients import WITH_SERVICES
 from tests.support.static_site import StaticSite
 
@@ -14,10 +14,12 @@ pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src *"
 FLAWED = """<!doctype html><html><title>A page</title><link rel="stylesheet" href="/pale.css">
 <p style="color: red">Some words that are too pale.</p>
-<img src="/gone.png"><img src="http://127.0.0.1:9/elsewhere.png"><script src="/fails.js"></script></html>"""
+<img src="/gone.png"><img src="http://127.0.0.1:9/elsewhere.png"><script src="/fails.js"></script>
+<a href="/one" tabindex="-1">Unreached</a><a href="/two" class="bare">Unseen</a>
+<a href="/three">Well</a></html>"""
 FILES = {
     "/flawed.html": FLAWED,
-    "/pale.css": "p { color: #ddd }",
+    "/pale.css": "p { color: #ddd } .bare { outline: none }",
     "/fails.js": "console.error('said'); throw Error('thrown')",
 }
 
@@ -45,3 +47,5 @@ async def test_what_keeps_people_out_of_a_page_is_told(visitor: BrowserUser, url
 
     told = {one.split(":")[0] for one in await barriers(page)}
     assert {"color-contrast", "html-has-lang", "image-alt"} <= told
+    [[unreached], [unseen]] = await tab_through(page)
+    assert ("Unreached" in unreached, "Unseen" in unseen) == (True, True)

@@ -59,19 +59,18 @@ class Walk:
     texts: dict[str, str] = field(default_factory=dict)
 
     async def look_at(self, page: Page, path: str) -> None:
-        """Look at the page in light and dark, with the keyboard alone, and on a phone."""
+        """Look at the page in light on a desk, with the keyboard alone, and in the dark on a phone."""
         await expect(page.locator("h1")).to_be_visible()
         self.barriers += _on(path, await barriers(page))
-        await page.emulate_media(color_scheme="dark")
-        self.barriers += _on(path, await barriers(page, "color-contrast"))
-        await page.emulate_media(color_scheme="light")
         unreached, unseen = await tab_through(page)
         self.unreached += _on(path, unreached)
         self.unseen += _on(path, unseen)
         self.too_wide += _on(path, await overflow(page))
+        await page.emulate_media(color_scheme="dark")
         await page.set_viewport_size(NARROW)
         self.barriers += _on(path, await barriers(page))
         self.too_wide += _on(path, await overflow(page))
+        await page.emulate_media(color_scheme="light")
         await page.set_viewport_size(WIDE)
         self.injected += _on(path, await page.locator(INJECTED).all_inner_texts())
         self.texts[path] = await page.locator("#content").inner_text()

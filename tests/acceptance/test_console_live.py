@@ -20,6 +20,8 @@ __all__ = ["browser", "site", "visitor"]
 pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]
 
 WITHIN_S = 2.0
+TRIES = 3  # the machine may have been busy
+TABS = 7  # a browser has six connections to a server
 _PICTURES = """(count) => [...document.querySelectorAll("#content img")].filter(
     (one) => one.complete && one.naturalWidth > 0
 ).length >= count"""
@@ -44,8 +46,9 @@ async def test_a_dropped_picture_is_a_thumbnail_without_a_reload_within_2_s(
     visitor: BrowserUser, site: ConsoleSite, uploads: Page, tmp_path: Path
 ) -> None:
     dropping = await visitor.open_beside(uploads, site.url("/drop"))
-    took = []
-    for number in range(3):
+    took: list[float] = []
+    while len(took) < TRIES and min(took, default=WITHIN_S) >= WITHIN_S:
+        number = len(took)
         before = await _pictures_of(uploads)
         began = time.monotonic()
         (tmp_path / f"{number}.jpg").write_bytes(medium(number))
@@ -55,7 +58,7 @@ async def test_a_dropped_picture_is_a_thumbnail_without_a_reload_within_2_s(
 
     assert min(took) < WITHIN_S, took
     assert await uploads.evaluate("window.isTheSame")
-    await expect(dropping.locator("#content img")).to_have_count(3)
+    await expect(dropping.locator("#content img")).to_have_count(len(took))
 
 
 async def test_what_happens_before_a_page_listens_is_seen_as_soon_as_it_does(
@@ -148,10 +151,10 @@ async def test_a_page_whose_server_was_killed_comes_back_by_itself_and_misses_no
     assert await uploads.evaluate("window.isTheSame")
 
 
-async def test_ten_tabs_of_one_browser_are_all_answered_and_all_hear_of_news(
+async def test_more_tabs_than_a_browser_has_connections_are_all_answered_and_all_hear_of_news(
     visitor: BrowserUser, site: ConsoleSite, uploads: Page
 ) -> None:
-    tabs = [uploads, *[await visitor.open_beside(uploads, site.url("/uploads")) for _ in range(9)]]
+    tabs = [uploads, *[await visitor.open_beside(uploads, site.url("/uploads")) for _ in range(TABS - 1)]]
     counts = [await _pictures_of(tab) for tab in tabs]
 
     site.place.send({"source": site.place.put("uploads/for-all-tabs.jpg", small(200))})

@@ -62,13 +62,18 @@ _OVERFLOW = """() => {
 _CONTROLS = """() => [...document.querySelectorAll(
     "a[href], button, input, select, textarea, summary, [tabindex]:not([tabindex='-1'])"
 )].filter((one) => one.checkVisibility() && !one.disabled && one.type !== "hidden" && one.type !== "radio")"""
-_FOCUSED = """(controls) => {
-    const one = document.activeElement;
-    const { outlineStyle, outlineWidth } = getComputedStyle(one);
-    const box = one.getBoundingClientRect();
-    const isInside = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
-    const isOutlined = outlineStyle !== "none" && parseFloat(outlineWidth) >= 1;
-    return [controls.indexOf(one), isInside && isOutlined, one.outerHTML.slice(0, 200)];
+# Once a key is up, what it has focused is in its place. Who has left the page by Tab is not heard of.
+_FOLLOW = """(controls) => {
+    const steps = [];
+    addEventListener("keyup", () => {
+        const one = document.activeElement;
+        const { outlineStyle, outlineWidth } = getComputedStyle(one);
+        const box = one.getBoundingClientRect();
+        const isInside = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+        const isOutlined = outlineStyle !== "none" && parseFloat(outlineWidth) >= 1;
+        steps.push([controls.indexOf(one), isInside && isOutlined, one.outerHTML.slice(0, 200)]);
+    });
+    return steps;
 }"""
 
 
@@ -206,19 +211,19 @@ async def overflow(page: Page) -> list[str]:
 
 async def tab_through(page: Page) -> tuple[list[str], list[str]]:
     """The controls that the Tab key does not reach, and those that it reaches invisibly."""
-    handle = await page.evaluate_handle(_CONTROLS)
-    count: int = await handle.evaluate("(controls) => controls.length")
+    controls = await page.evaluate_handle(_CONTROLS)
+    names: list[str] = await controls.evaluate(
+        "(controls) => controls.map((one) => one.outerHTML.slice(0, 200))"
+    )
+    steps = await controls.evaluate_handle(_FOLLOW)
+    for _ in range(len(names) + 2):
+        await page.keyboard.press("Tab")
     reached: set[int] = set()
     unseen: list[str] = []
-    for _ in range(count + 2):
-        await page.keyboard.press("Tab")
-        index, is_seen, name = await handle.evaluate(_FOCUSED)
+    for index, is_seen, name in await steps.json_value():
         if index in reached:
             break
         reached.add(index)
         if index >= 0 and not is_seen:
             unseen.append(name)
-    names: list[str] = await handle.evaluate(
-        "(controls) => controls.map((one) => one.outerHTML.slice(0, 200))"
-    )
     return [name for index, name in enumerate(names) if index not in reached], unseen
