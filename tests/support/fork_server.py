@@ -29,6 +29,7 @@ _LATE = (
     "storage.catalog.sqlite",
     "storage.catalog.postgres",
     "typer.rich_utils",
+    "worker.http.server",
 )
 
 
