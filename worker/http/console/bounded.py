@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from storage.errors import BlobsUnavailable, StorageError
+from worker.http.face import Face
 from worker.queue import QueueUnavailable
 
 T = TypeVar("T")
@@ -15,21 +16,38 @@ STORAGE_S = 5.0
 
 async def queue_answer(asked: Coroutine[Any, Any, T]) -> T:
     """What Redis answers. Raises: QueueUnavailable where it takes too long, and what it raises."""
-    return await _within(QUEUE_S, asked, QueueUnavailable(f"nothing came within {QUEUE_S:g} s"))
-
-
-async def storage_answer(asked: Coroutine[Any, Any, T], within_s: float = STORAGE_S) -> T:
-    """What the storage answers. Raises: BlobsUnavailable where it takes too long, and what it raises."""
-    away = BlobsUnavailable(f"the storage did not answer within {within_s:g} s")
-    return await _within(within_s, asked, away)
-
-
-async def _within(seconds: float, asked: Coroutine[Any, Any, T], late: Exception) -> T:
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(QUEUE_S):
             return await asked
     except TimeoutError as error:
-        raise late from error
+        raise QueueUnavailable(f"nothing came within {QUEUE_S:g} s") from error
+
+
+class StorageAnswers:
+    """Waits a while for an answer, and asks nothing while one is overdue: each takes one of a few threads."""
+
+    def __init__(self, _face: Face | None = None, within_s: float = STORAGE_S) -> None:
+        self._within_s = within_s
+        self._overdue = set[asyncio.Task[Any]]()
+
+    async def answer(self, asked: Coroutine[Any, Any, T]) -> T:
+        """What the storage answers. Raises: BlobsUnavailable where it takes too long, and what it raises."""
+        if self._overdue:
+            asked.close()
+            raise BlobsUnavailable("the storage did not answer yet what it was asked before")
+        asking = asyncio.create_task(asked)
+        # It is not cancelled: whoever cancels a thread waits for its end.
+        done, _ = await asyncio.wait({asking}, timeout=self._within_s)
+        if not done:
+            self._overdue.add(asking)
+            asking.add_done_callback(self._end)
+            raise BlobsUnavailable(f"the storage did not answer within {self._within_s:g} s")
+        return asking.result()
+
+    def _end(self, asking: asyncio.Task[Any]) -> None:
+        self._overdue.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # which nobody is left to hear
 
 
 class Unanswered(Exception):

@@ -15,7 +15,7 @@ from storage.errors import StorageError
 from storage.tasks import together
 from storage.totals import Snapshot
 from worker.degradation import full
-from worker.http.console.bounded import storage_answer
+from worker.http.console.bounded import StorageAnswers
 from worker.http.console.charts import Chart, ChartSeries, stacked_areas
 from worker.http.console.concerns import is_soon_full
 from worker.http.console.pages import ROOT, Console, ConsoleQuery
@@ -115,13 +115,13 @@ def add_to(router: APIRouter, console: Console) -> None:
 
 async def _space(face: Face) -> Space | None:
     with suppress(StorageError):
-        return await storage_answer(face.stores.blobs.space())
+        return await face.shared(StorageAnswers).answer(face.stores.blobs.space())
     return None
 
 
 async def _plans(face: Face, before: str | None) -> ListedPlans | None:
     with suppress(StorageError):
-        return await storage_answer(list_plans(face.stores.blobs, before, _PLANS_A_PAGE))
+        return await face.shared(StorageAnswers).answer(list_plans(face.stores.blobs, before, _PLANS_A_PAGE))
     return None
 
 

@@ -18,7 +18,7 @@ from storage.errors import KeyRefused, StorageError
 from storage.keys import parse_variant_key, segments, trash_key
 from storage.totals import Count
 from worker.documents import PLANNED
-from worker.http.console.bounded import storage_answer
+from worker.http.console.bounded import StorageAnswers
 from worker.http.console.pages import ROOT, Console, ConsoleQuery, picture_path
 from worker.http.console.visitors import Visitor
 from worker.http.console.wording import moment_ms
@@ -122,11 +122,13 @@ def add_to(router: APIRouter, console: Console) -> None:
     ) -> Response:
         """Show a plan, and what it found of one kind, page by page."""
         blobs = face.stores.blobs
-        found = await storage_answer(find_plan(blobs, plan))
+        found = await face.shared(StorageAnswers).answer(find_plan(blobs, plan))
         [shown] = await show_plans([found], face.stores.catalog)
         done = await _done(shown, face)
         kind = query.kind or next(iter(shown.amounts), Kind.ORPHAN)
-        listed = await storage_answer(list_findings(blobs, found, query.cursor, _A_PAGE, kind))
+        listed = await face.shared(StorageAnswers).answer(
+            list_findings(blobs, found, query.cursor, _A_PAGE, kind)
+        )
         return console.page(
             request,
             visitor,
@@ -189,7 +191,7 @@ async def _shown_findings(
     trashed = {} if is_untouched else {key: trash_key(shown.plan.id, key) for key in keys}
     seen: Mapping[str, BlobInfo | Existence] = {}
     with suppress(StorageError):
-        seen = await storage_answer(face.stores.blobs.stat([*keys, *trashed.values()]))
+        seen = await face.shared(StorageAnswers).answer(face.stores.blobs.stat([*keys, *trashed.values()]))
     rows = await face.stores.catalog.sweeps.find_rows(keys) if keys else {}
 
     def show(finding: Discrepancy) -> ShownFinding:
