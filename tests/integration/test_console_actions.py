@@ -367,6 +367,11 @@ async def test_a_form_that_nobody_understands_is_refused(
     assert await states(catalog, broken) == [State.FAILED]
 
 
+async def test_a_form_of_very_many_fields_is_not_read(browser: httpx.AsyncClient) -> None:
+    answer = await send(browser, RETRY, {"tick": [""] * 2001})
+    assert (answer.status_code, "at most 2000 fields" in answer.text) == (400, True)
+
+
 async def test_each_action_is_a_line_of_the_log_with_the_name_of_who_did_it(
     catalog: Catalog, browser: httpx.AsyncClient, opened: OpenFace
 ) -> None:

@@ -45,6 +45,7 @@ _SINCE = "media.since"
 """Of a request: the last message when it came. What the page shows was read later, and lacks none before."""
 LEAST_SIDE = 120  # px of the longer side of what lists show
 MOST_OF_A_FORM = 256 * 1024  # bytes
+_MOST_FIELDS = 2000  # of a form: a thousand ticks, and more
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,8 @@ async def read_form(request: Request) -> Mapping[str, Sequence[str]]:
         read += chunk
         if len(read) > MOST_OF_A_FORM:
             raise Problem("bad_request", f"A form has at most {MOST_OF_A_FORM} bytes.")
+    if read.count(b"&") >= _MOST_FIELDS:
+        raise Problem("bad_request", f"A form has at most {_MOST_FIELDS} fields.")
     fields: dict[str, list[str]] = {}
     try:
         for name, value in parse_qsl(read.decode(), keep_blank_values=True, errors="strict"):
