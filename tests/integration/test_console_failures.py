@@ -255,6 +255,7 @@ async def test_a_demo_names_no_source_and_finds_none(
     await fail(
         catalog, "source_missing", source="uploads/secret/a.jpg", message="uploads/secret/a.jpg is gone"
     )
+    await fail(catalog, "storage_unavailable", message="Name or service not known: secret.internal")
     await fail(catalog, "corrupt_image", message="The picture is damaged.")
     settings = settings_in(installation, server.url, catalog_url=catalog_url, console="demo")
     async with opened_face(settings) as opened:

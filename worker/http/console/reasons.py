@@ -3,14 +3,16 @@
 from storage.catalog.records import Upload
 from worker.documents import OUR_FAULT
 from worker.http.console.visitors import Visitor
+from worker.retry import blame_of
 
 
 def reason(upload: Upload, visitor: Visitor) -> str:
-    """What the last try ended with, in words; a demo's visitor hears nothing that may name a source."""
-    if upload.error_code == "internal_error":
+    """What the last try ended with, in words; a demo's visitor hears nothing that may name source or host."""
+    code, message = upload.error_code, upload.error_message or ""
+    if code == "internal_error":
         return OUR_FAULT
-    message = upload.error_message or ""
-    return "" if visitor.is_demo and "/" in message else message
+    is_of_us = code is not None and blame_of(code) == "us"
+    return "" if visitor.is_demo and (is_of_us or "/" in message) else message
 
 
 def traceback(upload: Upload, visitor: Visitor) -> str | None:
