@@ -470,9 +470,11 @@ async def test_a_redis_that_hangs_holds_up_no_action_and_no_page_after_it(
                 gone = {"tick": str(broken[0]), "confirmed": "1"}
                 discarded = await send(opened.client, DISCARD, gone, headers=OURS)
                 page = await opened.client.get(f"/console/failures?done={'0' * 16}")
+                unknown = await opened.client.get(f"/console/uploads/{uuid4()}")
             os.kill(redis.pid, signal.SIGCONT)
     assert "Redis does not answer. Try again soon. Nothing is lost" in retried.text
     assert discarded.headers["location"] == "/console/failures"
+    assert (unknown.status_code, "Redis does not answer" in unknown.text) == (503, True)
     assert [one.attributes["value"] for one in read_page(page.text).all("input", name="tick")] == [
         str(broken[1])
     ]

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from storage.catalog.records import Message, State
 from worker.documents import payload
 from worker.http.announced import announced
+from worker.http.console.bounded import queue_answer
 from worker.http.console.pages import ROOT, Console, ConsoleQuery, file_name
 from worker.http.console.reasons import reason, traceback
 from worker.http.console.receipts import DoneToken, done_since
@@ -49,7 +50,7 @@ def add_to(router: APIRouter, console: Console) -> None:
     ) -> Response:
         """Show an upload; one that was deleted says so."""
         stored = await face.reader.upload(upload_id)
-        upload = stored or await announced(face, upload_id)
+        upload = stored or await queue_answer(announced(face, upload_id))
         if upload is None:
             raise not_found("There is no such upload.")
         visitor.caller.check_theirs(upload.source, upload.owner)
