@@ -272,7 +272,7 @@ async def test_a_retry_leads_back_to_the_page_which_says_what_became_of_it(opene
     answer = await opened.client.post(f"{PAGE}/retry", headers=headers)
     page = read_page((await opened.client.get(answer.headers["location"])).text)
 
-    assert "1 is being tried again" in page.one("div", class_="done").text
+    assert "1 is being tried again" in page.one("div", class_="notice").text
     assert "next try" not in page.one("p", id="standing").text
     assert page.one("span", class_="state").text == "queued"
     assert (await opened.client.get(f"{PAGE}?done=x")).status_code == 400
