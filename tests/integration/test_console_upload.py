@@ -1,12 +1,16 @@
 """The console's page of one upload: its picture, what is known of it, what became of it, what can be done."""
 
+import asyncio
+import shlex
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import httpx
 import orjson
+import pytest
 
 from pipelines.decoder.refusal import corrupt
 from scripts.redis_server import RedisServer
@@ -30,6 +34,7 @@ from tests.support.catalogs import (
 from tests.support.console_page import Element, read_page
 from tests.support.face import OpenFace, opened_face, settings_in
 from worker.documents import OUR_FAULT
+from worker.http.console import stored_files
 
 PAGE = f"/console/uploads/{CAT}"
 KEYS = [variant_key(UUID(int=number), "jpeg") for number in (1, 2)]
@@ -61,9 +66,15 @@ def buttons(page: Element) -> dict[str, str]:
     return {one.attributes["action"]: one.one("button").text for one in page.all("form", method="post")}
 
 
-async def make_ready(opened: OpenFace, **metadata: object) -> None:
-    """CAT is ready, with a small and a large variant."""
+async def put(opened: OpenFace, *keys: str) -> None:
+    """There are files under these keys."""
+    await opened.face.stores.blobs.store([(key, b"bytes") for key in keys])
+
+
+async def make_ready(opened: OpenFace, there: Sequence[str] = (SOURCE, *KEYS), /, **metadata: object) -> None:
+    """CAT is ready, with a small and a large variant; `there` are the files that are not gone."""
     catalog = opened.face.stores.catalog
+    await put(opened, *there)
     await take(catalog, upload_event(1, CAT, SOURCE, **metadata))
     original = Original("stamp", SHA, 400_000, "jpeg", 4000, 3000, "#a0b1c2")
     made = [
@@ -87,6 +98,7 @@ async def test_the_page_says_what_is_known_of_the_original_and_whose_it_is(opene
     catalog = opened.face.stores.catalog
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     event = UploadRequested(StreamId(1), CAT, SOURCE, "square", owner="ada", traceparent=trace)
+    await put(opened, SOURCE)
     await take(catalog, event)
     await commit(catalog, ready(await claim(catalog)))
     page = await look(opened)
@@ -192,7 +204,7 @@ async def test_a_failure_says_its_code_its_reason_and_its_tries(opened: OpenFace
     page = await look(opened)
 
     assert page.one("div", id="why").text.startswith("corrupt_image The PNG picture is damaged")
-    assert "1 of 8 tries failed" in page.one("p", id="standing").text
+    assert page.one("p", id="standing").text == "failed now , after 1 try"  # none of 8 is to come
     assert page.one("div", class_="large").one("img").attributes["src"] == f"/console/originals/{CAT}"
 
 
@@ -202,7 +214,7 @@ async def test_an_upload_that_waits_for_another_try_says_when(opened: OpenFace) 
     await commit(catalog, postponed(await claim(catalog), 3_600_000))
     page = await look(opened)
 
-    assert "next try in 59 min" in page.one("p", id="standing").text
+    assert page.one("p", id="standing").text == "queued now , try 2 of 8 in 59 min"
     assert buttons(page)[f"{PAGE}/retry"] == "Retry now"
 
 
@@ -235,7 +247,7 @@ async def test_a_deleted_upload_says_so_and_what_became_of_it(opened: OpenFace) 
     await work(opened.face.stores.catalog)
     page = await look(opened, status=404)
 
-    assert page.one("p", class_="notice").text.startswith("This upload was deleted.")
+    assert page.one("div", class_="notice").text.startswith("This upload was deleted.")
     assert page.one("li", id="message-2").text.startswith("2 upload.deleted")
     assert (page.all("img"), buttons(page)) == ([], {})
     refreshed = await opened.client.get(PAGE, headers={"HX-Request": "true"})
@@ -248,7 +260,108 @@ async def test_what_is_no_upload_has_no_page(client: httpx.AsyncClient) -> None:
     assert {path: (await client.get(path)).status_code for path in asked} == asked
 
 
+# -- files that are gone
+
+
+async def test_variants_whose_files_are_gone_are_named_with_the_command_that_makes_them(
+    opened: OpenFace,
+) -> None:
+    await make_ready(opened, [SOURCE, KEYS[0]])
+    page = await look(opened)
+    notice = page.one("div", id="gone")
+
+    assert notice.text.startswith("1 variant file is gone from the storage")
+    assert notice.one("button").attributes["data-copy"] == "media reprocess --missing"
+    assert page.one("div", class_="large").one("img").attributes["src"] == f"/console/{KEYS[0]}"
+    assert [row.text.endswith("gone") for row in page.one("table").all("td", class_="number")][1::2] == [
+        False,
+        True,
+    ]
+
+
+async def test_an_original_that_is_gone_is_to_be_brought_back(opened: OpenFace) -> None:
+    await make_ready(opened, KEYS)
+    page = await look(opened)
+    assert page.one("div", id="gone").text.startswith("Its original is gone from the storage.")
+    assert page.all("a", href=f"{PAGE}/original") == []
+    for key in KEYS:
+        await opened.face.stores.blobs.delete(key)
+    page = await look(opened)
+
+    assert "Its original is gone, too" in page.one("div", id="gone").text
+    assert page.one("p", class_="tile").text == "The files of its pictures are gone."
+
+
+async def test_an_upload_whose_files_are_there_has_no_notice(opened: OpenFace) -> None:
+    await make_ready(opened)
+
+    assert (await look(opened)).all("div", class_="notice") == []
+
+
+async def test_a_storage_that_hangs_holds_up_no_page_and_is_asked_by_few(
+    opened: OpenFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_ready(opened, [])
+    asked = []
+
+    async def hang(keys: Sequence[str]) -> None:
+        asked.append(keys)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stored_files, "WITHIN_S", 0.01)
+    monkeypatch.setattr(opened.face.stores.blobs, "stat", hang)
+    pages = await asyncio.gather(*(look(opened) for _ in range(8)))
+
+    assert [page.all("div", class_="notice") for page in pages] == [[]] * 8
+    assert len(asked) == stored_files.MOST_LOOKS
+
+
+async def test_a_deleted_upload_says_what_brings_it_back(opened: OpenFace) -> None:
+    catalog = opened.face.stores.catalog
+    await put(opened, SOURCE)
+    await take(catalog, UploadRequested(StreamId(1), CAT, SOURCE, "square", owner="ada"))
+    await take(catalog, delete_event(2))
+    await work(catalog)
+    notice = (await look(opened, status=404)).one("div", class_="notice")
+
+    assert "send its event again" in notice.text
+    *sending, event = shlex.split(notice.one("button").attributes["data-copy"])
+    assert sending == ["redis-cli", "XADD", "media:uploads", "*", "event"]
+    assert orjson.loads(event) == {"source": SOURCE, "recipe": "square", "owner": "ada"}
+    await opened.face.stores.blobs.delete(SOURCE)
+    assert "put the original there again" in (await look(opened, status=404)).text
+
+
 # -- who sees and does what
+
+
+async def test_a_retry_that_cannot_help_by_itself_is_said_to_be_so(opened: OpenFace) -> None:
+    catalog = opened.face.stores.catalog
+    said = {}
+    for number, code in enumerate(("source_missing", "source_too_large", "storage_full"), 1):
+        await take(catalog, upload_event(number))
+        await commit(catalog, Failed(await claim(catalog), code, "It did."))
+        page = await look(opened)
+        said[code] = [one.text for one in page.all("p", id="retry-hint")]
+
+    assert said == {
+        "source_missing": ["A retry helps only once the original is there."],
+        "source_too_large": ["A retry helps only once the original was replaced, or the settings accept it."],
+        "storage_full": [],
+    }
+
+
+async def test_the_name_that_an_app_gives_a_file_stands_below_its_own(opened: OpenFace) -> None:
+    given: list[tuple[dict[str, object], list[str]]] = [
+        ({"filename": "Beach\u202e.jpg", "name": "x"}, ["Beach\\u202e.jpg"]),
+        ({"name": 7}, []),
+    ]
+    for number, (metadata, name) in enumerate(given, 1):
+        await take(opened.face.stores.catalog, replace(upload_event(number), metadata=metadata))
+        page = await look(opened)
+        listed = read_page((await opened.client.get("/console/uploads")).text)
+        assert [one.text for one in page.all("p", class_="own-name")] == name
+        assert [one.text for one in listed.all("p", class_="own-name")] == name
 
 
 async def test_operators_may_delete_and_retry_what_failed(opened: OpenFace) -> None:

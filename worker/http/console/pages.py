@@ -44,6 +44,7 @@ _OF_TRUSTED: Mapping[str, str] = {"Cross-Origin-Opener-Policy": "same-origin"}
 _SINCE = "media.since"
 """Of a request: the last message when it came. What the page shows was read later, and lacks none before."""
 LEAST_SIDE = 120  # px of the longer side of what lists show
+LONGEST_NAME = 200  # characters of what an app calls a file
 MOST_OF_A_FORM = 256 * 1024  # bytes
 _MOST_FIELDS = 2000  # of a form: a thousand ticks, and more
 
@@ -257,6 +258,16 @@ def file_name(upload: Upload, visitor: Visitor) -> str:
     return source_name(upload, visitor).rpartition("/")[2]
 
 
+def own_name(upload: Upload, visitor: Visitor) -> str:
+    """What an app calls the file in its metadata; empty: nothing that this visitor is to see, or the same."""
+    if visitor.is_demo:
+        return ""
+    given = (upload.metadata.get(field) for field in ("filename", "name"))
+    found = next((text.strip() for text in given if isinstance(text, str) and text.strip()), "")
+    name = wording.visible(found[:LONGEST_NAME])
+    return "" if name == file_name(upload, visitor) else name
+
+
 def small_variant(variants: Sequence[StoredVariant]) -> StoredVariant:
     """The least of them that is no mere icon, else the largest."""
     by_size = sorted(variants, key=lambda one: (max(one.width, one.height), one.bytes))
@@ -317,6 +328,7 @@ def _environment() -> Environment:
         "with_query": with_query,
         "source_name": source_name,
         "file_name": file_name,
+        "own_name": own_name,
         "small_variant": small_variant,
         "fitted": fitted,
         "picture_path": picture_path,

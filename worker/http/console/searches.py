@@ -1,6 +1,12 @@
-"""Searches: what people type to find uploads, as the catalog is asked."""
+"""Searches: what people type to find uploads, as the catalog is asked; and what brings in those it lacks."""
 
-from storage.keys import UPLOADS
+import shlex
+from uuid import UUID
+
+import orjson
+
+from storage.keys import UPLOADS, owner_of_source
+from worker.events import default_id
 
 _FOLDER = f"{UPLOADS}/"
 
@@ -16,3 +22,17 @@ def source_prefix(text: str) -> str:
     """How the sources begin that are meant, also where `uploads/`, below which all are, is left out."""
     text = text.lstrip("/")
     return text if text.startswith(_FOLDER) or _FOLDER.startswith(text) else _FOLDER + text
+
+
+def sending_of(
+    stream: str, source: str, upload_id: UUID | None = None, recipe: str = "default", owner: str = ""
+) -> str:
+    """The command that announces an original; what an event has by default is left out."""
+    event = {"source": source}
+    if upload_id not in (None, default_id(source)):
+        event["id"] = str(upload_id)
+    if recipe != "default":
+        event["recipe"] = recipe
+    if owner not in ("", owner_of_source(source)):
+        event["owner"] = owner
+    return shlex.join(["redis-cli", "XADD", stream, "*", "event", orjson.dumps(event).decode()])

@@ -155,6 +155,43 @@
     setTimeout(() => delete button.dataset.said, 2000);
   });
 
+  // -- pictures that cannot be shown: CSS puts a tile in their place
+
+  const unshown = new Set(); // their addresses: a refresh takes the class away, and asks for none of them again
+
+  function isBroken(picture) {
+    return picture.complete && picture.naturalWidth === 0 && picture.currentSrc !== "";
+  }
+
+  function showTiles() {
+    for (const picture of document.images) {
+      if (unshown.has(picture.src) && isBroken(picture)) picture.classList.add("unshown");
+    }
+  }
+
+  document.addEventListener(
+    "error",
+    ({ target }) => {
+      if (!(target instanceof HTMLImageElement)) return;
+      unshown.add(target.src);
+      target.classList.add("unshown");
+    },
+    true,
+  );
+  document.addEventListener(
+    "load",
+    ({ target }) => {
+      if (!(target instanceof HTMLImageElement) || !unshown.delete(target.src)) return;
+      target.classList.remove("unshown");
+    },
+    true,
+  );
+  document.addEventListener("console:refreshed", showTiles);
+  for (const picture of document.images) {
+    if (isBroken(picture)) unshown.add(picture.src); // before this script ran
+  }
+  showTiles();
+
   // -- ticking all of a page, and how many are ticked
 
   function showTicks() {
