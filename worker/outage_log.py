@@ -13,15 +13,19 @@ class OutageLog:
     def __init__(self) -> None:
         self._since: float | None = None
 
-    def met(self, error: Exception) -> None:
-        """Log the outage, unless it is known; who met it, and where, is for debugging."""
-        if self._since is None:
+    def met(self, error: Exception) -> bool:
+        """Log the outage, unless it is known, and return whether it is new; who met it is for debugging."""
+        is_new = self._since is None
+        if is_new:
             self._since = time.monotonic()
             log.warning("catalog_unavailable", reason=str(error))
         log.debug("catalog_still_unavailable", exc_info=error)
+        return is_new
 
-    def over(self) -> None:
-        """Log that it is over, and how long it lasted, if there was one."""
-        if self._since is not None:
-            log.info("catalog_available", away_s=round(time.monotonic() - self._since, 1))
-            self._since = None
+    def over(self) -> bool:
+        """Log that it is over, and how long it lasted, if there was one; returns whether there was."""
+        if self._since is None:
+            return False
+        log.info("catalog_available", away_s=round(time.monotonic() - self._since, 1))
+        self._since = None
+        return True

@@ -1,6 +1,7 @@
 """The console of a live installation in a real browser: what happens is seen without a reload."""
 
 import asyncio
+import re
 import time
 from contextlib import closing
 from pathlib import Path
@@ -8,11 +9,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from storage.catalog.opening import open_catalog
 from tests.support.browser import BrowserUser, Page, browser, expect, visitor
 from tests.support.clients import WITH_SERVICES
 from tests.support.console_site import ConsoleSite, site
+from tests.support.face import new_secret
 from tests.support.holding_proxy import HoldingProxy
 from tests.support.pictures import medium, small
+from tests.support.served import catalog_url
 from tests.support.workplace import eventually
 from worker.events import default_id
 
@@ -177,3 +181,42 @@ async def _pictures_of(page: Page) -> int:
     count: int = await page.locator("#content img").count()
     await page.wait_for_function(_PICTURES, arg=count)
     return count
+
+
+async def test_what_keeps_a_page_from_its_news_is_said_until_there_are_some(
+    visitor: BrowserUser, site: ConsoleSite
+) -> None:
+    visitor.expected = ["answer: 503 GET .*/uploads$"]
+    page = await visitor.open(site.url("/uploads"), password=site.secrets["operator"])
+    said = "The catalog does not answer. Try again soon."
+    answer = {"status": 503, "json": {"detail": said}}
+    await page.route(site.url("/uploads"), lambda route: route.fulfill(**answer))
+
+    await page.evaluate("document.dispatchEvent(new Event('htmx:error'))")
+
+    banner = page.locator("#connection")
+    await expect(banner).to_have_text(re.compile(rf"{said} What is shown is of \d\d:\d\d:\d\d UTC. Trying"))
+    await expect(page.locator("h1")).to_have_text("Uploads")
+    await page.unroute(site.url("/uploads"))
+    await expect(banner).to_be_hidden()
+
+
+async def test_a_page_whose_key_was_revoked_says_so_and_asks_no_more(
+    visitor: BrowserUser, site: ConsoleSite
+) -> None:
+    visitor.expected = ["console error"]
+    secret = await new_secret(catalog_url(site.place), "leaver", "read")
+    page = await visitor.open(site.url("/uploads"), password=secret)
+    async with open_catalog(catalog_url(site.place), create=False) as catalog:
+        assert await catalog.http_keys.revoke("leaver")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    async with page.expect_response(lambda answer: answer.status == 401):
+        await page.evaluate("setInterval(() => document.dispatchEvent(new Event('htmx:error')), 100)")
+
+    await expect(page.locator("#connection")).to_contain_text("Your key counts no more.")
+    count = len(asked)
+    await page.wait_for_timeout(300)
+    assert len(asked) == count
+    await expect(page.get_by_role("link", name="Load the page again.")).to_be_visible()

@@ -55,6 +55,15 @@ async def test_a_browser_is_asked_for_a_key_once_there_is_one(opened: OpenFace) 
     assert read_page(answer.text).one("h1").text == "Unauthorized"
 
 
+async def test_a_page_that_refreshes_itself_has_the_browser_ask_nobody_for_a_key(opened: OpenFace) -> None:
+    await opened.key()
+    refresh = {"HX-Request": "true", "Accept": "text/html, application/json"}
+    answer = await opened.client.get(PAGE, headers=refresh)
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert answer.headers["www-authenticate"] == 'Bearer realm="media"'
+
+
 @pytest.mark.parametrize(("scopes", "status"), [("read", 404), ("operate", 404), ("upload,originals", 401)])
 async def test_the_password_is_a_key_that_may_read_or_operate(
     opened: OpenFace, scopes: str, status: int

@@ -31,6 +31,9 @@ class RecordingOutlet:
     async def send_gap(self, gap: Gap) -> None:
         self.seen.put_nowait(gap)
 
+    async def send_turn(self) -> None:
+        self.seen.put_nowait("turn")
+
     async def ping(self) -> None:
         self.seen.put_nowait("ping")
 
@@ -108,3 +111,23 @@ async def test_who_comes_back_while_the_catalog_is_away_is_told_later_what_was_m
     assert await running.outlet.next() == second.seq
     opened.face.stopping.set()
     assert await running.end() is End.STOPPING
+
+
+async def test_a_stream_hears_that_the_catalog_has_gone_and_that_it_is_back(
+    opened: OpenFace, outcomes: Outcomes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = RunningStream(opened)
+    found, away = opened.face.reader.messages, True
+
+    async def messages(*asked: Any) -> Any:
+        if away:
+            raise CatalogUnavailable("the catalog did not answer")
+        return await found(*asked)
+
+    monkeypatch.setattr(opened.face.reader, "messages", messages)
+    await outcomes.ready("uploads/meanwhile.jpg")
+    heard = [await running.outlet.next()]
+    away = False
+    heard += [await running.outlet.next() for _ in range(2)]
+
+    assert sorted(heard, key=str) == [1, "turn", "turn"]

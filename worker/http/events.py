@@ -123,6 +123,9 @@ class EventWriter:
         """Send what was missed."""
         await self.write(b"id: %d\nevent: gap\ndata: %s\n\n" % (gap.end, orjson.dumps(gap.document)))
 
+    async def send_turn(self) -> None:
+        """Send nothing: what was missed comes as soon as it can be read."""
+
     async def ping(self) -> None:
         """Send a comment."""
         await self.write(b": ping\n\n")

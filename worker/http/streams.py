@@ -46,6 +46,10 @@ class Outlet(Protocol):
         """Tell what was missed."""
         ...
 
+    async def send_turn(self) -> None:
+        """Tell, where it helps, that the catalog or Redis has gone or has come back."""
+        ...
+
     async def ping(self) -> None:
         """Show that the stream lives."""
         ...
@@ -108,8 +112,11 @@ class Stream:
 
     async def _run(self, start: Start, news: Callable[[float], Awaitable[bool]]) -> End:
         place: Place | None = None
-        ping_at = time.monotonic() + PING_S
+        ping_at, turns = time.monotonic() + PING_S, self._face.tail.turns
         while (end := self._end()) is None:
+            if turns != self._face.tail.turns:
+                turns = self._face.tail.turns
+                await self._outlet.send_turn()
             within_s = ping_at - time.monotonic()
             if within_s <= 0:
                 if not await self._is_allowed():

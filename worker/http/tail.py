@@ -81,6 +81,8 @@ class Tail:
         self._arrivals = arrivals
         self.last: int | None = None
         """The greatest `seq` that was read; None before the first look."""
+        self.turns = 0
+        """How often the catalog or Redis has gone, or has come back."""
         self._kept_after = 0  # the messages after this `seq` are all in the ring
         self._ring: deque[SentMessage] = deque(maxlen=RING)
         self._of_all: set[Subscription] = set()
@@ -107,6 +109,10 @@ class Tail:
         """Wake everybody who waits."""
         for subscription in (*self._of_all, *(one for group in self._of_one.values() for one in group)):
             subscription.wake()
+
+    def _turn(self) -> None:
+        self.turns += 1
+        self.wake_all()
 
     def after(self, seq: int) -> Sequence[SentMessage] | None:
         """The messages after that one, oldest first; None where the ring does not go back so far."""
@@ -142,9 +148,11 @@ class Tail:
             self._due.clear()
             try:
                 is_full = await self._read_page()
-                outage.over()
+                if outage.over():
+                    self._turn()
             except StorageError as error:
-                outage.met(error)
+                if outage.met(error):
+                    self._turn()
                 await asyncio.sleep(POLL_S)
                 continue
             if is_full:
@@ -201,11 +209,13 @@ class Tail:
                 if away_since is None:
                     away_since = time.monotonic()
                     log.warning("messages_not_announced", reason=str(error), read_every_s=POLL_S)
+                    self._turn()
                 await asyncio.sleep(POLL_S)
                 continue
             if away_since is not None:
                 log.info("messages_announced", away_s=round(time.monotonic() - away_since, 1))
                 away_since = None
+                self._turn()
             if is_new:
                 self._due.set()
                 await asyncio.sleep(TOGETHER_S)

@@ -112,6 +112,9 @@ class _Client:
     async def send_gap(self, gap: Gap) -> None:
         await self._write(orjson.dumps([{"type": "gap", **gap.document}]))
 
+    async def send_turn(self) -> None:
+        """What was missed comes as soon as it can be read."""
+
     async def ping(self) -> None:
         """The server pings by itself."""
 

@@ -14,6 +14,8 @@ from worker.http.streams import Streams
 from worker.http.tail import SentMessage
 from worker.http.wanted import MOST_SEQ, Gap, MessageFilter, Start
 
+_ANY_CHANGE = b'event: changed\ndata: {"uploads":{}}\n\n'
+
 
 class LiveQuery(ConsoleQuery):
     """Where a page goes on that has heard something before."""
@@ -34,6 +36,10 @@ class ChangeWriter(EventWriter):
     async def send_gap(self, gap: Gap) -> None:
         """Send that anything may have changed."""
         await self.write(_change(gap.end, {}))
+
+    async def send_turn(self) -> None:
+        """Send the same, with no number: the page asks, and the answer says what is away."""
+        await self.write(_ANY_CHANGE)
 
 
 def add_to(router: APIRouter, console: Console) -> None:

@@ -1,7 +1,7 @@
 """Pages: what all of them share, how they are rendered, and how their routes answer."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
@@ -41,6 +41,8 @@ HEADERS: Mapping[str, str] = {
 }
 # For browsers that say where a request comes from: they do where they take it, elsewhere they complain of it.
 _OF_TRUSTED: Mapping[str, str] = {"Cross-Origin-Opener-Policy": "same-origin"}
+_ASK_NOBODY: Mapping[str, str] = {"WWW-Authenticate": 'Bearer realm="media"'}
+"""Of an answer to a page that refreshes itself: a window that asks for a password would open by itself."""
 _SINCE = "media.since"
 """Of a request: the last message when it came. What the page shows was read later, and lacks none before."""
 LEAST_SIDE = 120  # px of the longer side of what lists show
@@ -198,6 +200,8 @@ async def _refused(console: Console, request: Request, error: Exception) -> Resp
         problem = Problem("bad_request", reasons(error.errors()))
     else:
         problem = problem_of(error)
+    if problem.code == "unauthorized" and "hx-request" in request.headers:
+        problem = replace(problem, headers=_ASK_NOBODY)
     if prefers_json(request):
         return problem.response()
     visitor: Visitor | None = None

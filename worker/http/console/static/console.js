@@ -4,16 +4,23 @@
 (() => {
   const LEAST_MS = 1000; // between two refreshes
   const RETRY_MS = 2000; // until the server is asked again that has answered with no stream
+  const AGAIN_MS = 3000; // until it is asked again that has answered with no page
   const LONGEST_MS = 30000; // after which ages such as "3 min ago" are old
+  const DEAF_MS = 10000; // the same while no stream tells of changes
+  const PATIENCE_MS = 20000; // with an answer
   const script = document.currentScript;
   const content = () => document.getElementById("content");
 
   // -- refreshing
 
   let refreshed = Date.now();
+  let asked = 0;
   let timer = null;
   let running = false;
   let again = false;
+  let isLost = false; // the stream of changes
+  let problem = null; // why there is no newer page, whether one may come soon, and whether it takes a person
+  let stopListening = () => {};
 
   function wants(uploads) {
     const main = content();
@@ -22,54 +29,118 @@
     return main.dataset.live === "all" || ids.length === 0 || ids.includes(main.dataset.live);
   }
 
+  // The page as it is now; else why there is none.
+  async function fetchPage() {
+    let response;
+    let text;
+    try {
+      response = await fetch(location.href, {
+        headers: { Accept: "text/html, application/json", "HX-Request": "true" },
+        redirect: "manual", // to where people sign in
+        signal: AbortSignal.timeout(PATIENCE_MS),
+      });
+      text = await response.text();
+    } catch {
+      return { says: "The server does not answer.", isPassing: true };
+    }
+    if (response.ok && text.includes('id="content"')) return { text };
+    if (response.ok || response.type === "opaqueredirect") {
+      return { says: "You are signed in no more.", takesPerson: true };
+    }
+    if (response.status === 401) return { says: "Your key counts no more.", takesPerson: true };
+    const isPassing = response.status >= 500 || [408, 425, 429].includes(response.status);
+    const says = sentenceOf(text) || `The server answers ${response.status} ${response.statusText}`.trim() + ".";
+    return { says, isPassing, takesPerson: response.status === 403 };
+  }
+
+  // What an answer in JSON says is wrong, the server's or a proxy's.
+  function sentenceOf(text) {
+    try {
+      return JSON.parse(text).detail || "";
+    } catch {
+      return "";
+    }
+  }
+
   async function refresh() {
     timer = null;
     const main = content();
-    if (!main || !main.dataset.live || main.dataset.live === "listen" || document.hidden) return;
+    if (!main || !main.dataset.live || document.hidden || (problem && problem.takesPerson)) return;
+    const onlyListens = main.dataset.live === "listen";
+    if (onlyListens && !isLost && !problem) return;
     if (running) {
       again = true;
       return;
     }
     running = true;
     again = false;
+    asked = Date.now();
     try {
-      await htmx.ajax("GET", location.href, { target: main, select: "#content", swap: "outerMorph" });
-      refreshed = Date.now();
-      document.dispatchEvent(new CustomEvent("console:refreshed"));
-    } catch {
-      again = true;
+      const page = await fetchPage();
+      problem = page.text ? null : page;
+      if (page.text && !onlyListens) {
+        await htmx.swap({ text: page.text, sourceElement: document.body, target: main, select: "#content", swap: "outerMorph" });
+        document.dispatchEvent(new CustomEvent("console:refreshed"));
+      }
+      if (page.text) refreshed = Date.now();
+      showProblem();
+      if (problem && problem.takesPerson) stopListening();
     } finally {
       running = false;
-      if (again) soon();
+      if (again || (problem && problem.isPassing)) soon();
     }
   }
 
+  function showProblem() {
+    const connection = document.getElementById("connection");
+    connection.hidden = !problem;
+    if (!problem) {
+      connection.textContent = "";
+      return;
+    }
+    const said = [problem.says, `What is shown is of ${clock(refreshed)}.`];
+    if (problem.isPassing) said.push("Trying again.");
+    if (connection.textContent.startsWith(said.join(" "))) return; // nobody is to hear it twice
+    connection.textContent = said.join(" ");
+    if (problem.takesPerson) {
+      const link = document.createElement("a");
+      link.href = location.href;
+      link.textContent = "Load the page again.";
+      connection.append(" ", link);
+    }
+  }
+
+  const clock = (ms) => `${new Date(ms).toISOString().slice(11, 19)} UTC`;
+
   function soon() {
-    if (timer === null) timer = setTimeout(refresh, Math.max(0, refreshed + LEAST_MS - Date.now()));
+    const next = Math.max(refreshed + LEAST_MS, problem ? asked + AGAIN_MS : 0);
+    if (timer === null) timer = setTimeout(refresh, Math.max(0, next - Date.now()));
+  }
+
+  function now() {
+    clearTimeout(timer);
+    timer = null;
+    asked = 0;
+    soon();
   }
 
   setInterval(() => {
-    if (Date.now() - refreshed > LONGEST_MS) soon();
+    if (Date.now() - refreshed > (isLost ? DEAF_MS : LONGEST_MS)) soon();
   }, 5000);
 
   // -- hearing of changes
-
-  let wasLost = false;
 
   // The number of the last message that the page knows of: what has come since then it has missed. Empty: unknown.
   const since = () => content().dataset.since;
 
   function hear(message) {
     document.dispatchEvent(new CustomEvent("console:live", { detail: message }));
-    const connection = document.getElementById("connection");
     if (message.type === "lost") {
-      wasLost = true;
-      connection.textContent = "The server does not answer. Trying again.";
-      connection.hidden = false;
+      isLost = true;
+      soon(); // no browser says why: the answer to a refresh does
     } else if (message.type === "open") {
-      connection.hidden = true;
-      if (wasLost) soon();
-      wasLost = false;
+      if (isLost || problem) now();
+      isLost = false;
     } else if (wants(message.uploads)) {
       soon();
     }
@@ -80,8 +151,9 @@
     const tell = () => worker.port.postMessage({ url: script.dataset.live, visible: !document.hidden, since: since() });
     worker.onerror = listenAlone;
     worker.port.onmessage = ({ data }) => hear(data);
+    stopListening = () => worker.port.postMessage({ gone: true });
     document.addEventListener("visibilitychange", tell);
-    window.addEventListener("pagehide", () => worker.port.postMessage({ gone: true }));
+    window.addEventListener("pagehide", () => stopListening());
     window.addEventListener("pageshow", tell);
     tell();
   }
@@ -89,10 +161,13 @@
   function listenAlone() {
     let source = null;
     let last = since();
+    stopListening = () => {
+      if (source) source.close();
+      source = null;
+    };
     const update = () => {
-      if (document.hidden) {
-        if (source) source.close();
-        source = null;
+      if (document.hidden || (problem && problem.takesPerson)) {
+        stopListening();
       } else if (!source) {
         const url = script.dataset.live;
         source = new EventSource(last ? `${url}?since=${last}` : url);
@@ -105,7 +180,7 @@
           }
         };
         source.addEventListener("changed", (event) => {
-          last = event.lastEventId;
+          last = event.lastEventId || last;
           hear({ type: "changed", uploads: JSON.parse(event.data).uploads });
         });
       }
@@ -115,8 +190,11 @@
   }
 
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && Date.now() - refreshed > LEAST_MS) soon(); // it has heard nothing meanwhile
+    if (document.hidden) return;
+    problem = null; // whoever comes back may have signed in elsewhere
+    if (Date.now() - refreshed > LEAST_MS) now(); // it has heard nothing meanwhile
   });
+  for (const failed of ["htmx:response:error", "htmx:error"]) document.addEventListener(failed, now); // says why
 
   if (content() && content().dataset.live) {
     if (window.SharedWorker) listenByWorker();

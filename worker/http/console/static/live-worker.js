@@ -23,7 +23,7 @@ function open() {
     }
   };
   source.addEventListener("changed", (event) => {
-    last = event.lastEventId;
+    last = event.lastEventId || last; // some tell of nothing that has a number
     send({ type: "changed", uploads: JSON.parse(event.data).uploads });
   });
 }
