@@ -471,10 +471,13 @@ async def test_a_redis_that_hangs_holds_up_no_action_and_no_page_after_it(
                 discarded = await send(opened.client, DISCARD, gone, headers=OURS)
                 page = await opened.client.get(f"/console/failures?done={'0' * 16}")
                 unknown = await opened.client.get(f"/console/uploads/{uuid4()}")
+                path = f"/console/uploads/{broken[1]}/delete"
+                kept = await send(opened.client, path, {"confirmed": "1"}, headers=OURS)
             os.kill(redis.pid, signal.SIGCONT)
     assert "Redis does not answer. Try again soon. Nothing is lost" in retried.text
     assert discarded.headers["location"] == "/console/failures"
-    assert (unknown.status_code, "Redis does not answer" in unknown.text) == (503, True)
+    for answer in (unknown, kept):
+        assert (answer.status_code, "Redis does not answer" in answer.text) == (503, True)
     assert [one.attributes["value"] for one in read_page(page.text).all("input", name="tick")] == [
         str(broken[1])
     ]

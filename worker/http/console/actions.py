@@ -140,6 +140,7 @@ def _add_of_one(router: APIRouter, console: Console) -> None:
             )
         if form.original and not may_take_original:
             raise Problem("forbidden", "Originals are not deleted here: MEDIA_DELETE_ORIGINALS is off.")
+        await _check_queue(face)
         await send_deletion(face, upload_id, with_original=bool(form.original))
         log.info(
             "console_action",
@@ -170,8 +171,8 @@ async def _act(
     done = Handled()
     async with _told(done, verb):
         try:
-            if verb == "retry":  # takes Redis, and would wait for one that hangs as long as its client does
-                await queue_answer(face.queue.ownership.check_not_of_another(face.stores.catalog.id))
+            if verb == "retry":
+                await _check_queue(face)
             await _DO[verb](face, visitor.caller, meant, done)
         finally:
             said = {name: value for name, value in about.items() if value is not None}
@@ -185,6 +186,14 @@ async def _act(
                 **said,
             )
     return await _receipt_token(face, Receipt.of(visitor, verb, things, done))
+
+
+async def _check_queue(face: Face) -> None:
+    """Check that Redis answers, before anything is asked of it that waits for as long as its client tries.
+
+    Raises: QueueUnavailable.
+    """
+    await queue_answer(face.queue.ownership.check_not_of_another(face.stores.catalog.id))
 
 
 async def _receipt_token(face: Face, receipt: Receipt) -> str | None:
