@@ -133,6 +133,11 @@ class Reader:
         rows = await self._source.ask(queries.ONE, {"id": str(upload_id)})
         return self._upload(rows[0]) if rows else None
 
+    async def uploads_between(self, first: UUID, last: UUID, limit: int) -> Sequence[Upload]:
+        """The first `limit` uploads from one id to another, both included, in the order of ids."""
+        values = {"id": str(first), "last_id": str(last), "limit": limit}
+        return [self._upload(row) for row in await self._source.ask(queries.SOME_BETWEEN, values)]
+
     async def upload_of_variant(self, key: str) -> Upload | None:
         """The upload that a variant is of, also a superseded one; None where no variant has that key."""
         rows = await self._source.ask(queries.ONE_OF_VARIANT, {"key": key})

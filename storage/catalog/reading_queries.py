@@ -102,6 +102,11 @@ ONE_OF_VARIANT: Query = _UPLOAD.where(
 )
 
 _LIMIT = bindparam("limit", type_=Integer)
+SOME_BETWEEN: Query = (
+    _UPLOAD.where(uploads.c.id.between(bindparam("id", type_=String), bindparam("last_id", type_=String)))
+    .order_by(uploads.c.id)
+    .limit(_LIMIT)
+)
 _ONE: ColumnElement[int] = literal_column("1", Integer).label("one")
 _LOOK = bindparam("look", type_=Integer)
 _PREFIX = bindparam("source_prefix", type_=Text)

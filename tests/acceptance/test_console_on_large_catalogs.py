@@ -98,6 +98,8 @@ def paths(failed: UUID, ready: UUID) -> Mapping[str, str]:
         "uploads in a folder": "/uploads?source=uploads/o7/",
         "uploads that are none": "/uploads?state=failed&recipe=shop&owner=nobody",
         "failures of another recipe": "/uploads?state=failed&recipe=shop&source=uploads/o",
+        "a source that is none": "/uploads?source=uploads/o7/none.jpg",
+        "an id that is none": "/uploads?source=ffffffff",
         "an upload": f"/uploads/{ready}",
         "a failed upload": f"/uploads/{failed}",
         "failures": "/failures",

@@ -100,6 +100,17 @@ async def test_an_id_that_nobody_has_announced_is_no_upload(reader: Reader) -> N
     assert await reader.upload(CAT) is None
 
 
+async def test_uploads_are_found_by_how_their_ids_begin(catalog: Catalog, reader: Reader) -> None:
+    ids = [UUID(f"{start}-0000-4000-8000-000000000000") for start in ("0badcafe", "0badcaff", "0badcb00")]
+    await take(
+        catalog, *(upload_event(number, one, f"uploads/{number}") for number, one in enumerate(ids, 1))
+    )
+    first, last = UUID("0badcafe" + "0" * 24), UUID("0badcaff" + "f" * 24)
+
+    assert [one.id for one in await reader.uploads_between(first, last, 5)] == ids[:2]
+    assert [one.id for one in await reader.uploads_between(first, last, 1)] == ids[:1]
+
+
 async def test_a_variant_leads_to_its_upload_also_once_it_is_superseded(
     catalog: Catalog, reader: Reader
 ) -> None:

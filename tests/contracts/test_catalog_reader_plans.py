@@ -13,6 +13,7 @@ from storage.catalog.reading_queries import PageShape, Query
 VALUES: Mapping[str, Any] = {
     **{f"id_{place}": "" for place in range(queries.AT_ONCE)},
     "id": "00000000-0000-0000-0000-100000000007",
+    "last_id": "00000000-0000-0000-0000-100000000009",
     "key": "variants/00000000-0000-0000-0000-100000000007",
     "limit": 20,
     "look": 20,
@@ -156,3 +157,9 @@ async def test_whatever_else_is_asked_scans_and_sorts_nothing(large: Catalog) ->
 
 async def test_the_states_of_many_uploads_are_found_by_their_ids(large: Catalog) -> None:
     assert not scans(await plan_of(large, queries.STATES))
+
+
+async def test_uploads_are_found_by_how_their_ids_begin_without_a_scan(large: Catalog) -> None:
+    plan = await plan_of(large, queries.SOME_BETWEEN)
+    assert not scans(plan)
+    assert "uploads_id_key" in plan or "sqlite_autoindex_uploads" in plan

@@ -1,11 +1,14 @@
 """The console's page of uploads: what it shows, how it is filtered and searched, and who sees what."""
 
+import shlex
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 from uuid import UUID
 
 import httpx
+import orjson
 import pytest
 from sqlalchemy import text
 
@@ -216,6 +219,80 @@ async def test_a_source_is_found_by_its_beginning_with_or_without_the_common_fol
         assert names(await look(opened, source=searched)) == ["002.jpg"]
 
 
+async def test_the_beginning_of_an_id_leads_to_its_upload_or_to_all_that_begin_so(
+    opened: OpenFace,
+) -> None:
+    catalog = opened.face.stores.catalog
+    await take(catalog, upload_event(9), *(upload_event(n, UUID(int=n), f"uploads/{n}") for n in (1, 2)))
+    answers = [
+        await opened.client.get(f"{UPLOADS}?source={text}")
+        for text in ("4a2ca705", "4A2CA705-03AA-52", CAT.hex[:31])
+    ]
+    assert [answer.headers["location"] for answer in answers] == [f"{UPLOADS}/{CAT}"] * 3
+
+    page = await look(opened, source="00000000")
+    assert (names(page), counted(page)) == (["1", "2"], "2 uploads")
+    for searched in ("4a2ca70", "4a2ca706"):
+        assert names(await look(opened, source=searched)) == []
+    bound = await basic(opened, scopes="read", owner="other")
+    assert names(await look(opened, bound, source="4a2ca705")) == []
+
+
+async def test_a_search_for_what_was_deleted_says_so_and_leads_there(opened: OpenFace) -> None:
+    catalog = opened.face.stores.catalog
+    await some(catalog, 3)
+    for number in (1, 2):
+        await take(catalog, delete_event(8 + number, UUID(int=number)))
+        await work(catalog, UUID(int=number))
+    found = {}
+    for searched in ("shop/001.jpg", "shop/00", "shop/none"):
+        nothing = (await look(opened, source=searched)).all("div", class_="nothing")
+        found[searched] = [(one.text, one.attributes["href"]) for each in nothing for one in each.all("a")][
+            :1
+        ]
+
+    assert found == {
+        "shop/001.jpg": [("show it", f"{UPLOADS}/{UUID(int=1)}")],
+        "shop/00": [],  # one is there
+        "shop/none": [("Show all", UPLOADS)],
+    }
+    bound = await basic(opened, scopes="read", owner="other")
+    assert (
+        "deleted," not in (await look(opened, bound, source="shop/001.jpg")).one("div", class_="nothing").text
+    )
+
+
+async def test_a_file_that_nobody_has_announced_is_there_with_the_command_that_does(
+    opened: OpenFace,
+) -> None:
+    await opened.face.stores.blobs.store([("uploads/shop/it's.jpg", b"x")])
+    notice = (await look(opened, source="shop/it's.jpg")).one("div", id="unknown-file")
+
+    assert notice.text.startswith("The file is there,")
+    assert "0 events wait, and no worker is alive" in notice.text
+    assert "1 day after it was written" in notice.text
+    event = shlex.split(notice.one("button").attributes["data-copy"])[-1]
+    assert orjson.loads(event) == {"source": "uploads/shop/it's.jpg"}
+    others = await look(opened, await basic(opened, scopes="read", owner="other"), source="shop/it's.jpg")
+    assert others.all("div", id="unknown-file") == []
+
+
+async def test_an_upload_of_another_owner_in_ones_own_folder_is_no_unknown_file(opened: OpenFace) -> None:
+    await opened.face.stores.blobs.store([("uploads/mine/a.jpg", b"x")])
+    event = replace(upload_event(1, source="uploads/mine/a.jpg"), owner="theirs")
+    await take(opened.face.stores.catalog, event)
+    page = await look(opened, await basic(opened, scopes="read", owner="mine"), source="mine/a.jpg")
+
+    assert (names(page), page.all("div", id="unknown-file")) == ([], [])
+
+
+async def test_a_search_in_vain_says_what_is_searched(opened: OpenFace) -> None:
+    page = await look(opened, source="cat.jpg")
+
+    assert "Sources are found by how they begin" in page.one("p", id="how-to-search").text
+    assert "Source begins with, or id" in page.one("form").text
+
+
 # -- how many there are, and when there are none
 
 
@@ -294,6 +371,8 @@ async def test_a_demo_names_no_source_and_no_owner(
         asked = [await opened.client.get(f"{UPLOADS}?{query}") for query in ("source=uploads/a", "owner=ada")]
         assert [one.status_code for one in asked] == [400, 400]
         assert (await opened.client.get(f"{UPLOADS}?source={CAT}")).status_code == 303
+        assert (await opened.client.get(f"{UPLOADS}?source=4a2ca705")).status_code == 303
+        assert names(await look(opened, source="4a2ca706")) == []
 
 
 async def test_a_hostile_name_is_text_everywhere(opened: OpenFace) -> None:

@@ -13,7 +13,8 @@ from storage.catalog.reading import Cursor, UploadFilter
 from storage.catalog.records import State, Upload
 from storage.errors import CatalogUnavailable
 from worker.http.console.pages import ROOT, Console, ConsoleQuery, see_other, with_query
-from worker.http.console.searches import plain, source_prefix
+from worker.http.console.searches import ids_of, plain, source_prefix
+from worker.http.console.vain_searches import VainSearches
 from worker.http.console.visitors import Visitor
 from worker.http.console.wording import earlier_ms
 from worker.http.cursors import cursor_of, place_in
@@ -72,6 +73,11 @@ class UploadsQuery(ConsoleQuery):
         return UUID(self.source) if self.source and _ID.fullmatch(self.source) else None
 
     @property
+    def ids(self) -> tuple[UUID, UUID] | None:
+        """The first and the last id that begin with what is searched."""
+        return ids_of(self.source) if self.source else None
+
+    @property
     def prefix(self) -> str | None:
         """How the sources begin that are searched."""
         return source_prefix(self.source) if self.source else None
@@ -106,9 +112,21 @@ class UploadCount:
     is_least: bool = False
 
 
+@dataclass(frozen=True)
+class ShownPage:
+    """The uploads of a page, and the cursor of the next; they may be few, or none, though others follow."""
+
+    uploads: Sequence[Upload]
+    count: UploadCount | None
+    following: str | None = None
+    is_all: bool = True
+    """Whether it is the first page, and the last."""
+
+
 def add_to(router: APIRouter, console: Console) -> None:
     """Add `/console/uploads`."""
     face = console.face
+    searches = face.shared(VainSearches)
 
     @router.get(PATH, include_in_schema=False)
     async def uploads(
@@ -117,7 +135,7 @@ def add_to(router: APIRouter, console: Console) -> None:
         visitor: Annotated[Visitor, Depends(console.visitor)],
     ) -> Response:
         """Show a page of uploads, or the one whose id is searched."""
-        if visitor.is_demo and ((query.source and query.upload_id is None) or query.owner):
+        if visitor.is_demo and ((query.source and query.ids is None) or query.owner):
             raise Problem(
                 "bad_request", "A demo names neither sources nor owners: search for an upload by its id."
             )
@@ -125,7 +143,17 @@ def add_to(router: APIRouter, console: Console) -> None:
             return see_other(with_query(PATH, **query.filters, cursor=query.cursor))
         if query.upload_id is not None and await _is_there(face, visitor, query.upload_id):
             return see_other(f"{PATH}/{query.upload_id}")
-        found, following = await _page(face, visitor, query)
+        by_id = await _of_ids(face, visitor, query)
+        if len(by_id) == 1:
+            return see_other(f"{PATH}/{by_id[0].id}")
+        if by_id or (visitor.is_demo and query.ids):
+            shown = ShownPage(by_id[:PAGE], UploadCount(min(len(by_id), PAGE), is_least=len(by_id) > PAGE))
+        else:
+            shown = await _page(face, visitor, query)
+        vain = None
+        if query.source and shown.is_all and not (shown.uploads or query.upload_id or visitor.is_demo):
+            by_source = query.filters.keys() == {"source"}
+            vain = await searches.explain(visitor, query.where, by_source_alone=by_source)
         filters = query.filters
 
         def link(**changes: object) -> str:
@@ -136,13 +164,14 @@ def add_to(router: APIRouter, console: Console) -> None:
             visitor,
             "uploads.html",
             "Uploads",
-            uploads=found,
+            uploads=shown.uploads,
+            vain=vain,
             asked=filters,
             unknown_id=query.upload_id,
-            count=None if query.upload_id else await _count(face, visitor, query),
+            count=shown.count,
             link=link,
             first=link() if query.cursor else None,
-            next=following and link(cursor=following),
+            next=shown.following and link(cursor=shown.following),
             states=list(State),
             spans=SPANS,
             codes=sorted(CODES),
@@ -158,16 +187,25 @@ async def _is_there(face: Face, visitor: Visitor, upload_id: UUID) -> bool:
     return True
 
 
-async def _page(face: Face, visitor: Visitor, query: UploadsQuery) -> tuple[Sequence[Upload], str | None]:
-    """The uploads of the page, and the cursor of the next; they may be few, or none, though others follow."""
+async def _of_ids(face: Face, visitor: Visitor, query: UploadsQuery) -> Sequence[Upload]:
+    """The uploads whose ids begin with what is searched, one more than a page at most."""
+    if query.ids is None or query.upload_id is not None or query.cursor is not None:
+        return []
+    found = await face.reader.uploads_between(*query.ids, PAGE + 1)
+    return [one for one in found if visitor.caller.may_see(one.source, one.owner)]
+
+
+async def _page(face: Face, visitor: Visitor, query: UploadsQuery) -> ShownPage:
     caller = visitor.caller
     question = ["console", query.filters, caller.owner, caller.prefix]
     after = None if query.cursor is None else Cursor(*place_in(question, query.cursor, int, UUID))
     theirs = None if query.upload_id else bound(query.where, caller)
+    count = None if query.upload_id else await _count(face, visitor, query)
     if theirs is None:
-        return [], None
+        return ShownPage([], count)
     found, place = await face.reader.page_within(theirs, after, PAGE)
-    return found, None if place is None else cursor_of(question, [place.changed_ms, str(place.id)])
+    following = None if place is None else cursor_of(question, [place.changed_ms, str(place.id)])
+    return ShownPage(found, count, following, is_all=after is None and following is None)
 
 
 async def _count(face: Face, visitor: Visitor, query: UploadsQuery) -> UploadCount | None:
