@@ -1,10 +1,10 @@
 """Failures over HTTP: failed uploads and dead letters are listed, retried and discarded."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
 import httpx
-import orjson
 import pytest
 
 from storage.catalog.opening import Catalog
@@ -213,31 +213,31 @@ async def test_who_is_bound_touches_only_their_own_failures(
     assert await catalog.dead_letters.count() == 1
 
 
-@pytest.mark.sqlite
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"all": False},
-        {"all": True, "code": "corrupt_image"},
-        {"ids": []},
-        {"ids": ["cat"]},
-        {"ids": [0]},
-        {"ids": [True]},
-        {"ids": [1.5]},
-        {"ids": [2**63]},
-        {"ids": list(range(1, 1002))},
-        {"code": "no_such_code"},
-        {"colour": "red"},
-        [],
-        "all",
-    ],
-    ids=lambda body: orjson.dumps(body).decode()[:30],
+MISTAKEN: Sequence[Any] = (
+    {},
+    {"all": False},
+    {"all": True, "code": "corrupt_image"},
+    {"ids": []},
+    {"ids": ["cat"]},
+    {"ids": [0]},
+    {"ids": [True]},
+    {"ids": [1.5]},
+    {"ids": [2**63]},
+    {"ids": list(range(1, 1002))},
+    {"code": "no_such_code"},
+    {"colour": "red"},
+    [],
+    "all",
 )
-async def test_what_is_to_be_done_is_said_in_exactly_one_way(client: httpx.AsyncClient, body: object) -> None:
-    answers = [await client.post(f"/v1/failures/{verb}", json=body) for verb in ("retry", "discard")]
 
-    assert [(one.status_code, one.json()["code"]) for one in answers] == [(400, "bad_request")] * 2
+
+@pytest.mark.sqlite
+async def test_what_is_to_be_done_is_said_in_exactly_one_way(client: httpx.AsyncClient) -> None:
+    for body in MISTAKEN:
+        answers = [await client.post(f"/v1/failures/{verb}", json=body) for verb in ("retry", "discard")]
+
+        told = [(one.status_code, one.json()["code"]) for one in answers]
+        assert (body, told) == (body, [(400, "bad_request")] * 2)
 
 
 @pytest.mark.sqlite

@@ -55,6 +55,31 @@ async def get(opened: OpenFace, url: str = URL, **headers: str) -> httpx.Respons
     return await opened.client.get(url, headers=named)
 
 
+RANGES = (
+    ("bytes=0-0", 0, 1),
+    ("bytes=5-9", 5, 10),
+    ("bytes=10200-", 10200, 10240),
+    ("bytes=-3", 10237, 10240),
+    ("bytes=-99999", 0, 10240),
+    ("bytes=10239-99999", 10239, 10240),
+    ("BYTES=1-2", 1, 3),
+)
+NO_RANGES = ("bytes=0-1,4-5", "bytes=9-5", "bytes=-", "bytes=a-b", "pages=1-2", "bytes 0-1", "bytes=1")
+NO_VARIANTS = (
+    "uploads/secret.jpg",
+    "variants/ab/cd/../../../uploads/secret.jpg",
+    "variants/ab/cd/%2e%2e%2f%2e%2e%2f%2e%2e%2fuploads%2fsecret.jpg",
+    "variants/ab/ce/abcd5678-1234-5678-9234-567812345678.jpg",
+    "variants/ab/cd/abcd5678-1234-5678-9234-567812345678.png",
+    "variants/ab/cd/ABCD5678-1234-5678-9234-567812345678.jpg",
+    "variants/ab/cd/abcd5678-1234-5678-9234-567812345678.jpg%00",
+    "variants/ab/cd/abcd5678-1234-5678-9234-567812345678.jpg%0a",
+    "variants//ab/cd/abcd5678-1234-5678-9234-567812345678.jpg",
+    ".media-root.json",
+    "",
+)
+
+
 class HttpFilesContract:
     """Run on every storage; a subclass may have a fixture `settings`."""
 
@@ -105,34 +130,22 @@ class HttpFilesContract:
         for known in ('"other"', TAG.strip('"'), 'W/"other", "more"', ""):
             assert (await get(opened, If_None_Match=known)).status_code == 200
 
-    @pytest.mark.parametrize(
-        ("wanted", "start", "end"),
-        [
-            ("bytes=0-0", 0, 1),
-            ("bytes=5-9", 5, 10),
-            ("bytes=10200-", 10200, 10240),
-            ("bytes=-3", 10237, 10240),
-            ("bytes=-99999", 0, 10240),
-            ("bytes=10239-99999", 10239, 10240),
-            ("BYTES=1-2", 1, 3),
-        ],
-    )
-    async def test_a_range_is_sent_alone(self, opened: OpenFace, wanted: str, start: int, end: int) -> None:
+    async def test_a_range_is_sent_alone(self, opened: OpenFace) -> None:
         await put(opened)
-        answer = await get(opened, Range=wanted)
+        for wanted, start, end in RANGES:
+            answer = await get(opened, Range=wanted)
 
-        assert (answer.status_code, answer.content) == (206, CONTENT[start:end])
-        assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/10240"
-        assert answer.headers["content-length"] == str(end - start)
-        assert (answer.headers["etag"], answer.headers["cache-control"]) == (TAG, FOR_EVER)
+            assert (wanted, answer.status_code, answer.content) == (wanted, 206, CONTENT[start:end])
+            assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/10240"
+            assert answer.headers["content-length"] == str(end - start)
+            assert (answer.headers["etag"], answer.headers["cache-control"]) == (TAG, FOR_EVER)
 
-    @pytest.mark.parametrize(
-        "wanted", ["bytes=0-1,4-5", "bytes=9-5", "bytes=-", "bytes=a-b", "pages=1-2", "bytes 0-1", "bytes=1"]
-    )
-    async def test_several_ranges_and_what_is_none_get_the_whole(self, opened: OpenFace, wanted: str) -> None:
+    async def test_several_ranges_and_what_is_none_get_the_whole(self, opened: OpenFace) -> None:
         await put(opened)
 
-        assert (await get(opened, Range=wanted)).status_code == 200
+        for wanted in NO_RANGES:
+            answer = await get(opened, Range=wanted)
+            assert (wanted, answer.status_code, answer.content) == (wanted, 200, CONTENT)
 
     @pytest.mark.parametrize("wanted", ["bytes=10240-", "bytes=99999-100000", "bytes=-0"])
     async def test_a_range_behind_the_end_is_refused_with_the_size(
@@ -178,27 +191,12 @@ class HttpFilesContract:
 
         assert (await get(opened, If_None_Match=TAG)).status_code == 404
 
-    @pytest.mark.parametrize(
-        "path",
-        [
-            "uploads/secret.jpg",
-            "variants/ab/cd/../../../uploads/secret.jpg",
-            "variants/ab/cd/%2e%2e%2f%2e%2e%2f%2e%2e%2fuploads%2fsecret.jpg",
-            "variants/ab/ce/abcd5678-1234-5678-9234-567812345678.jpg",
-            "variants/ab/cd/abcd5678-1234-5678-9234-567812345678.png",
-            "variants/ab/cd/ABCD5678-1234-5678-9234-567812345678.jpg",
-            "variants/ab/cd/abcd5678-1234-5678-9234-567812345678.jpg%00",
-            "variants/ab/cd/abcd5678-1234-5678-9234-567812345678.jpg%0a",
-            "variants//ab/cd/abcd5678-1234-5678-9234-567812345678.jpg",
-            ".media-root.json",
-            "",
-        ],
-    )
-    async def test_only_variants_are_ever_opened(self, opened: OpenFace, path: str) -> None:
+    async def test_only_variants_are_ever_opened(self, opened: OpenFace) -> None:
         await put(opened)
         await put(opened, key="uploads/secret.jpg")
 
-        assert (await get(opened, f"/files/{path}")).status_code in (400, 404)
+        for path in NO_VARIANTS:
+            assert (path, (await get(opened, f"/files/{path}")).status_code) in ((path, 400), (path, 404))
 
     async def test_an_unknown_parameter_is_refused(self, opened: OpenFace) -> None:
         await put(opened)

@@ -152,39 +152,36 @@ async def test_fields_are_chosen_also_those_of_each_variant(
     assert [list(variant) for variant in item["variants"]] == [["url"], ["url"]]
 
 
-@pytest.mark.sqlite
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"fields": "id,password"},
-        {"fields": "variants.password"},
-        {"fields": "id.x"},
-        {"fields": ""},
-        {"limit": "0"},
-        {"limit": "101"},
-        {"limit": "ten"},
-        {"state": "lost"},
-        {"code": "no_such_code"},
-        {"since": "yesterday"},
-        {"since": "9" * 400},
-        {"since": "0001-01-01T00:00:00+23:59"} | {"color": "red"},
-        {"source": "uploads/\0"},
-        {"recipe": "x" * 65},
-        {"colour": "red"},
-        {"limit": ["1", "2"]},
-        {"cursor": "AAAA"},
-        {"cursor": "!"},
-        {"cursor": "é"},
-    ],
-    ids=str,
+MISTAKEN: Sequence[dict[str, Any]] = (
+    {"fields": "id,password"},
+    {"fields": "variants.password"},
+    {"fields": "id.x"},
+    {"fields": ""},
+    {"limit": "0"},
+    {"limit": "101"},
+    {"limit": "ten"},
+    {"state": "lost"},
+    {"code": "no_such_code"},
+    {"since": "yesterday"},
+    {"since": "9" * 400},
+    {"since": "0001-01-01T00:00:00+23:59"} | {"color": "red"},
+    {"source": "uploads/\0"},
+    {"recipe": "x" * 65},
+    {"colour": "red"},
+    {"limit": ["1", "2"]},
+    {"cursor": "AAAA"},
+    {"cursor": "!"},
+    {"cursor": "é"},
 )
-async def test_a_question_that_nobody_understands_is_a_bad_request(
-    client: httpx.AsyncClient, query: dict[str, Any]
-) -> None:
-    answer = await client.get(UPLOADS, params=query)
 
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
-    assert next(reversed(query)) in answer.json()["detail"]
+
+@pytest.mark.sqlite
+async def test_a_question_that_nobody_understands_is_a_bad_request(client: httpx.AsyncClient) -> None:
+    for query in MISTAKEN:
+        answer = await client.get(UPLOADS, params=query)
+
+        assert (query, answer.status_code, answer.json()["code"]) == (query, 400, "bad_request")
+        assert next(reversed(query)) in answer.json()["detail"]
 
 
 async def test_a_cursor_counts_for_its_own_filters_alone(catalog: Catalog, client: httpx.AsyncClient) -> None:

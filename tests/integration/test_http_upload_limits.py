@@ -117,12 +117,12 @@ async def test_a_bound_key_puts_nothing_elsewhere(opened: OpenFace) -> None:
     assert list(await stored(opened)) == ["uploads/acme/cat.jpg"]
 
 
-@pytest.mark.parametrize("path", ["", "a//b", "%2e%2e/x", "a/", ".media-staging/x", "%ff.jpg", "x" * 256])
-async def test_a_path_that_is_no_key_is_refused(opened: OpenFace, path: str) -> None:
+async def test_a_path_that_is_no_key_is_refused(opened: OpenFace) -> None:
     headers = {**await opened.key(), **JPEG}
-    answer = await opened.client.put(f"/v1/originals/{path}", content=small(), headers=headers)
+    for path in ("", "a//b", "%2e%2e/x", "a/", ".media-staging/x", "%ff.jpg", "x" * 256):
+        answer = await opened.client.put(f"/v1/originals/{path}", content=small(), headers=headers)
 
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_event")
+        assert (path, answer.status_code, answer.json()["code"]) == (path, 422, "invalid_event")
 
 
 @pytest.mark.parametrize("path", ["a/b.jpg/c.jpg", "a"])
@@ -145,30 +145,28 @@ async def test_a_header_that_stands_twice_is_refused(opened: OpenFace, header: s
     assert answer.json()["detail"] == f"There is one {header} at most."
 
 
-@pytest.mark.parametrize(
-    ("header", "value", "expected"),
-    [
-        ("Media-Metadata", "{", (400, "bad_request")),
-        ("Media-Metadata", "[1]", (422, "invalid_event")),
-        ("Media-Metadata", f'{{"a": "{"b" * 4096}"}}', (422, "invalid_event")),
-        ("Media-Metadata", '{"a":' * 300 + "1" + "}" * 300, (422, "invalid_event")),
-        ("Media-Recipe", "unknown", (422, "unknown_recipe")),
-        ("Idempotency-Key", "x" * 256, (400, "bad_request")),
-        ("Idempotency-Key", "", (400, "bad_request")),
-        ("Repr-Digest", "sha-256=abc", (400, "bad_request")),
-        ("Repr-Digest", "sha-256=:AAAA:", (400, "bad_request")),
-        ("Content-Type", "text/html", (415, "unsupported_format")),
-        ("Content-Type", "multipart/form-data", (400, "bad_request")),
-        ("Content-Encoding", "gzip", (415, "unsupported_format")),
-    ],
+MISTAKEN = (
+    ("Media-Metadata", "{", (400, "bad_request")),
+    ("Media-Metadata", "[1]", (422, "invalid_event")),
+    ("Media-Metadata", f'{{"a": "{"b" * 4096}"}}', (422, "invalid_event")),
+    ("Media-Metadata", '{"a":' * 300 + "1" + "}" * 300, (422, "invalid_event")),
+    ("Media-Recipe", "unknown", (422, "unknown_recipe")),
+    ("Idempotency-Key", "x" * 256, (400, "bad_request")),
+    ("Idempotency-Key", "", (400, "bad_request")),
+    ("Repr-Digest", "sha-256=abc", (400, "bad_request")),
+    ("Repr-Digest", "sha-256=:AAAA:", (400, "bad_request")),
+    ("Content-Type", "text/html", (415, "unsupported_format")),
+    ("Content-Type", "multipart/form-data", (400, "bad_request")),
+    ("Content-Encoding", "gzip", (415, "unsupported_format")),
 )
-async def test_a_wrong_header_is_refused(
-    opened: OpenFace, header: str, value: str, expected: tuple[int, str]
-) -> None:
-    headers = {**await opened.key(), **JPEG, header: value}
-    answer = await opened.client.post("/v1/uploads", content=b"x", headers=headers)
 
-    assert (answer.status_code, answer.json()["code"]) == expected
+
+async def test_a_wrong_header_is_refused(opened: OpenFace) -> None:
+    usual = {**await opened.key(), **JPEG}
+    for header, value, expected in MISTAKEN:
+        answer = await opened.client.post("/v1/uploads", content=b"x", headers={**usual, header: value})
+
+        assert (header, value, answer.status_code, answer.json()["code"]) == (header, value, *expected)
 
 
 @pytest.mark.parametrize(
