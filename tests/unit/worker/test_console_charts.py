@@ -1,5 +1,7 @@
 """Charts: what shapes numbers become."""
 
+from itertools import pairwise
+
 import pytest
 
 from worker.http.console.charts import ChartSeries, opposed_bars, stacked_areas
@@ -66,6 +68,26 @@ def test_an_hour_in_which_everything_failed_is_drawn_too() -> None:
 
     assert chart.baseline + bar.height == 100
     assert bar.height > 90
+
+
+@pytest.mark.parametrize(
+    ("ready", "failed", "labels"),
+    [
+        (30, 25, ["0", "10", "20", "30", "10", "20"]),
+        (300, 3, ["0", "100", "200", "300", "3"]),
+        (2, 40, ["0", "20", "20", "40"]),
+        (0, 40, ["0", "20", "40"]),
+    ],
+)
+def test_the_scale_goes_on_below_the_line_and_no_two_labels_overlap(
+    ready: int, failed: int, labels: list[str]
+) -> None:
+    chart = opposed_bars(hour("ready", m1=ready), hour("failed", m2=failed), HOUR, 132)
+    places = sorted(line.y for line in chart.lines)
+
+    assert [line.label for line in chart.lines] == labels
+    assert (places[0], places[-1]) == (0, pytest.approx(132, abs=12))
+    assert min(below - above for above, below in pairwise(places)) >= 12
 
 
 def test_columns_share_the_width_and_keep_a_gap() -> None:

@@ -16,6 +16,7 @@ _STEPS = (1, 2, 5, 10)
 _FILLED = 0.76  # of a column's place, the rest is between two
 _LEAST_PX = 2.0  # of a bar: one among thousands is seen
 _LEAST_BELOW_PX = 4.0  # of one that hangs: it is what somebody looks for
+_LABEL_PX = 12.0  # between two labels of a scale
 
 
 @dataclass(frozen=True)
@@ -82,25 +83,28 @@ def opposed_bars(
 ) -> Chart:
     """Bars of one series that stand on a line, and of another that hang from it, on the same scale.
 
-    Bars below take no more room than they need, and are seen however few they count.
+    Bars below take no more room than they need, and are seen however few they count: where the longest
+    would have no room for its label, they are all drawn longer, to a scale of their own.
     """
-    step = _step(max(above.values, default=0))
-    top = _top(max(above.values, default=0), step)
-    deepest = max(below.values, default=0)
-    room_below = max(2 * _LEAST_BELOW_PX, height * deepest / (top + deepest)) if deepest else 0.0
+    highest, deepest = max(above.values, default=0), max(below.values, default=0)
+    step = _step(max(highest, deepest))
+    top = _top(highest, step) if highest or not deepest else 0
+    room_below = max(_LABEL_PX, height * deepest / (top + deepest)) if deepest else 0.0
     baseline = height - room_below
-    scale = baseline / top
+    scale = baseline / top if top else 0.0
+    scale_below = room_below / deepest if deepest else 0.0
 
     def bars(number: int) -> Sequence[Bar]:
         up = _pixels(above.values[number], scale)
-        down = _pixels(below.values[number], scale, _LEAST_BELOW_PX)
+        down = _pixels(below.values[number], scale_below, _LEAST_BELOW_PX)
         found = [
             Bar(above.name, _round(baseline - up), _round(up)),
-            Bar(below.name, _round(baseline), _round(min(down, room_below))),
+            Bar(below.name, _round(baseline), _round(down)),
         ]
         return [bar for bar in found if bar.height]
 
-    return Chart(height, _round(baseline), _lines(top, step, baseline, word), _columns(titles, bars))
+    lines = [*_lines(top, step, baseline, word), *_lines_below(deepest, step, baseline, scale_below, word)]
+    return Chart(height, _round(baseline), lines, _columns(titles, bars))
 
 
 def stacked_areas(
@@ -150,7 +154,13 @@ def _top(most: float, step: int) -> int:
 
 def _lines(top: int, step: int, baseline: float, word: Word) -> Sequence[Line]:
     values = range(0, top + 1, step)
-    return [Line(_round(baseline - value * baseline / top), word(value)) for value in values]
+    return [Line(_round(baseline - value * baseline / max(1, top)), word(value)) for value in values]
+
+
+def _lines_below(deepest: float, step: int, baseline: float, scale: float, word: Word) -> Sequence[Line]:
+    """The steps that bars below reach; where they reach none, the end of the longest."""
+    values = range(step, int(deepest) + 1, step) or ([int(deepest)] if deepest else [])
+    return [Line(_round(baseline + value * scale), word(value)) for value in values]
 
 
 def _pixels(value: float, scale: float, least: float = _LEAST_PX) -> float:
