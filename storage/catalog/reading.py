@@ -317,6 +317,12 @@ class Reader:
         count: int = row["count"]
         return count
 
+    async def dead_letters_by_minute(self, since_ms: int, most: int) -> Mapping[int, int]:
+        """How many of the newest `most` dead letters came in each minute since 1970, then or later."""
+        values = {"since_ms": since_ms, "limit": most}
+        rows = await self._source.ask(queries.LETTERS_BY_MINUTE, values)
+        return {row["minute"]: row["count"] for row in rows}
+
     async def http_keys(self) -> Sequence[HttpKey]:
         """Every key, revoked ones too, oldest first; of a replica only while the catalog is away."""
         return [to_key(row) for row in await self._source.ask_newest(ALL_KEYS, {})]

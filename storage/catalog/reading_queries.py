@@ -390,3 +390,9 @@ COUNT_LETTERS: Query = (
     .select_from(_NEWEST_LETTERS)
     .where(_NEWEST_LETTERS.c.received_ms >= bindparam("since_ms", type_=BigInteger))
 )
+_MINUTE = (_NEWEST_LETTERS.c.received_ms // 60_000).label("minute")
+LETTERS_BY_MINUTE: Query = (
+    select(_MINUTE, func.count().label("count"))
+    .where(_NEWEST_LETTERS.c.received_ms >= bindparam("since_ms", type_=BigInteger))
+    .group_by("minute")
+)

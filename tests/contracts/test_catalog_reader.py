@@ -509,6 +509,18 @@ async def test_dead_letters_since_a_moment_are_counted(catalog: Catalog, reader:
     assert await reader.count_dead_letters(1, 2) == 2
 
 
+async def test_dead_letters_are_counted_by_the_minute_in_which_they_came(
+    catalog: Catalog, reader: Reader
+) -> None:
+    await catalog.intake.take([], [letter(f"{number}-0") for number in (1, 2, 3, 5)])
+    moments = "UPDATE dead_letters SET received_ms = 30000 * CAST(substr(stream_id, 1, 1) AS INTEGER)"
+    async with catalog.database.writing() as connection:
+        await connection.execute(text(moments))
+
+    assert await reader.dead_letters_by_minute(60_000, 10) == {1: 2, 2: 1}
+    assert await reader.dead_letters_by_minute(0, 1) == {2: 1}
+
+
 async def test_keys_are_read_with_their_revocation(catalog: Catalog, reader: Reader) -> None:
     key = HttpKey("shop", "a" * 64, frozenset({"read", "upload"}), "mia", "uploads/shop/", 1)
     await catalog.http_keys.add(key)

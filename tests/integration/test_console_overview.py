@@ -1,5 +1,6 @@
 """Overview: its numbers and where they lead, what needs attention, and that it shows what does not hang."""
 
+import re
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,7 @@ from pipelines.sweep.findings import Discrepancy, Kind, StepResult
 from pipelines.sweep.plan import Draft, finish, write_down
 from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
-from storage.catalog.records import State
+from storage.catalog.records import About, State
 from storage.catalog.sweep_records import SweepRecords
 from storage.totals import Count, Swept
 from tests.support import fake_redis
@@ -248,7 +249,32 @@ async def test_minutes_are_bars_and_rows_of_a_table(catalog: Catalog, opening: O
     assert "UTC: 2 ready, 1 failed" in bars.one("title").text
     assert len(bars.all("rect", class_="series-failed")) == 1
     assert [one.text for one in page.one("tbody").all("td")] == ["2", "1", "0"]
-    assert "2 became ready, 1 failed" in page.one("desc").text
+    assert "2 times an upload became ready, 1 times one failed" in page.one("desc").text
+
+
+async def test_every_dead_letter_of_the_hour_is_counted_in_its_minute(
+    catalog: Catalog, client: httpx.AsyncClient
+) -> None:
+    of_an_upload = replace(letter("2-0"), about=About(None, "uploads/1.jpg"))
+    await catalog.intake.take([], [letter("1-0"), of_an_upload])
+    page = await overview(client)
+
+    assert numbers(page)["/console/dead-letters"] == 2
+    assert sum(int(one.text) for one in page.one("tbody").all("td")) == 2
+    assert "2 events were refused" in page.one("desc").text
+
+
+async def test_the_rate_says_over_what_time_and_the_chart_that_it_counts_outcomes(
+    catalog: Catalog, opening: Opening
+) -> None:
+    await uploads(catalog, State.READY)
+    async with opening() as opened:
+        await until_counted(opened)
+        page = await overview(opened.client)
+
+    note = page.one("div", id="figure-rate").one("dd", class_="note").text
+    assert re.fullmatch(r"became ready, over the last \d+ s", note)
+    assert "outcomes by minute" in page.one("p", id="outcomes").text
 
 
 async def test_the_latest_pictures_lead_to_their_uploads(catalog: Catalog, client: httpx.AsyncClient) -> None:
@@ -279,16 +305,22 @@ async def test_without_redis_the_rest_is_shown_at_once(
     assert page.all(id="figure-workers") == []
 
 
-async def test_a_demo_shows_nothing_of_the_machines(catalog: Catalog, queue: Queue, opening: Opening) -> None:
+async def test_a_demo_numbers_workers_and_says_that_one_is_ill_as_its_page_system_does(
+    catalog: Catalog, queue: Queue, opening: Opening
+) -> None:
     await uploads(catalog, State.READY, State.FAILED)
+    await beat(queue, "a-host", degraded=["memory: 91% of secret"])
     await beat(queue, "secret-host", healthy=False)
     async with opening(console="demo") as opened:
-        page = await overview(opened.client)
+        html, system = [(await opened.client.get(path)).text for path in ("/console", "/console/system")]
+    page = read_page(html)
+    said = page.one("section", id="attention").text
 
-    assert "secret-host" not in page.text
-    assert page.all(id="figure-workers") == []
-    assert "/console/system" not in numbers(page)
-    assert numbers(page)["/console/failures?code=corrupt_image"] == 1
+    assert "secret" not in html
+    assert "The worker 2 is unhealthy" in said
+    assert "Memory is almost used up" in said
+    assert numbers(page)["/console/system"] == 2
+    assert read_page(system).all("h3")[0].text == "worker 2"
 
 
 @pytest.mark.parametrize("bound", [{"owner": "shop"}, {"prefix": "uploads/shop/"}], ids=str)

@@ -1,7 +1,8 @@
 """Concerns: what of all that was found needs somebody. The only place that decides it for the console."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 from pipelines.stats.report import Coded, StorageReport
 from storage.totals import Count, StorageTotals
@@ -39,6 +40,11 @@ class Concern:
     command: str = ""
     is_urgent: bool = True
     number: int | None = None
+
+    @property
+    def without_detail(self) -> Self:
+        """The same for those who may know that something is wrong, and not what is said of it."""
+        return replace(self, detail="")
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,21 @@ def concerns(seen: Observation, *, is_new: bool = False) -> Sequence[Concern]:
         *_of_signs(seen),
     ]
     return sorted(found, key=lambda concern: not concern.is_urgent)
+
+
+def without_names(seen: Observation) -> Observation:
+    """The same, with workers that are known by their numbers alone."""
+    if seen.workers is None:
+        return seen
+    numbered = [
+        replace(
+            one,
+            heartbeat=replace(one.heartbeat, instance=str(number)),
+            info=one.info.model_copy(update={"host": None}) if one.info else None,
+        )
+        for number, one in enumerate(in_place(seen.workers), 1)
+    ]
+    return replace(seen, workers=numbered)
 
 
 def is_soon_full(days: float | None) -> bool:
@@ -211,6 +232,16 @@ def name_of(worker: ReportingWorker) -> str:
     if info is None or info.host is None:
         return worker.heartbeat.instance.rpartition(":")[2]
     return info.host if info.pid is None else f"{info.host}:{info.pid}"
+
+
+def in_place(workers: Iterable[ReportingWorker]) -> Sequence[ReportingWorker]:
+    """Workers in the order of their hosts and processes, in which those without a name are numbered."""
+
+    def place(one: ReportingWorker) -> tuple[str, int, str]:
+        host, pid = (one.info.host, one.info.pid) if one.info else (None, None)
+        return host or "", pid or 0, one.heartbeat.instance
+
+    return sorted(workers, key=place)
 
 
 def _state_of(worker: ReportingWorker) -> str | None:

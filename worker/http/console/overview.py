@@ -1,6 +1,6 @@
 """Overview: how it goes, and what needs somebody."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pipelines.stats.report import QueueDepth, StorageReport, report
 from storage.blobs import Space
 from storage.catalog.backup_notes import BackupNotes
+from storage.catalog.dead_letters import MOST as MOST_LETTERS
 from storage.catalog.reading import UploadFilter
 from storage.catalog.records import State, Upload
 from storage.tasks import together
@@ -16,7 +17,7 @@ from storage.totals import StorageTotals
 from worker.degradation import backup_problem, now_and_then
 from worker.http.console.bounded import BoundedQuestion, Unanswered
 from worker.http.console.charts import Chart, ChartSeries, opposed_bars
-from worker.http.console.concerns import Observation, concerns, failures, retried
+from worker.http.console.concerns import Observation, concerns, failures, retried, without_names
 from worker.http.console.pages import ROOT, Console, NoFields, see_other
 from worker.http.console.pulse import Minute
 from worker.http.console.visitors import Visitor
@@ -34,10 +35,17 @@ _HOUR_S = 3600
 
 
 @dataclass(frozen=True)
+class ShownMinute(Minute):
+    """The outcomes of a minute, and how many dead letters are kept of it."""
+
+    refused: int = 0
+
+
+@dataclass(frozen=True)
 class LastHour:
     """What became of uploads in the last hour."""
 
-    minutes: Sequence[Minute]
+    minutes: Sequence[ShownMinute]
     chart: Chart
     keys: Sequence[str]
     counted_since_ms: int | None
@@ -56,11 +64,11 @@ class LastHour:
 
     @property
     def refused(self) -> int:
-        """How many events were refused."""
+        """How many events were refused, and are kept."""
         return sum(minute.refused for minute in self.minutes)
 
     @property
-    def busy(self) -> Sequence[Minute]:
+    def busy(self) -> Sequence[ShownMinute]:
         """The minutes in which something ended, newest first."""
         return [one for one in reversed(self.minutes) if one.ready or one.failed or one.refused]
 
@@ -74,6 +82,8 @@ class ShownRows:
     ready: int | None
     """How many became ready in the last hour, and still are; None: more than are counted."""
     failed: int | None
+    refused: Mapping[int, int]
+    """How many dead letters are kept of the minutes of the last hour, by minute since 1970."""
 
 
 InRedis = tuple[QueueDepth, Sequence[ReportingWorker]]
@@ -139,35 +149,42 @@ def add_to(router: APIRouter, console: Console) -> None:
             face.stores.catalog.reports.totals(largest=0, by_day=False), _rows(face), machines.ask()
         )
         seen = _observe(face, totals, answers)
-        is_demo, is_new = visitor.is_demo, _is_new(seen.report)
+        is_new = _is_new(seen.report)
+        found = concerns(without_names(seen) if visitor.is_demo else seen, is_new=is_new)
         return console.page(
             request,
             visitor,
             "overview.html",
             "Overview",
             report=seen.report,
-            workers=None if is_demo else seen.workers,
+            workers=seen.workers,
             oldest_s=_oldest_s(face, seen.report, rows),
-            concerns=[] if is_demo else concerns(seen, is_new=is_new),
+            concerns=[one.without_detail for one in found] if visitor.is_demo else found,
             failures=failures(seen.report),
             retried=retried(totals),
             is_new=is_new,
             rate=face.pulse.rate(),
             latency=face.pulse.latency(),
-            hour=_last_hour(face),
+            hour=_last_hour(face, rows.refused),
             rows=rows,
         )
 
 
 async def _rows(face: Face) -> ShownRows:
     reader, since_ms = face.reader, earlier_ms(_HOUR_S)
-    ready, failed = (UploadFilter(state=state, since_ms=since_ms) for state in (State.READY, State.FAILED))
-    latest, queued_since_ms, counted = await together(
+    ready_ones, failed_ones = (
+        UploadFilter(state=state, since_ms=since_ms) for state in (State.READY, State.FAILED)
+    )
+    latest, queued_since_ms, (ready, failed, refused) = await together(
         reader.page(_READY, None, _LATEST),
         reader.oldest_queued_ms(),
-        together(reader.count(ready, _COUNTED), reader.count(failed, _COUNTED)),
+        together(
+            reader.count(ready_ones, _COUNTED),
+            reader.count(failed_ones, _COUNTED),
+            reader.dead_letters_by_minute(since_ms, MOST_LETTERS),
+        ),
     )
-    return ShownRows(latest, queued_since_ms, *map(_or_more, counted))
+    return ShownRows(latest, queued_since_ms, _or_more(ready), _or_more(failed), refused)
 
 
 def _or_more(counted: int | None) -> int | None:
@@ -210,9 +227,12 @@ def _is_new(found: StorageReport) -> bool:
     return not any(found.uploads.values()) and not found.dead_letters and not is_waiting
 
 
-def _last_hour(face: Face) -> LastHour:
+def _last_hour(face: Face, refused: Mapping[int, int]) -> LastHour:
     pulse = face.pulse
-    minutes = pulse.minutes()
+    minutes = [
+        ShownMinute(one.begin_ms, one.ready, one.failed, refused.get(one.begin_ms // 60_000, 0))
+        for one in pulse.minutes()
+    ]
     since_ms = pulse.since_ms
     is_whole = since_ms is None or since_ms < minutes[1].begin_ms
     return LastHour(
@@ -224,14 +244,14 @@ def _last_hour(face: Face) -> LastHour:
     )
 
 
-def draw(minutes: Sequence[Minute]) -> Chart:
+def draw(minutes: Sequence[ShownMinute]) -> Chart:
     """The minutes as bars: what was ready above the line, what was not below it."""
     ready = ChartSeries("ready", [minute.ready for minute in minutes])
     failed = ChartSeries("failed", [minute.failed + minute.refused for minute in minutes])
     return opposed_bars(ready, failed, [_title(minute) for minute in minutes], _CHART_PX)
 
 
-def _title(minute: Minute) -> str:
+def _title(minute: ShownMinute) -> str:
     became = [(minute.ready, "ready"), (minute.failed, "failed"), (minute.refused, "refused")]
     said = ", ".join(f"{count(number)} {word}" for number, word in became if number)
     return f"{moment(minute.begin_ms)[11:16]} UTC: {said or 'nothing'}"

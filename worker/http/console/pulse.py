@@ -33,21 +33,27 @@ class Minute:
     begin_ms: int
     ready: int = 0
     failed: int = 0
-    refused: int = 0
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How many uploads became ready a second, and in how many seconds that was counted."""
+
+    per_second: float
+    within_s: float
 
 
 @dataclass
 class _Counts:
     ready: int = 0
     failed: int = 0
-    refused: int = 0
     latencies: Counter[int] = field(default_factory=Counter)
     """How many uploads took a power of 1.05 milliseconds, by the exponent."""
 
     def add(self, head: MessageHead) -> None:
         if head.refused:
-            self.refused += 1
-        elif head.kind is State.FAILED:
+            return  # not all of those have a message: whoever wants them counts dead letters
+        if head.kind is State.FAILED:
             self.failed += 1
         elif head.kind is State.READY:
             self.ready += 1
@@ -74,7 +80,7 @@ class Pulse:
         now = self._now_ms() // _MINUTE_MS
         empty = _Counts()
         counted = ((number, self._counts.get(number, empty)) for number in range(now - MINUTES + 1, now + 1))
-        return [Minute(number * _MINUTE_MS, one.ready, one.failed, one.refused) for number, one in counted]
+        return [Minute(number * _MINUTE_MS, one.ready, one.failed) for number, one in counted]
 
     def latency(self) -> tuple[float, float] | None:
         """The seconds within which half of the uploads, and 95 % of them, became ready in these minutes.
@@ -88,12 +94,13 @@ class Pulse:
                 took.update(counts.latencies)
         return (_quantile(took, 0.5), _quantile(took, 0.95)) if took else None
 
-    def rate(self) -> float | None:
-        """How many uploads became ready a second, in this minute and the last; None until that is known."""
+    def rate(self) -> Rate | None:
+        """How quickly uploads became ready in this minute and the last; None until that is known."""
         if not self.is_complete:
             return None
         last, now = self.minutes()[-2:]
-        return (last.ready + now.ready) / (60 + (self._now_ms() - now.begin_ms) / 1000)
+        within_s = 60 + (self._now_ms() - now.begin_ms) / 1000
+        return Rate((last.ready + now.ready) / within_s, within_s)
 
     async def follow(self) -> None:
         """Count until cancelled, through every outage of the catalog, which the tail logs."""

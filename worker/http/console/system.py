@@ -21,6 +21,7 @@ from worker.degradation import MUCH
 from worker.doctor.checkups import KEPT_S, Checkup, Checkups
 from worker.findings import Finding
 from worker.http.console.bounded import BoundedQuestion, Unanswered
+from worker.http.console.concerns import in_place
 from worker.http.console.pages import ROOT, Console, ConsoleQuery
 from worker.http.console.visitors import Visitor
 from worker.http.face import Face
@@ -188,14 +189,9 @@ async def _answer(question: BoundedQuestion[T]) -> T | None:
 
 def _shown_workers(now: SystemNow, visitor: Visitor) -> Sequence[ShownWorker]:
     """The living workers; those that somebody has to look after come first."""
-
-    def by_place(one: ReportingWorker) -> tuple[str, int, str]:
-        info = one.info or _NOTHING_SAID
-        return info.host or "", info.pid or 0, one.heartbeat.instance
-
     shown = [
         _shown_worker(number, one, now.at_work, visitor)
-        for number, one in enumerate(sorted(now.workers or (), key=by_place), 1)
+        for number, one in enumerate(in_place(now.workers or ()), 1)
     ]
     return sorted(shown, key=lambda one: _URGENT.index(one.state) if one.state in _URGENT else len(_URGENT))
 
