@@ -273,8 +273,8 @@ async def test_the_rate_says_over_what_time_and_the_chart_that_it_counts_outcome
         page = await overview(opened.client)
 
     note = page.one("div", id="figure-rate").one("dd", class_="note").text
-    assert re.fullmatch(r"became ready, over the last \d+ s", note)
-    assert "outcomes by minute" in page.one("p", id="outcomes").text
+    assert re.fullmatch(r"ready, last \d+ s", note)
+    assert "Outcomes by minute" in page.one("p", id="outcomes").text
 
 
 async def test_the_latest_pictures_lead_to_their_uploads(catalog: Catalog, client: httpx.AsyncClient) -> None:
