@@ -30,7 +30,7 @@ from tests.support.catalogs import (
 from tests.support.face import OpenFace, opened_face, settings_in
 from tests.support.polling import until
 from worker.http.console import pulse
-from worker.http.console.pulse import Minute, Pulse, Rate
+from worker.http.console.pulse import Minute, Pulse, ReadyRate
 from worker.http.tail import Tail
 from worker.queue import Queue
 
@@ -157,14 +157,14 @@ async def test_nothing_is_told_of_an_hour_without_uploads(catalog: Catalog, coun
     assert counting.rate() is None  # it has not looked yet
 
     async with followed(counting):
-        assert (counting.latency(), counting.rate()) == (None, Rate(0, 90))
+        assert (counting.latency(), counting.rate()) == (None, ReadyRate(0, 90))
 
 
 async def test_the_rate_is_that_of_this_minute_and_the_last(catalog: Catalog, counting: Pulse) -> None:
     await ready_at(catalog, [THIS - MINUTE_MS - 1, *[THIS - 1] * 5, *[THIS] * 4])
 
     async with followed(counting):
-        assert counting.rate() == Rate(9 / 90, 90)
+        assert counting.rate() == ReadyRate(9 / 90, 90)
 
 
 async def test_messages_that_come_while_it_counts_and_through_an_outage_are_counted_once(

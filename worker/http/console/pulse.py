@@ -36,7 +36,7 @@ class Minute:
 
 
 @dataclass(frozen=True)
-class Rate:
+class ReadyRate:
     """How many uploads became ready a second, and in how many seconds that was counted."""
 
     per_second: float
@@ -94,13 +94,13 @@ class Pulse:
                 took.update(counts.latencies)
         return (_quantile(took, 0.5), _quantile(took, 0.95)) if took else None
 
-    def rate(self) -> Rate | None:
+    def rate(self) -> ReadyRate | None:
         """How quickly uploads became ready in this minute and the last; None until that is known."""
         if not self.is_complete:
             return None
         last, now = self.minutes()[-2:]
         within_s = 60 + (self._now_ms() - now.begin_ms) / 1000
-        return Rate((last.ready + now.ready) / within_s, within_s)
+        return ReadyRate((last.ready + now.ready) / within_s, within_s)
 
     async def follow(self) -> None:
         """Count until cancelled, through every outage of the catalog, which the tail logs."""
