@@ -90,6 +90,22 @@ async def test_who_may_only_read_sees_no_buttons_and_is_refused(
         assert (path, answer.status) == (path, 403)
 
 
+async def test_a_refused_action_leads_back_to_what_was_ticked(
+    visitor: BrowserUser, filled: ConsoleSite
+) -> None:
+    visitor.expected = ["answer: 4"]
+    page = await visitor.open(filled.url("/failures"), password=filled.secrets["operator"])
+    tick = page.locator(f'input[value="{FAILED}"]')
+    await tick.check()
+    await page.locator("form [name=tick]").first.evaluate(
+        "(tick) => tick.form.insertAdjacentHTML('beforeend', '<input type=hidden name=x value=1>')"
+    )
+    await page.get_by_role("button", name="Retry ticked").click()
+    await page.get_by_role("link", name="Back").click()
+
+    await expect(tick).to_be_checked()
+
+
 async def test_without_script_uploads_are_filtered_and_one_is_opened(
     visitor: BrowserUser, filled: ConsoleSite
 ) -> None:

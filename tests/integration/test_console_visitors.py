@@ -55,6 +55,33 @@ async def test_a_browser_is_asked_for_a_key_once_there_is_one(opened: OpenFace) 
     assert read_page(answer.text).one("h1").text == "Unauthorized"
 
 
+@pytest.mark.parametrize(
+    ("path", "referer", "links"),
+    [
+        (PAGE, "", ["/console"]),
+        (
+            PAGE,
+            f"{HERE}/console/uploads?state=failed&code=x",
+            ["/console/uploads?state=failed&code=x", "/console"],
+        ),
+        (PAGE, f"{HERE}{PAGE}", ["/console"]),
+        (PAGE, f"{HERE}/consoles", ["/console"]),
+        (PAGE, "http://elsewhere.example/console/uploads", ["/console"]),
+        (PAGE, "http://[/console/uploads", ["/console"]),
+        ("/console/uploads?x=1", f"{HERE}/console", ["/console"]),
+        ("/console/uploads/none", "", ["/console/uploads", "/console"]),
+        ("/console/failures?x=1", "", ["/console/failures", "/console"]),
+    ],
+)
+async def test_a_page_that_says_why_not_leads_back(
+    client: httpx.AsyncClient, path: str, referer: str, links: list[str]
+) -> None:
+    answer = await client.get(path, headers={"Referer": referer} if referer else {})
+
+    assert answer.status_code >= 400
+    assert [one.attributes["href"] for one in read_page(answer.text).one("main").all("a")] == links
+
+
 async def test_a_page_that_refreshes_itself_has_the_browser_ask_nobody_for_a_key(opened: OpenFace) -> None:
     await opened.key()
     refresh = {"HX-Request": "true", "Accept": "text/html, application/json"}

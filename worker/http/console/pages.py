@@ -7,7 +7,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +19,7 @@ from storage.errors import StorageError
 from worker.http.bodies import Body
 from worker.http.console import wording
 from worker.http.console.safe_originals import is_shown
-from worker.http.console.visitors import Visitor, Visitors, check_same_site
+from worker.http.console.visitors import SAFE_METHODS, Visitor, Visitors, check_same_site
 from worker.http.face import Face
 from worker.http.parameters import DirectRoute
 from worker.http.problems import STATUS, Problem, problem_of, reasons
@@ -139,15 +139,14 @@ class Console:
         **values: object,
     ) -> Response:
         """A page made of a template, with those values in it."""
-        sections = [one for one in SECTIONS if visitor and (visitor.sees_all or not one.about_all)]
         text = self.environment.get_template(template).render(
             title=title,
             path=request.scope["path"],
-            sections=[one for one in sections if one.path != f"{ROOT}/drop" or _drops(visitor)],
+            sections=_sections_of(visitor),
             visitor=visitor,
             since=request.scope.get(_SINCE, ""),
             badge=self.face.settings.environment,
-            url=request.scope["path"] + (f"?{request.url.query}" if request.url.query else ""),
+            url=_path_of(request),
             **values,
         )
         return Response(text, status.value, dict(headers or {}), "text/html")
@@ -159,8 +158,18 @@ class Console:
     def problem_page(self, request: Request, visitor: Visitor | None, problem: Problem) -> Response:
         """The page that says why not."""
         status = problem.status or STATUS[problem.code]
+        seen = _sections_of(visitor)
         return self.page(
-            request, visitor, "problem.html", status.phrase, status, problem.headers, problem=problem
+            request,
+            visitor,
+            "problem.html",
+            status.phrase,
+            status,
+            problem.headers,
+            problem=problem,
+            back=_came_from(request),
+            section=next((one for one in seen if one.leads_to(request.scope["path"])), None),
+            may_pass=status >= HTTPStatus.INTERNAL_SERVER_ERROR and request.method in SAFE_METHODS,
         )
 
 
@@ -299,8 +308,28 @@ def _static_path(name: str) -> str:
     return f"{ROOT}/static/{name}?v={static_version(name)}"
 
 
-def _drops(visitor: Visitor | None) -> bool:
-    return visitor is not None and visitor.may_upload
+def _sections_of(visitor: Visitor | None) -> Sequence[Section]:
+    """Those that the visitor may see."""
+    if visitor is None:
+        return []
+    seen = [one for one in SECTIONS if visitor.sees_all or not one.about_all]
+    return [one for one in seen if visitor.may_upload or one.path != f"{ROOT}/drop"]
+
+
+def _came_from(request: Request) -> str | None:
+    """The other page of this console that has led to this one; None where none says so."""
+    try:
+        page = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return None
+    is_ours = page.netloc == request.headers.get("host") and f"{page.path}/".startswith(f"{ROOT}/")
+    path = f"{page.path}?{page.query}" if page.query else page.path
+    return path if is_ours and path != _path_of(request) else None
+
+
+def _path_of(request: Request) -> str:
+    path, query = str(request.scope["path"]), request.url.query
+    return f"{path}?{query}" if query else path
 
 
 @cache

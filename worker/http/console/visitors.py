@@ -15,7 +15,7 @@ from worker.http.problems import Problem
 ASK_FOR_KEY: Mapping[str, str] = {"WWW-Authenticate": 'Basic realm="media-worker console", charset="UTF-8"'}
 """What has a browser ask for a user's name and a password, which is a key."""
 
-_SAFE_METHODS = ("GET", "HEAD")
+SAFE_METHODS = ("GET", "HEAD")
 _LONGEST_NAME = 64  # characters of a user's name
 
 
@@ -129,7 +129,7 @@ def check_same_site(request: Request) -> None:
 
     Browsers say so by Sec-Fetch-Site; over plain HTTP only this machine hears it, others get Origin.
     """
-    if request.method in _SAFE_METHODS:
+    if request.method in SAFE_METHODS:
         return
     hosts = [host.lower() for host in request.headers.getlist("host")]
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
@@ -145,7 +145,7 @@ def _follows_a_link(request: HTTPConnection) -> bool:
     """Whether a browser opens the page as a whole: whoever has led it there learns nothing of it."""
     headers = request.headers
     return (
-        request.scope.get("method") in _SAFE_METHODS
+        request.scope.get("method") in SAFE_METHODS
         and headers.get("sec-fetch-mode") == "navigate"
         and headers.get("sec-fetch-dest") == "document"
     )

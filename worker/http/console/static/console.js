@@ -270,6 +270,16 @@
   }
   showTiles();
 
+  // -- going back, where the browser keeps what was ticked and typed
+
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-back]");
+    if (!link || link.href !== document.referrer || history.length < 2) return;
+    if (event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    history.back();
+  });
+
   // -- ticking all of a page, and how many are ticked
 
   function showTicks() {
