@@ -11,10 +11,12 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from pipelines.sweep.findings import Discrepancy, Kind, StepResult
 from pipelines.sweep.plan import Draft, finish, write_down
 from scripts.redis_server import RedisServer
+from storage.catalog import tables
 from storage.catalog.opening import Catalog
 from storage.catalog.records import About, State
 from storage.catalog.sweep_records import SweepRecords
@@ -119,6 +121,23 @@ async def test_each_number_leads_to_the_list_of_what_it_counts(
         "/console/dead-letters": 1,
         "/console/system": 1,
     }
+    pages = {path: read_page((await client.get(path)).text).one("main") for path in found}
+    assert {path: listed(page) for path, page in pages.items()} == found
+
+
+@ON_BOTH
+async def test_of_the_last_hour_those_are_counted_that_are_listed(
+    catalog: Catalog, client: httpx.AsyncClient
+) -> None:
+    await uploads(catalog, State.READY, State.READY, State.FAILED, State.FAILED, State.FAILED)
+    async with catalog.database.writing() as connection:
+        old = tables.uploads.c.id.in_([str(UUID(int=number)) for number in (1, 3)])
+        changed_ms = tables.uploads.c.changed_ms - 3_601_000
+        await connection.execute(update(tables.uploads).where(old).values(changed_ms=changed_ms))
+
+    found = {path: count for path, count in numbers(await overview(client)).items() if "1h" in path}
+
+    assert found == {"/console/uploads?state=ready&since=1h": 1, "/console/failures?within=1h": 2}
     pages = {path: read_page((await client.get(path)).text).one("main") for path in found}
     assert {path: listed(page) for path, page in pages.items()} == found
 
