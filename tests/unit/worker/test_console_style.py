@@ -2,7 +2,7 @@
 
 import re
 
-from worker.http.console.pages import STATIC
+from worker.http.console.rendering import STATIC
 
 
 def test_the_section_of_each_page_stands_in_no_block_of_another() -> None:

@@ -22,7 +22,8 @@ from worker.http.console.confirmations import (
 from worker.http.console.dead_letters import PATH as LETTERS
 from worker.http.console.failures import PATH as FAILURES
 from worker.http.console.forms import Ticked, form_of
-from worker.http.console.pages import ROOT, Console, NoFields, see_other, with_query
+from worker.http.console.pages import Console
+from worker.http.console.paths import ROOT, NoFields, see_other, with_query
 from worker.http.console.receipts import Receipt, Things, keep_receipt
 from worker.http.console.visitors import Visitor
 from worker.http.face import Face

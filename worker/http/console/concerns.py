@@ -7,7 +7,7 @@ from typing import Self
 from pipelines.stats.report import Coded, StorageReport
 from storage.totals import Count, StorageTotals
 from worker.degradation import full, long_wait
-from worker.http.console.pages import ROOT, with_query
+from worker.http.console.paths import ROOT, with_query
 from worker.http.console.wording import count, duration, size
 from worker.queue.heartbeats import ReportingWorker
 from worker.retry import blame_of

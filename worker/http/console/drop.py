@@ -11,7 +11,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from pipelines.formats import BY_NAME, MIB
 from worker.http.bodies import Body, still_sent
-from worker.http.console.pages import ROOT, Console, NoFields, prefers_json, see_other
+from worker.http.console.pages import Console, prefers_json
+from worker.http.console.paths import ROOT, NoFields, see_other
 from worker.http.console.reasons import reason
 from worker.http.console.visitors import Visitor
 from worker.http.documents import json_response

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field
 from storage.catalog.reading import Cursor, PutOff, UploadFilter
 from storage.catalog.records import WAITING, State, Upload
 from worker.http.console.forms import Ticked
-from worker.http.console.pages import ROOT, Console, ConsoleQuery, with_query
+from worker.http.console.pages import Console
+from worker.http.console.paths import ROOT, ConsoleQuery, with_query
 from worker.http.console.reasons import reason, traceback
 from worker.http.console.receipts import DoneToken, done_since, uploads_in
 from worker.http.console.safe_originals import is_shown

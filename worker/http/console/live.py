@@ -7,7 +7,8 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
-from worker.http.console.pages import ROOT, Console, ConsoleQuery
+from worker.http.console.pages import Console
+from worker.http.console.paths import ROOT, ConsoleQuery
 from worker.http.console.visitors import Visitor
 from worker.http.events import EventsResponse, EventWriter, last_event_id
 from worker.http.streams import Streams

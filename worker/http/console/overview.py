@@ -18,7 +18,8 @@ from worker.degradation import backup_problem, now_and_then
 from worker.http.console.bounded import BoundedQuestion, Unanswered
 from worker.http.console.charts import Chart, ChartSeries, opposed_bars
 from worker.http.console.concerns import Observation, concerns, failures, retried, without_names
-from worker.http.console.pages import ROOT, Console, NoFields, see_other
+from worker.http.console.pages import Console
+from worker.http.console.paths import ROOT, NoFields, see_other
 from worker.http.console.pulse import Minute
 from worker.http.console.visitors import Visitor
 from worker.http.console.wording import count, earlier_ms, moment

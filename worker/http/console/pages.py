@@ -2,31 +2,22 @@
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from hashlib import sha256
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pydantic import BaseModel, ConfigDict, model_validator
 
-from storage.catalog.records import StoredVariant, Upload
 from storage.errors import StorageError
-from worker.http.bodies import Body
-from worker.http.console import wording
-from worker.http.console.safe_originals import is_shown
+from worker.http.console.paths import ROOT
+from worker.http.console.rendering import template_environment
 from worker.http.console.visitors import SAFE_METHODS, Visitor, Visitors, check_same_site
 from worker.http.face import Face
 from worker.http.parameters import DirectRoute
 from worker.http.problems import STATUS, Problem, problem_of, reasons
 from worker.queue import QueueUnavailable
 
-ROOT = "/console"
-STATIC = Path(__file__).parent / "static"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -45,10 +36,6 @@ _ASK_NOBODY: Mapping[str, str] = {"WWW-Authenticate": 'Bearer realm="media"'}
 """Of an answer to a page that refreshes itself: a window that asks for a password would open by itself."""
 _SINCE = "media.since"
 """Of a request: the last message when it came. What the page shows was read later, and lacks none before."""
-LEAST_SIDE = 120  # px of the longer side of what lists show
-LONGEST_NAME = 200  # characters of what an app calls a file
-MOST_OF_A_FORM = 256 * 1024  # bytes
-_MOST_FIELDS = 2000  # of a form: a thousand ticks, and more
 
 
 @dataclass(frozen=True)
@@ -77,30 +64,13 @@ SECTIONS = (
 )
 
 
-class ConsoleQuery(BaseModel):
-    """The query of a page: forms send the fields that nobody has filled, too."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty_fields(cls, values: Any) -> Any:  # noqa: ANN401 (pydantic's)
-        if not isinstance(values, Mapping):
-            return values
-        return {name: value for name, value in values.items() if value != ""}
-
-
-class NoFields(ConsoleQuery):
-    """The query of a page that takes none."""
-
-
 class Console:
     """What pages share."""
 
     def __init__(self, face: Face) -> None:
         self.face = face
         self.visitors = Visitors(face)
-        self.environment = _environment()
+        self.environment = template_environment()
 
     @property
     def visitor(self) -> Callable[[Request], Coroutine[Any, Any, Visitor]]:
@@ -227,87 +197,6 @@ def prefers_json(request: Request) -> bool:
     return "application/json" in request.headers.get("accept", "")
 
 
-async def read_form(request: Request) -> Mapping[str, Sequence[str]]:
-    """The fields of a form, each with its values. Raises: Problem (bad_request)."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise Problem("bad_request", "The body must be a form.")
-    read = bytearray()
-    async for chunk in Body(request).chunks():
-        read += chunk
-        if len(read) > MOST_OF_A_FORM:
-            raise Problem("bad_request", f"A form has at most {MOST_OF_A_FORM} bytes.")
-    if read.count(b"&") >= _MOST_FIELDS:
-        raise Problem("bad_request", f"A form has at most {_MOST_FIELDS} fields.")
-    fields: dict[str, list[str]] = {}
-    try:
-        for name, value in parse_qsl(read.decode(), keep_blank_values=True, errors="strict"):
-            fields.setdefault(name, []).append(value)
-    except ValueError as error:
-        raise Problem("bad_request", "The form is not UTF-8.") from error
-    return fields
-
-
-def see_other(path: str) -> Response:
-    """After a form was taken: the page that shows what became of it."""
-    return Response(status_code=HTTPStatus.SEE_OTHER.value, headers={"Location": path})
-
-
-def with_query(path: str, **values: object) -> str:
-    """A path with a query, of those values that are given."""
-    given = [(name, value) for name, value in values.items() if value not in (None, "")]
-    return f"{path}?{urlencode(given)}" if given else path
-
-
-def source_name(upload: Upload, visitor: Visitor) -> str:
-    """How an upload is called on a page: by its source, unless nobody is to see that."""
-    if visitor.is_demo or upload.source is None:
-        return f"upload {str(upload.id)[:8]}"
-    return wording.visible(upload.source)
-
-
-def file_name(upload: Upload, visitor: Visitor) -> str:
-    """The last part of that name, where there is room for no more."""
-    return source_name(upload, visitor).rpartition("/")[2]
-
-
-def own_name(upload: Upload, visitor: Visitor) -> str:
-    """What an app calls the file in its metadata; empty: nothing that this visitor is to see, or the same."""
-    if visitor.is_demo:
-        return ""
-    given = (upload.metadata.get(field) for field in ("filename", "name"))
-    found = next((text.strip() for text in given if isinstance(text, str) and text.strip()), "")
-    name = wording.visible(found[:LONGEST_NAME])
-    return "" if name == file_name(upload, visitor) else name
-
-
-def small_variant(variants: Sequence[StoredVariant]) -> StoredVariant:
-    """The least of them that is no mere icon, else the largest."""
-    by_size = sorted(variants, key=lambda one: (max(one.width, one.height), one.bytes))
-    return next((one for one in by_size if max(one.width, one.height) >= LEAST_SIDE), by_size[-1])
-
-
-def fitted(variant: StoredVariant, width: int, height: int) -> tuple[int, int]:
-    """The size in px at which a variant is shown whole within that room, and never enlarged."""
-    scale = min(1, width / max(1, variant.width), height / max(1, variant.height))
-    return max(1, round(variant.width * scale)), max(1, round(variant.height * scale))
-
-
-def picture_path(key: str) -> str:
-    """Where the console shows a variant: by itself, however apps get theirs."""
-    return f"{ROOT}/{key}"
-
-
-@cache
-def static_version(name: str) -> str:
-    """What changes with the content of a static file."""
-    return sha256((STATIC / name).read_bytes()).hexdigest()[:12]
-
-
-def _static_path(name: str) -> str:
-    return f"{ROOT}/static/{name}?v={static_version(name)}"
-
-
 def _sections_of(visitor: Visitor | None) -> Sequence[Section]:
     """Those that the visitor may see."""
     if visitor is None:
@@ -330,42 +219,3 @@ def _came_from(request: Request) -> str | None:
 def _path_of(request: Request) -> str:
     path, query = str(request.scope["path"]), request.url.query
     return f"{path}?{query}" if query else path
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    environment.filters |= {
-        name: getattr(wording, name)
-        for name in (
-            "visible",
-            "visible_lines",
-            "count",
-            "size",
-            "duration",
-            "latency",
-            "rate",
-            "ago",
-            "moment",
-        )
-    }
-    environment.globals |= {
-        "static": _static_path,
-        "with_query": with_query,
-        "source_name": source_name,
-        "file_name": file_name,
-        "own_name": own_name,
-        "small_variant": small_variant,
-        "fitted": fitted,
-        "picture_path": picture_path,
-        "shows_original": is_shown,
-        "root": ROOT,
-    }
-    return environment

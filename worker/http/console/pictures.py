@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from pipelines.formats import sniff
 from storage.keys import parse_variant_key
-from worker.http.console.pages import ROOT, Console, NoFields
+from worker.http.console.pages import Console
+from worker.http.console.paths import ROOT, NoFields
 from worker.http.console.safe_originals import OF_BROWSERS, is_safe
 from worker.http.console.visitors import Visitor
 from worker.http.files import TYPES, part_size

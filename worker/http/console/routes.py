@@ -19,7 +19,8 @@ from worker.http.console import (
     upload,
     uploads,
 )
-from worker.http.console.pages import ROOT, Console, console_route
+from worker.http.console.pages import Console, console_route
+from worker.http.console.paths import ROOT
 from worker.http.face import Face
 from worker.http.problems import not_found
 

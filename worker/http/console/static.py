@@ -6,7 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from worker.http.console.pages import ROOT, STATIC, Console, static_version
+from worker.http.console.pages import Console
+from worker.http.console.paths import ROOT
+from worker.http.console.rendering import STATIC, static_version
 from worker.http.problems import not_found
 
 _TYPES: Mapping[str, str] = {

@@ -18,7 +18,8 @@ from worker.degradation import full
 from worker.http.console.bounded import StorageAnswers
 from worker.http.console.charts import Chart, ChartSeries, stacked_areas
 from worker.http.console.concerns import is_soon_full
-from worker.http.console.pages import ROOT, Console, ConsoleQuery
+from worker.http.console.pages import Console
+from worker.http.console.paths import ROOT, ConsoleQuery
 from worker.http.console.sweeps import show_plans
 from worker.http.console.visitors import Visitor
 from worker.http.console.wording import moment, moment_ms, size

@@ -19,7 +19,8 @@ from storage.keys import parse_variant_key, segments, trash_key
 from storage.totals import Count
 from worker.documents import PLANNED
 from worker.http.console.bounded import StorageAnswers
-from worker.http.console.pages import ROOT, Console, ConsoleQuery, picture_path
+from worker.http.console.pages import Console
+from worker.http.console.paths import ROOT, ConsoleQuery, picture_path
 from worker.http.console.visitors import Visitor
 from worker.http.console.wording import moment_ms
 from worker.http.face import Face

@@ -22,7 +22,8 @@ from worker.doctor.checkups import KEPT_S, Checkup, Checkups
 from worker.findings import Finding
 from worker.http.console.bounded import BoundedQuestion, Unanswered
 from worker.http.console.concerns import in_place
-from worker.http.console.pages import ROOT, Console, ConsoleQuery
+from worker.http.console.pages import Console
+from worker.http.console.paths import ROOT, ConsoleQuery
 from worker.http.console.visitors import Visitor
 from worker.http.face import Face
 from worker.http.problems import Problem

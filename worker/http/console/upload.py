@@ -12,9 +12,11 @@ from storage.catalog.records import Message, State, Upload
 from worker.documents import payload
 from worker.http.announced import announced
 from worker.http.console.bounded import queue_answer
-from worker.http.console.pages import ROOT, Console, ConsoleQuery, file_name
+from worker.http.console.pages import Console
+from worker.http.console.paths import ROOT, ConsoleQuery
 from worker.http.console.reasons import reason, retry_hint, traceback
 from worker.http.console.receipts import DoneToken, done_since
+from worker.http.console.rendering import file_name
 from worker.http.console.searches import sending_of
 from worker.http.console.stored_files import GoneFiles, StoredFiles
 from worker.http.console.visitors import Visitor

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, Field
 from storage.catalog.reading import Cursor, UploadFilter
 from storage.catalog.records import State, Upload
 from storage.errors import CatalogUnavailable
-from worker.http.console.pages import ROOT, Console, ConsoleQuery, see_other, with_query
+from worker.http.console.pages import Console
+from worker.http.console.paths import ROOT, ConsoleQuery, see_other, with_query
 from worker.http.console.searches import ids_of, plain, source_prefix
 from worker.http.console.vain_searches import VainSearches
 from worker.http.console.visitors import Visitor
