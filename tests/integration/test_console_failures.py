@@ -17,7 +17,7 @@ from tests.support.catalogs import claim, commit, failed, ready, take, upload, u
 from tests.support.console_page import Element, read_page
 from tests.support.face import OpenFace, opened_face, settings_in
 from tests.support.failures import break_one, put_off
-from worker.http.console import failures
+from worker.http.console import failure_counts, failures
 from worker.http.failures import MOST
 
 PAGE = "/console/failures"
@@ -175,7 +175,7 @@ async def test_what_waits_for_another_try_is_listed_apart_with_its_time(
 async def test_a_number_that_is_bounded_says_so(
     catalog: Catalog, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "MOST", 3)
+    monkeypatch.setattr(failure_counts, "MOST", 3)
     monkeypatch.setattr(failures, "COUNTED", 2)
     for _ in range(3):
         await fail(catalog, "corrupt_image")

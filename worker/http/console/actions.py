@@ -20,7 +20,7 @@ from worker.http.console.confirmations import (
     ask_about_letters,
 )
 from worker.http.console.dead_letters import PATH as LETTERS
-from worker.http.console.failures import PATH as FAILURES
+from worker.http.console.failure_counts import PATH as FAILURES
 from worker.http.console.forms import Ticked, form_of
 from worker.http.console.pages import Console
 from worker.http.console.paths import ROOT, NoFields, see_other, with_query

@@ -11,10 +11,11 @@ from pipelines.poison import DEADLY_CODES
 from storage.catalog.records import Upload
 from worker.http.console.dead_letters import PATH as LETTERS
 from worker.http.console.dead_letters import LettersFilter, count_letters
-from worker.http.console.failures import PATH as FAILURES
-from worker.http.console.failures import FailureCounts, FailuresFilter, Number, count_meant
+from worker.http.console.failure_counts import PATH as FAILURES
+from worker.http.console.failure_counts import FailureCounts, FailuresFilter, count_meant
 from worker.http.console.forms import Ticked
 from worker.http.console.visitors import Visitor
+from worker.http.console.wording import Number
 from worker.http.face import Face
 from worker.http.failures import MOST, named_failures
 from worker.http.problems import Problem

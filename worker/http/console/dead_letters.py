@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from storage.catalog.records import DeadLetter
-from worker.http.console.failures import FailuresFilter, Number, count_all_letters, put_off_of
+from worker.http.console.failure_counts import FailuresFilter, count_all_letters, put_off_of
 from worker.http.console.pages import Console
 from worker.http.console.paths import ROOT, ConsoleQuery, with_query
 from worker.http.console.receipts import DoneToken, done_since
 from worker.http.console.visitors import Visitor
+from worker.http.console.wording import Number
 from worker.http.cursors import cursor_of, place_in
 from worker.http.face import Face
 from worker.http.failures import letters_for

@@ -2,11 +2,31 @@
 
 import time
 import unicodedata
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # of the years that have four digits
 _UNITS = ((60, "s"), (3600, "min"), (86_400, "h"))
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of things that were counted; `is_least`: there may be more; None: nobody knows."""
+
+    count: int | None
+    is_least: bool = False
+
+    @classmethod
+    def of(cls, count: int | None, most: int) -> "Number":
+        """What was counted up to `most`."""
+        return cls(count, count is not None and count >= most)
+
+    def __str__(self) -> str:
+        """As people read it, such as `5,000+`; empty where nobody knows."""
+        if self.count is None:
+            return ""
+        return f"{self.count:,}{'+' if self.is_least else ''}"
 
 
 def visible(text: object) -> str:
