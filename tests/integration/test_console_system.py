@@ -15,7 +15,7 @@ from tests.support.catalogs import CAT, SOURCE, claim, take, upload_event
 from tests.support.console_page import Element, read_page
 from tests.support.face import OpenFace, opened_face, settings_in
 from tests.support.fake_redis import saying
-from worker.http.console.system import words_of
+from worker.http.console.wording import words_of
 from worker.queue import Queue
 from worker.queue.heartbeats import WorkerInfo
 

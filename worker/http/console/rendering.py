@@ -97,6 +97,7 @@ def template_environment() -> Environment:
         "fitted": fitted,
         "picture_path": picture_path,
         "shows_original": is_shown,
+        "words_of": wording.words_of,
         "root": ROOT,
     }
     return environment

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import platform
-import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,6 @@ T = TypeVar("T")
 
 MOST_AT_WORK = 200  # uploads; a worker has two for each decoder
 _NOTHING_SAID = WorkerInfo()
-_MARKDOWN = re.compile(r"\[(?P<link>[^]]+)]\([^)]*\)|(?P<code>`[^`]*`)")
 _URGENT = ("unhealthy", "degraded")  # states
 _UNKNOWN = "unknown"  # what a finding says of a version that it was not told
 
@@ -147,7 +145,6 @@ def add_to(router: APIRouter, console: Console) -> None:
             loads_checkup=not (checkup and checkup.is_recent) and "hx-request" not in request.headers,
             versions=_versions(now, workers, checkup),
             settings=shown_settings(face.settings),
-            words_of=words_of,
             stream=face.settings.stream,
             messages=face.settings.events,
             group=GROUP,
@@ -243,14 +240,3 @@ def _versions(
         "Schema of the catalog": now.versions.schema if now.versions else "",
     }
     return [(name, text) for name, text in lines.items() if text]
-
-
-def words_of(description: str) -> Sequence[tuple[str, bool]]:
-    """The parts of a description in Markdown, without its links, each with whether it is code."""
-    parts, place = [], 0
-    for found in _MARKDOWN.finditer(description):
-        parts.append((description[place : found.start()], False))
-        parts.append((found["link"], False) if found["link"] else (found["code"].strip("`"), True))
-        place = found.end()
-    parts.append((description[place:], False))
-    return [(text, is_code) for text, is_code in parts if text]

@@ -1,12 +1,15 @@
 """How the console words numbers, times and what strangers wrote."""
 
+import re
 import time
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # of the years that have four digits
+_MARKDOWN = re.compile(r"\[(?P<link>[^]]+)]\([^)]*\)|(?P<code>`[^`]*`)")
 _UNITS = ((60, "s"), (3600, "min"), (86_400, "h"))
 
 
@@ -119,3 +122,14 @@ def moment_ms(text: str) -> int:
 def earlier_ms(seconds: float) -> int:
     """The moment so many seconds ago, in ms since 1970."""
     return int((time.time() - seconds) * 1000)
+
+
+def words_of(description: str) -> Sequence[tuple[str, bool]]:
+    """The parts of a description in Markdown, without its links, each with whether it is code."""
+    parts, place = [], 0
+    for found in _MARKDOWN.finditer(description):
+        parts.append((description[place : found.start()], False))
+        parts.append((found["link"], False) if found["link"] else (found["code"].strip("`"), True))
+        place = found.end()
+    parts.append((description[place:], False))
+    return [(text, is_code) for text, is_code in parts if text]
