@@ -13,6 +13,7 @@ import yaml
 from scripts.processes import free_port
 from storage.keys import variant_key
 from tests.support.clients import ROOT
+from tests.support.console_page import read_page
 from tests.support.deployed_nginx import CONF, WebServer, deployed_nginx
 from tests.support.deployment import SNIPPETS
 from tests.support.spare_host import SpareHost
@@ -195,6 +196,21 @@ def test_while_the_server_is_away_an_app_gets_a_problem_in_json(web: WebServer, 
 
     assert (status, headers["content-type"]) == (503, "application/problem+json")
     assert (headers["retry-after"], json.loads(body)["code"]) == ("2", "busy")
+
+
+@pytest.mark.parametrize(("method", "refresh"), [("GET", "3"), ("POST", None)])
+def test_while_the_server_is_away_the_console_is_a_page_that_says_so_and_loads_itself_again(
+    web: WebServer, tmp_path: Path, method: str, refresh: str | None
+) -> None:
+    with deployed_nginx(tmp_path, serve=f"127.0.0.1:{free_port()}") as alone:
+        status, headers, body = alone.ask("/console/failures", method, Accept="text/html,*/*;q=0.8")
+        of_script = alone.ask("/console", method, Accept="text/html, application/json")[2]
+        elsewhere = alone.ask("/v1/uploads", Accept="text/html")[2]
+
+    assert (status, headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert (headers.get("refresh"), headers["cache-control"]) == (refresh, "no-store")
+    assert read_page(body.decode()).one("h1").text == "The console is away"
+    assert json.loads(of_script)["code"] == json.loads(elsewhere)["code"] == "busy"
 
 
 def test_the_configuration_of_debian_takes_the_file_as_it_is(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from threading import Thread
 
 import pytest
 
+from scripts.processes import free_port
 from tests.support.deployed_nginx import WebServer, deployed_nginx
 from tests.support.deployment import DEPLOY, SNIPPETS
 from tests.support.spare_host import SpareHost
@@ -80,6 +81,18 @@ def test_who_has_no_session_is_sent_to_sign_in_and_back(web: WebServer) -> None:
 
     assert (status, len(web.app.asked)) == (302, before)
     assert headers["location"].endswith("/oauth2/sign_in?rd=/console")
+
+
+def test_while_the_server_is_away_its_users_get_a_page_that_says_so(tmp_path: Path) -> None:
+    with signed_in_users() as users:
+        included = USERS.read_text().replace("127.0.0.1:4180", users)
+        with deployed_nginx(
+            tmp_path, f"127.0.0.1:{free_port()}", lambda text: text.replace(INCLUDED, included)
+        ) as alone:
+            status, headers, body = alone.ask("/console/uploads", Cookie="session=ada", Accept="text/html")
+
+    assert (status, headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert b"The console is away" in body
 
 
 def test_nowhere_else_a_client_says_who_it_is(web: WebServer) -> None:
