@@ -11,8 +11,7 @@ from typing import Literal
 from storage.backups.folder import LOCK, BackupCopy
 from storage.backups.manifest import read_manifest
 from storage.catalog.backup_notes import BackupMade, BackupNotes
-from storage.catalog.database import Database, open_to_read
-from storage.catalog.reports import Reports
+from storage.catalog.database import open_to_read
 from storage.errors import CopyDamaged, CopyRefused, StorageError, name_of, writes_copies
 from storage.threads import in_thread
 from worker.amounts import counted, size
@@ -31,12 +30,12 @@ _HAVE_MADE = "Have a worker make one every hour, on another disk: MEDIA_BACKUP=D
 
 async def check_copies(settings: Settings) -> Sequence[Finding]:
     """Whether copies can be made in the folder of the settings, and the newest is there. Changes nothing."""
-    made, uploads = None, 0
+    made = None
     with suppress(StorageError, OSError):  # another finding reports it
         async with open_to_read(settings.catalog) as database:
-            made, uploads = await BackupNotes(database).last(), await _uploads(database)
+            made = await BackupNotes(database).last()
     if settings.backup_folder is None:
-        return [_inspect_absence(made, is_needed=settings.catalog.is_file and uploads > 0)]
+        return [_inspect_absence(made, settings)]
     is_here = made is not None and Path(made.folder).resolve() == settings.backup_folder.resolve()
     try:
         needed = made.bytes if made else _bytes_of_catalog(settings)
@@ -49,7 +48,7 @@ async def check_noted_copies(settings: Settings) -> Sequence[Finding]:
     """What the catalog notes of copies, for whoever does not make them and may have another folder there."""
     try:
         async with open_to_read(settings.catalog) as database:
-            notes, uploads, now_ms = BackupNotes(database), await _uploads(database), database.now_ms()
+            notes, now_ms = BackupNotes(database), database.now_ms()
             made, failed, checked = await notes.last(), await notes.failed(), await notes.checked()
     except (StorageError, OSError):
         return []  # another finding reports it
@@ -58,21 +57,21 @@ async def check_noted_copies(settings: Settings) -> Sequence[Finding]:
     if problem := bad_copy(checked):
         return [Finding("Backup", "error", problem, f"{_MAKE}, and look after the disk.")]
     if made is None:
-        level: Literal["ok", "warning"] = "warning" if settings.catalog.is_file and uploads else "ok"
-        return [Finding("Backup", level, "the catalog notes none", _HAVE_MADE)]
+        return [Finding("Backup", _level_of_none(settings), "the catalog notes none", _HAVE_MADE)]
     age = counted(max(0, now_ms - made.time_ms) // 3_600_000, "hour")
     return [Finding("Backup", "ok", f"the newest copy is {made.name} in {made.folder}, {age} old")]
 
 
-async def _uploads(database: Database) -> int:
-    return sum((await Reports(database).states()).values())
+def _level_of_none(settings: Settings) -> Literal["ok", "warning"]:
+    """A file needs copies from the first upload on; a server has copies of its own."""
+    return "warning" if settings.catalog.is_file else "ok"
 
 
-def _inspect_absence(made: BackupMade | None, *, is_needed: bool) -> Finding:
+def _inspect_absence(made: BackupMade | None, settings: Settings) -> Finding:
     if made is not None:
         detail = f"workers make none; the newest copy is {made.name} in {made.folder}"
         return Finding("Backup", "ok", detail)
-    return Finding("Backup", "warning" if is_needed else "ok", "none is set up", _HAVE_MADE)
+    return Finding("Backup", _level_of_none(settings), "none is set up", _HAVE_MADE)
 
 
 def _bytes_of_catalog(settings: Settings) -> int:
