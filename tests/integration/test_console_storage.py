@@ -81,7 +81,8 @@ async def test_what_is_stored_is_said_by_kind_format_and_name(
     page = await seen(client)
 
     figures = page.one("dl", class_="figures").text
-    assert "1 file of originals" in figures
+    assert "1 original of ready uploads" in figures
+    assert "media stats --scan" in page.one("p", id="counted").text
     assert "2 files of variants" in figures
     assert [row.split()[0] for row in rows_of(page, "formats")] == ["jpeg"]
     assert [row.split()[0] for row in rows_of(page, "variants")] == ["thumb", "large"]
@@ -121,6 +122,16 @@ async def test_before_the_first_snapshot_nothing_is_drawn(client: httpx.AsyncCli
 
 
 @pytest.mark.sqlite
+async def test_of_a_single_snapshot_no_ramp_is_drawn(catalog: Catalog, client: httpx.AsyncClient) -> None:
+    await snapshot(catalog, 0, 1000)
+    page = await seen(client)
+
+    assert page.all("svg", role="img") == []
+    assert "There is one snapshot" in page.one("main").text
+    assert len(rows_of(page, "growth")) == 2
+
+
+@pytest.mark.sqlite
 async def test_drift_is_told_by_class_with_when_it_was_seen_and_how_to_look_again(
     catalog: Catalog, client: httpx.AsyncClient
 ) -> None:
@@ -156,7 +167,7 @@ async def test_plans_are_listed_the_newest_first_with_what_became_of_them(
         (pending.id, "pending"),
     ]
     assert "more than 100" in listed[2].text
-    assert listed[3].one("ul").text == "2 orphan 20 B"
+    assert listed[3].one("ul").text == "2 orphan 20 B: files that no record has"
 
 
 async def test_thousands_of_plans_are_listed_page_by_page_and_few_are_read(
@@ -210,7 +221,8 @@ async def test_while_the_storage_is_away_the_page_says_so_and_shows_the_rest(
     page = await seen(client)
 
     assert "The storage does not answer" in page.one("p", class_="notice").text
-    assert "1 file of originals" in page.one("dl", class_="figures").text
+    assert "1 original of ready uploads" in page.one("dl", class_="figures").text
+    assert "free of" not in page.text
 
 
 @pytest.mark.sqlite

@@ -39,7 +39,8 @@ async def test_a_plan_shows_what_would_go_by_class_and_the_command_that_applies_
         [one.text for one in row.children if isinstance(one, Element)] for row in page.one("table").all("tr")
     ]
     assert [row[:3] for row in rows[1:]] == [["orphan", "2", "20 B"], ["leftover", "1", "5 B"]]
-    assert "None: missing, outdated, retired, unknown." in page.one("main").text
+    assert "None: missing (records whose file is gone), outdated (" in page.one("main").text
+    assert page.one("h2", id="findings").text == "Orphan: files that no record has 2"
     assert commands_on(page) == [f"media sweep apply {plan.id}"]
     assert page.one("a", **{"aria-current": "page"}).text == "Storage"
 
@@ -124,7 +125,7 @@ async def test_an_applied_plan_says_until_when_and_how_it_is_undone(
     page = await seen(client, plan)
 
     assert page.one("h1").one("span", class_="state").text == "applied"
-    assert "Dealt with: 1 of 1 orphan. What it moved" in page.one("main").text
+    assert "Dealt with: 1 of 1 orphan (files that no record has). What it moved" in page.one("main").text
     assert [one.text for one in page.all("span", class_="tile")] == ["in the trash"]
     assert commands_on(page) == [f"media sweep restore {plan.id}", "media sweep purge"]
     assert [one.text for one in page.all("time")][-1] == "2027-01-22T08:00:00Z"  # a week later
@@ -144,7 +145,10 @@ async def test_an_applied_plan_that_left_all_alone_has_nothing_to_restore(
     await apply_plan(plan.id, sweeper)
     page = await seen(client, plan)
 
-    assert "Dealt with: 0 of 1 orphan. What was left was young, or had changed" in page.one("main").text
+    assert (
+        "Dealt with: 0 of 1 orphan (files that no record has). What was left was too new"
+        in page.one("main").text
+    )
     assert "nothing to restore" in page.one("main").text
 
 

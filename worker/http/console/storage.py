@@ -66,7 +66,8 @@ class GrowthPoint:
 class GrowthChart:
     """What is drawn, and the numbers that it is drawn of, oldest first."""
 
-    chart: Chart
+    chart: Chart | None
+    """None where a single snapshot tells no more than that something is stored now."""
     points: Sequence[GrowthPoint]
 
 
@@ -89,6 +90,8 @@ def add_to(router: APIRouter, console: Console) -> None:
             _plans(face, before),
         )
         plans = None if listed is None else await show_plans(listed.plans, face.stores.catalog)
+        if listed is None:
+            space = None  # the disk whose room is known may be the one below a mount that is gone
         found = report(totals, space=space)
         return console.page(
             request,
@@ -142,6 +145,8 @@ def _growth(found: StorageReport, snapshots: Sequence[Snapshot], now_ms: int) ->
         return None
     variants = sum(one.bytes for one in found.variants)
     points = [*past, GrowthPoint(now_ms, "now", found.originals.bytes, variants, found.superseded.bytes)]
+    if len(past) == 1:
+        return GrowthChart(None, points)
     series = [
         ChartSeries(name, [getattr(point, name) for point in points])
         for name in ("originals", "variants", "superseded")
