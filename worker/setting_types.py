@@ -34,7 +34,9 @@ _INSTEAD_OF_A_KEY = (
 _LONGEST_LABEL = 24
 _LEAST_SECRET = 32  # bytes, as RFC 7518 asks of HS256
 # What follows the stream's name in keys beside it.
-_OF_THE_QUEUE = re.compile(r"jobs|queues|workers|catalog|(jobs|health|worker|arq):.*", re.DOTALL)
+_OF_THE_QUEUE = re.compile(
+    r"jobs|queues|workers|catalog|(jobs|health|worker|receipts|tokens|names|arq):.*", re.DOTALL
+)
 
 
 def _stream(value: str, info: ValidationInfo) -> str:

@@ -482,7 +482,10 @@ def test_options_of_the_redis_url_are_known_or_a_mistake(
     [
         "media:uploads",
         *(f"media:uploads:{rest}" for rest in ("jobs", "jobs:x", "queues", "workers", "catalog")),
-        *(f"media:uploads:{rest}" for rest in ("health:x", "worker:x", "arq:x")),
+        *(
+            f"media:uploads:{rest}"
+            for rest in ("health:x", "worker:x", "arq:x", "receipts:x", "tokens:x", "names:x")
+        ),
     ],
 )
 def test_messages_go_to_a_key_that_holds_nothing_else(env: pytest.MonkeyPatch, events: str) -> None:
