@@ -17,7 +17,7 @@ from worker.http.console.paths import ROOT, ConsoleQuery, see_other, with_query
 from worker.http.console.searches import ids_of, plain, source_prefix
 from worker.http.console.vain_searches import VainSearches
 from worker.http.console.visitors import Visitor
-from worker.http.console.wording import earlier_ms
+from worker.http.console.wording import Number, earlier_ms
 from worker.http.cursors import cursor_of, place_in
 from worker.http.face import Face
 from worker.http.listing import Code, CursorText, bound, look_up, parse_moment_ms
@@ -106,19 +106,11 @@ class UploadsQuery(ConsoleQuery):
 
 
 @dataclass(frozen=True)
-class UploadCount:
-    """How many there are, or, where it `is_least`, that there are more."""
-
-    number: int
-    is_least: bool = False
-
-
-@dataclass(frozen=True)
 class ShownPage:
     """The uploads of a page, and the cursor of the next; they may be few, or none, though others follow."""
 
     uploads: Sequence[Upload]
-    count: UploadCount | None
+    number: Number
     following: str | None = None
     is_all: bool = True
     """Whether it is the first page, and the last."""
@@ -148,7 +140,7 @@ def add_to(router: APIRouter, console: Console) -> None:
         if len(by_id) == 1:
             return see_other(f"{PATH}/{by_id[0].id}")
         if by_id or (visitor.is_demo and query.ids):
-            shown = ShownPage(by_id[:PAGE], UploadCount(min(len(by_id), PAGE), is_least=len(by_id) > PAGE))
+            shown = ShownPage(by_id[:PAGE], Number(min(len(by_id), PAGE), is_least=len(by_id) > PAGE))
         else:
             shown = await _page(face, visitor, query)
         vain = None
@@ -169,7 +161,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             vain=vain,
             asked=filters,
             unknown_id=query.upload_id,
-            count=shown.count,
+            number=shown.number,
             link=link,
             first=link() if query.cursor else None,
             next=shown.following and link(cursor=shown.following),
@@ -201,16 +193,16 @@ async def _page(face: Face, visitor: Visitor, query: UploadsQuery) -> ShownPage:
     question = ["console", query.filters, caller.owner, caller.prefix]
     after = None if query.cursor is None else Cursor(*place_in(question, query.cursor, int, UUID))
     theirs = None if query.upload_id else bound(query.where, caller)
-    count = None if query.upload_id else await _count(face, visitor, query)
+    number = Number(None) if query.upload_id else await _count(face, visitor, query)
     if theirs is None:
-        return ShownPage([], count)
+        return ShownPage([], number)
     found, place = await face.reader.page_within(theirs, after, PAGE)
     following = None if place is None else cursor_of(question, [place.changed_ms, str(place.id)])
-    return ShownPage(found, count, following, is_all=after is None and following is None)
+    return ShownPage(found, number, following, is_all=after is None and following is None)
 
 
-async def _count(face: Face, visitor: Visitor, query: UploadsQuery) -> UploadCount | None:
-    """How many uploads are so; None: nobody can say at once."""
+async def _count(face: Face, visitor: Visitor, query: UploadsQuery) -> Number:
+    """How many uploads are so, as far as can be said at once."""
     if visitor.sees_all and query.filters.keys() <= {"state"}:
         try:
             states = await face.stores.catalog.reports.states()
@@ -218,7 +210,7 @@ async def _count(face: Face, visitor: Visitor, query: UploadsQuery) -> UploadCou
             pass  # a replica may be there to be counted
         else:
             deleted = states[State.DELETED]
-            return UploadCount(states[query.state] if query.state else sum(states.values()) - deleted)
+            return Number(states[query.state] if query.state else sum(states.values()) - deleted)
     theirs = bound(query.where, visitor.caller)
-    number = 0 if theirs is None else await face.reader.count(theirs, MOST + 1)
-    return None if number is None else UploadCount(min(number, MOST), is_least=number > MOST)
+    count = 0 if theirs is None else await face.reader.count(theirs, MOST + 1)
+    return Number(None) if count is None else Number(min(count, MOST), is_least=count > MOST)
