@@ -1,12 +1,14 @@
 """Pictures dropped on the console in a real browser: several at once, with what becomes of each."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.support.browser import BrowserUser, Page, barriers, browser, expect, visitor
+from tests.support.browser import BrowserUser, Page, Route, barriers, browser, expect, visitor
 from tests.support.clients import WITH_SERVICES
 from tests.support.console_site import ConsoleSite, site
 from tests.support.pictures import medium, small
@@ -22,6 +24,20 @@ _DROP = """(files) => {
     const event = { dataTransfer: transfer, bubbles: true, cancelable: true };
     document.body.dispatchEvent(new DragEvent("drop", event));
 }"""
+
+
+@asynccontextmanager
+async def signed_out(page: Page, url: str) -> AsyncIterator[None]:
+    """A proxy answers with a page to sign in at."""
+
+    async def answer(route: Route) -> None:
+        await route.fulfill(content_type="text/html", body="<!doctype html><h1>Sign in</h1>")
+
+    await page.route(url, answer)
+    try:
+        yield
+    finally:
+        await page.unroute(url)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -111,3 +127,14 @@ async def test_a_picture_whose_server_was_away_is_sent_again_by_a_button_and_is_
     await expect(page.locator('.drop-rows > [data-state="ready"] img')).to_have_count(1)
     await expect(again).to_be_hidden()
     assert len(site.place.storage.keys("uploads")) == before + 1
+
+
+async def test_a_page_of_a_proxy_to_sign_in_at_is_no_word_that_a_picture_is_stored(
+    page: Page, site: ConsoleSite
+) -> None:
+    async with signed_out(page, site.url("/uploads")):
+        await drop(page, **{"nine.jpg": small(9)})
+        refused = page.locator(".drop-refused")
+        await expect(refused).to_contain_text("load this page again")
+    await page.get_by_role("button", name="Try again").click()
+    await expect(page.locator(".drop-rows > [data-state=ready]")).to_have_count(1)

@@ -24,6 +24,7 @@ try:
         Page,
         Request,
         Response,
+        Route,
         ViewportSize,
         WebError,
         async_playwright,
@@ -34,7 +35,7 @@ except ImportError:
         raise
     pytest.skip("no playwright: SERVICES=1 make setup", allow_module_level=True)
 
-__all__ = ["Browser", "Dialog", "Locator", "Page", "ViewportSize", "browser", "expect", "visitor"]
+__all__ = ["Browser", "Dialog", "Locator", "Page", "Route", "ViewportSize", "browser", "expect", "visitor"]
 
 LAN_NAME = "media.test"
 """A name of this machine that is not localhost: over http Chromium does not say where a request came from."""

@@ -153,7 +153,7 @@
     } catch {
       // A proxy's page.
     }
-    if (status === 200 || status === 201) {
+    if (answer.outcome && (status === 200 || status === 201)) {
       row.progress.hidden = true;
       row.url = answer.outcome;
       sent.set(answer.id, row);
@@ -161,6 +161,8 @@
       look(answer.id);
     } else if (status === 401) {
       refuse(row, "The key does not count any more: load this page again.");
+    } else if (status < 400) {
+      refuse(row, "That was no answer of the console: load this page again, as you may be signed out.", { again: true });
     } else {
       const again = [408, 429, 500, 502, 503, 504].includes(status);
       refuse(row, answer.detail || `Refused: ${status} ${statusText}`, { again });
