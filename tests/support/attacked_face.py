@@ -207,7 +207,7 @@ class AttackedFace:
     def await_silence(self, descriptors: int) -> int:
         """Descriptors of the server once it has closed those of connections that are gone."""
         with suppress(AssertionError):
-            eventually(lambda: self.descriptors() <= descriptors, 5)
+            eventually(lambda: self.descriptors() <= descriptors, 15)
         return self.descriptors()
 
 
