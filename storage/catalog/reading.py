@@ -317,10 +317,9 @@ class Reader:
         count: int = row["count"]
         return count
 
-    async def dead_letters_by_minute(self, since_ms: int, most: int) -> Mapping[int, int]:
-        """How many of the newest `most` dead letters came in each minute since 1970, then or later."""
-        values = {"since_ms": since_ms, "limit": most}
-        rows = await self._source.ask(queries.LETTERS_BY_MINUTE, values)
+    async def dead_letters_by_minute(self, since_ms: int) -> Mapping[int, int]:
+        """How many dead letters came in each minute since 1970, then or later."""
+        rows = await self._source.ask(queries.LETTERS_BY_MINUTE, {"since_ms": since_ms})
         return {row["minute"]: row["count"] for row in rows}
 
     async def http_keys(self) -> Sequence[HttpKey]:

@@ -390,9 +390,16 @@ COUNT_LETTERS: Query = (
     .select_from(_NEWEST_LETTERS)
     .where(_NEWEST_LETTERS.c.received_ms >= bindparam("since_ms", type_=BigInteger))
 )
-_MINUTE = (_NEWEST_LETTERS.c.received_ms // 60_000).label("minute")
+# Looked for from the newest one down: of the many that may be older none but the first is read.
+_BEFORE = (
+    select(dead_letters.c.id)
+    .where(dead_letters.c.received_ms < bindparam("since_ms", type_=BigInteger))
+    .order_by(dead_letters.c.id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
 LETTERS_BY_MINUTE: Query = (
-    select(_MINUTE, func.count().label("count"))
-    .where(_NEWEST_LETTERS.c.received_ms >= bindparam("since_ms", type_=BigInteger))
+    select((dead_letters.c.received_ms // 60_000).label("minute"), func.count().label("count"))
+    .where(dead_letters.c.id > func.coalesce(_BEFORE, 0))
     .group_by("minute")
 )

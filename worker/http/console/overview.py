@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pipelines.stats.report import QueueDepth, StorageReport, report
 from storage.blobs import Space
 from storage.catalog.backup_notes import BackupNotes
-from storage.catalog.dead_letters import MOST as MOST_LETTERS
 from storage.catalog.reading import UploadFilter
 from storage.catalog.records import State, Upload
 from storage.tasks import together
@@ -182,7 +181,7 @@ async def _rows(face: Face) -> ShownRows:
         together(
             reader.count(ready_ones, _COUNTED),
             reader.count(failed_ones, _COUNTED),
-            reader.dead_letters_by_minute(since_ms, MOST_LETTERS),
+            reader.dead_letters_by_minute(since_ms),
         ),
     )
     return ShownRows(latest, queued_since_ms, _or_more(ready), _or_more(failed), refused)
