@@ -21,6 +21,7 @@ from pydantic import (
 from storage.catalog.records import About, DeletionRequested, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
+from worker.json_errors import why_no_json
 from worker.traceparent import FORM, parse_traceparent
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,8 @@ MAX_EVENT_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 4 * 1024
 MAX_OWNER = 64  # characters
 MAX_READ_BYTES = 1024 * 1024  # of an event that is refused, to find out which upload it names
+NO_FIELD = "the entry has no field named event"
+"""The reason by which dead letters, also old ones, are known whose bytes are no event's."""
 
 
 class InvalidEvent(Exception):
@@ -158,7 +161,7 @@ def parse_event(
     Raises: InvalidEvent, with a reason that the sender understands.
     """
     if body is None:
-        raise InvalidEvent("invalid_event", "the entry has no field named event")
+        raise InvalidEvent("invalid_event", NO_FIELD)
     if len(body) > MAX_EVENT_BYTES:
         raise InvalidEvent(
             "invalid_event", f"an event has at most {MAX_EVENT_BYTES} bytes, this one has {len(body)}"
@@ -166,7 +169,7 @@ def parse_event(
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise InvalidEvent("invalid_event", f"not JSON: {error}") from error
+        raise InvalidEvent("invalid_event", f"not JSON: {why_no_json(body, error)}") from error
     if not isinstance(content, dict):
         raise InvalidEvent("invalid_event", "not a JSON object")
     model = DeleteEvent if "delete" in content else UploadEvent

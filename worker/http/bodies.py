@@ -14,6 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from worker.http.problems import Problem, reasons, too_large
+from worker.json_errors import why_no_json
 
 MOST_JSON = 64 * 1024  # bytes
 MOST_DROPPED = 64 * 1024 * 1024  # bytes of a refused body that its sender may send to its end
@@ -37,10 +38,11 @@ async def read_json(request: Request, model: type[M], chunk_within_s: float = CH
         read += chunk
         if len(read) > MOST_JSON:
             raise Problem("bad_request", f"A JSON body has at most {MOST_JSON} bytes.")
+    body = bytes(read)
     try:
-        content = orjson.loads(bytes(read))
+        content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Problem("bad_request", f"The body is not JSON: {error}.") from error
+        raise Problem("bad_request", f"The body is not JSON: {why_no_json(body, error)}.") from error
     try:
         return model.model_validate(content)
     except ValidationError as error:

@@ -16,6 +16,7 @@ from worker.http.bodies import METADATA, MOST_FIELD, RECIPE
 from worker.http.problems import Problem, in_json
 from worker.http.tokens import SignedToken
 from worker.http.waiting import LONGEST_WAIT_S
+from worker.json_errors import why_no_json
 from worker.traceparent import parse_traceparent
 
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
@@ -166,4 +167,4 @@ def _json(raw: bytes, where: str) -> Any:  # noqa: ANN401 (whatever it is)
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise Problem("bad_request", f"{where}: is not JSON: {error}") from error
+        raise Problem("bad_request", f"{where}: is not JSON: {why_no_json(raw, error)}") from error

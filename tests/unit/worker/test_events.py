@@ -152,9 +152,12 @@ def nested(depth: int) -> bytes:
 
 
 MISTAKES: Mapping[str, tuple[object, str]] = {
-    "not json": (b"{", "not JSON"),
-    "nothing": (b"", "not JSON"),
-    "not utf-8": (b'{"source": "uploads/\xff"}', "not JSON"),
+    "not json": (b"{", "not JSON: unexpected end of data at line 1, column 2"),
+    "a word": (b"foo=bar", "not JSON: invalid literal at line 1, column 1"),
+    "a name without quotes": (b"{\n source: 1}", "not JSON: unexpected character at line 2, column 2"),
+    "nothing": (b"", "not JSON: it is empty"),
+    "spaces": (b" \n", "not JSON: it is empty"),
+    "not utf-8": (b'{"source": "uploads/\xff"}', "not JSON: byte 21 is no UTF-8"),
     "half a surrogate": (b'{"source": "uploads/\\ud800"}', "not JSON"),
     "not a number": (b'{"source": "uploads/a", "metadata": {"x": NaN}}', "not JSON"),
     "a list": ([1], "not a JSON object"),
