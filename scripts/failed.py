@@ -20,7 +20,7 @@ from scripts.terminal import (
 )
 from storage.catalog.opening import Catalog, open_catalog
 from worker.amounts import counted
-from worker.failures import Chosen, choose, discard, list_failures, retry
+from worker.failures import NO_EVENT, Chosen, choose, discard, list_failures, retry
 from worker.queue import open_queue
 from worker.retry import CODES
 from worker.settings import Settings
@@ -77,7 +77,8 @@ def retry_failed(
     """Queue failed uploads again, have those that wait for another try done now, and send dead letters to
     the stream once more.
 
-    Pictures that killed their decoder are tried again, too.
+    Pictures that killed their decoder are tried again, too. A dead letter whose entry had no field `event`
+    stays: it can only be discarded.
     """
 
     async def body(settings: Settings) -> int:
@@ -86,7 +87,7 @@ def retry_failed(
             chosen = await _choose(stores.catalog, ids, code, everything=everything, waits=True)
             done = await retry(chosen, stores, queue)
         uploads = [one.id for one in chosen.uploads]
-        return _report("queued", uploads, chosen, due=done.due, as_json=as_json)
+        return _report("queued", uploads, chosen, done.sent, due=done.due, as_json=as_json)
 
     run(body)
 
@@ -101,7 +102,8 @@ def discard_failed(
         async with open_catalog(settings.catalog, create=False) as catalog:
             chosen = await _choose(catalog, ids, code, everything=everything)
             gone = await discard(chosen, catalog)
-        return _report("discarded", gone, chosen, as_json=as_json)
+        letters = [letter.id for letter in chosen.letters]
+        return _report("discarded", gone, chosen, letters, as_json=as_json)
 
     run(body)
 
@@ -123,14 +125,25 @@ async def _choose(
 
 
 def _report(
-    done: str, uploads: Sequence[UUID], chosen: Chosen, *, due: Sequence[UUID] | None = None, as_json: bool
+    done: str,
+    uploads: Sequence[UUID],
+    chosen: Chosen,
+    numbers: Sequence[int],
+    *,
+    due: Sequence[UUID] | None = None,
+    as_json: bool,
 ) -> int:
-    numbers = [letter.id for letter in chosen.letters]
+    unsent = [str(letter.id) for letter in chosen.letters if letter.id not in set(numbers)]
     ids = [str(one) for one in uploads]
     gone = set(uploads)
     kept = [str(one.id) for one in chosen.uploads if one.id not in gone]
     if as_json:
-        found = {"uploads": ids, "dead_letters": numbers, "kept": kept, "not_failed": chosen.missing}
+        found = {
+            "uploads": ids,
+            "dead_letters": numbers,
+            "kept": [*kept, *unsent],
+            "not_failed": chosen.missing,
+        }
         print_json(found if due is None else {**found, "due": due})
     else:
         letters = counted(len(numbers), "dead letter")
@@ -139,9 +152,11 @@ def _report(
             output.print(f"{counted_are(len(due), 'upload')} due now that waited for another try.")
         for one in kept:
             output.print(f"{one} stays: it has variants. A delete event removes it.")
+        for number in unsent:
+            output.print(f"Dead letter {number} stays: {NO_EVENT}.")
         for missing in chosen.missing:
             output.print(f"{safe(missing)} has not failed.")
-    return 1 if chosen.missing or kept else 0
+    return 1 if chosen.missing or kept or unsent else 0
 
 
 def _print(found: dict[str, Any]) -> None:

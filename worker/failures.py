@@ -10,8 +10,11 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, State, Upload
 from storage.catalog.requeuer import NewJobs
 from worker.documents import dead_letter_document, failure_document, retry_document
+from worker.events import NO_FIELD
 from worker.queue import Queue
 from worker.stores import Stores
+
+NO_EVENT = "its entry had no field event, so it can only be discarded"
 
 _ALL = 1_000_000_000
 
@@ -30,10 +33,13 @@ class Chosen:
 
 @dataclass(frozen=True)
 class TriedAgain:
-    """The uploads that were still failed and are queued, and those whose next try is due now."""
+    """The uploads that were still failed and are queued, those whose next try is due now, and the numbers
+    of the dead letters that were sent.
+    """
 
     queued: Sequence[UUID]
     due: Sequence[UUID]
+    sent: Sequence[int]
 
 
 async def list_failures(catalog: Catalog, limit: int) -> dict[str, Any]:
@@ -73,7 +79,9 @@ async def choose(
 async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> TriedAgain:
     """Queue the uploads again, send the dead letters once more, and take the contents off the poison list.
 
-    What waits for another try is due now. Raises: StorageError, QueueUnavailable.
+    What waits for another try is due now. Letters of entries without a field `event` stay as they are.
+
+    Raises: StorageError, QueueUnavailable.
     """
     await queue.stream.depth()  # a Redis that is unreachable is found before anything is changed
     deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
@@ -81,10 +89,20 @@ async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> TriedAgain:
     jobs = await stores.catalog.requeuer.requeue([upload.id for upload in chosen.uploads], State.FAILED)
     due = await stores.catalog.requeuer.make_due([upload.id for upload in chosen.waiting])
     await queue.jobs.enqueue({**jobs, **due})
-    for letter in chosen.letters:
+    letters = [letter for letter in chosen.letters if has_event(letter)]
+    for letter in letters:
         await queue.stream.add_raw(letter.body)
-    await stores.catalog.dead_letters.discard([letter.id for letter in chosen.letters])
-    return TriedAgain(_ids_of(jobs), _ids_of(due))
+    sent = [letter.id for letter in letters]
+    await stores.catalog.dead_letters.discard(sent)
+    return TriedAgain(_ids_of(jobs), _ids_of(due), sent)
+
+
+def has_event(letter: DeadLetter) -> bool:
+    """Whether its bytes were in the field `event`, so that they can be sent once more.
+
+    Where there was no such field, they are all others' names and values, which nobody can take apart again.
+    """
+    return letter.message != NO_FIELD
 
 
 def _ids_of(jobs: NewJobs) -> Sequence[UUID]:

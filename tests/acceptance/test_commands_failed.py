@@ -93,6 +93,18 @@ def test_everything_is_tried_again_and_events_that_are_still_wrong_are_refused_a
     assert len(_failed(place, "list")["dead_letters"]) == 2
 
 
+def test_what_was_sent_in_no_field_event_stays_with_exit_code_1_and_its_reason(place: Workplace) -> None:
+    place.send_raw({"foo": "bar"})
+    assert place.run("media", "--burst").returncode == 0
+    number = str(_failed(place, "list")["dead_letters"][0]["id"])
+
+    assert _failed(place, "retry", number, code=1)["kept"] == [number]
+    said = media(place.env(), "failed", "retry", number).stdout
+    assert f"Dead letter {number} stays: its entry had no field event, so it can only be discarded." in said
+    assert _failed(place, "list")["dead_letters"][0]["body"] == "foo=bar"
+    assert _failed(place, "discard", number)["dead_letters"] == [int(number)]
+
+
 def test_a_refused_event_is_thrown_away_by_its_number(place: Workplace) -> None:
     first, second = (letter["id"] for letter in _failed(place, "list")["dead_letters"])
 

@@ -152,8 +152,8 @@ def test_the_page_names_every_field_of_a_request_for_a_token() -> None:
     ("word", "answer"),
     [
         ("fields=", {"items", "next"}),
-        ("failures/retry", {"queued", "not_failed", "more"}),
-        ('"ids"', {"queued", "not_failed", "more"}),
+        ("failures/retry", {"queued", "kept", "not_failed", "more"}),
+        ('"ids"', {"queued", "kept", "not_failed", "more"}),
         ("/v1/tokens", {"token", "expires", "url"}),
     ],
 )

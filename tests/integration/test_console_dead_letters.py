@@ -10,7 +10,7 @@ from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
 from tests.support.console_page import Element, read_page
 from tests.support.face import HERE, OpenFace, opened_face, settings_in
-from tests.support.failures import entries, refuse
+from tests.support.failures import FIELDLESS, entries, refuse
 from worker.http.console import dead_letters
 
 PAGE = "/console/dead-letters"
@@ -103,6 +103,28 @@ async def test_all_letters_that_were_there_and_match_are_thrown_away(
     page = await look(browser, done.headers["location"].replace("code=invalid_event", ""))
     assert page.one(class_="notice").text == "2 were discarded."
     assert listed(page) == [other]
+
+
+async def test_what_was_in_no_field_event_is_not_sent_again_and_the_page_says_why(
+    catalog: Catalog, browser: httpx.AsyncClient, opened: OpenFace
+) -> None:
+    [fieldless] = await refuse(catalog, b"foo=bar", reason=FIELDLESS)
+    page = await look(browser)
+    assert "no field named event It can only be discarded" in page.one("li", class_="failure").text
+    assert [one.text for one in page.one(class_="deeds").all("button")] == ["Discard ticked", "Discard all 1"]
+
+    [other, _] = await refuse(catalog, b"foo=bar", b"second")
+    asked = await browser.post(f"{PAGE}/retry", data={"tick": [str(fieldless), str(other), "999"]})
+    page = read_page(asked.text)
+    assert page.one("h1").text == "Send again: 1 dead letter?"
+    assert [one.text for one in page.all("p", class_="confirm-note")][1:] == [
+        "1 of those that were ticked stays, as its entry had no field event: discard is all there is.",
+        "1 of those that were ticked is not there any more.",
+    ]
+    done = await browser.post(f"{PAGE}/retry", data={"all": "1", "confirmed": "1"})
+    said = (await look(browser, done.headers["location"])).one(class_="notice").text
+    assert said.endswith("1 stays, as its entry had no field event: it can only be discarded.")
+    assert (await entries(opened), listed(await look(browser))) == ([b"second"], [fieldless])
 
 
 async def test_who_is_bound_sees_and_deals_with_their_own_alone(

@@ -20,7 +20,7 @@ from tests.support.catalogs import (
     upload_event,
 )
 from tests.support.face import OpenFace
-from tests.support.failures import break_one, entries, put_off, refuse
+from tests.support.failures import FIELDLESS, break_one, entries, put_off, refuse
 from worker.http import failures
 
 pytestmark = ON_BOTH
@@ -108,7 +108,7 @@ async def test_failures_are_queued_again_by_their_ids(
 
     assert (answer.status_code, answer.json()) == (
         202,
-        {"queued": 2, "not_failed": [str(unknown), "999"], "more": False},
+        {"queued": 2, "kept": 0, "not_failed": [str(unknown), "999"], "more": False},
     )
     assert [(await upload(catalog, each)).state for each in (broken, other)] == [State.QUEUED, State.FAILED]
     assert await entries(opened) == [b"second"]
@@ -125,6 +125,22 @@ async def test_failures_of_one_code_are_queued_again(catalog: Catalog, client: h
     assert (wrong.json()["queued"], right.json()["queued"]) == (0, 2)
     assert {(await upload(catalog, each)).state for each in broken} == {State.QUEUED}
     assert await catalog.dead_letters.count() == 1
+
+
+@pytest.mark.parametrize("by", ["all", "code", "ids"])
+async def test_letters_of_entries_without_a_field_event_are_kept_and_counted(
+    catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace, by: str
+) -> None:
+    [number] = await refuse(catalog, b"foo=bar", reason=FIELDLESS)
+    which: dict[str, Any] = {"all": True, "code": "invalid_event", "ids": [number]}
+
+    answer = await client.post("/v1/failures/retry", json={by: which[by]})
+
+    assert answer.json() == {"queued": 0, "kept": 1, "not_failed": [], "more": False}
+    assert await entries(opened) == []
+    assert await catalog.dead_letters.count() == 1
+    discarded = await client.post("/v1/failures/discard", json={by: which[by]})
+    assert (discarded.json()["discarded"], await catalog.dead_letters.count()) == (1, 0)
 
 
 @pytest.mark.parametrize("by", ["all", "code", "ids"])
@@ -145,7 +161,7 @@ async def test_what_waits_for_another_try_is_tried_now_where_the_key_may_see_it(
     now = catalog.database.now_ms()
     due = [each for each in (*mine, other) if (await upload(catalog, each)).not_before_ms <= now]
     not_failed = [str(other)] if by == "ids" else []
-    assert (answer.json(), due) == ({"queued": 2, "not_failed": not_failed, "more": False}, mine)
+    assert (answer.json(), due) == ({"queued": 2, "kept": 0, "not_failed": not_failed, "more": False}, mine)
     assert discarded.json()["discarded"] == 0
 
 

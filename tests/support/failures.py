@@ -7,6 +7,9 @@ from storage.catalog.records import DeadLetter, StreamId
 from tests.support.catalogs import claim, commit, failed, postponed, take, upload_event
 from tests.support.face import OpenFace
 
+FIELDLESS = "the entry has no field named event"
+"""The reason of a dead letter whose entry had no such field, as catalogs of all versions have it."""
+
 
 async def break_one(catalog: Catalog, folder: str = "2026", at: int = 1) -> UUID:
     """An upload below a folder that has failed."""
@@ -16,10 +19,12 @@ async def break_one(catalog: Catalog, folder: str = "2026", at: int = 1) -> UUID
     return upload_id
 
 
-async def refuse(catalog: Catalog, *bodies: bytes, code: str = "invalid_event") -> list[int]:
+async def refuse(
+    catalog: Catalog, *bodies: bytes, code: str = "invalid_event", reason: str = "refused"
+) -> list[int]:
     """The numbers of dead letters with these bytes, the latest first."""
     letters = [
-        DeadLetter(f"{at}-0", code, "refused", body, position=StreamId(at, 0))
+        DeadLetter(f"{at}-0", code, reason, body, position=StreamId(at, 0))
         for at, body in enumerate(bodies, 1)
     ]
     await catalog.intake.take([], letters)

@@ -117,6 +117,9 @@ class Retried(BaseModel):
     """What is tried again."""
 
     queued: int
+    kept: int = Field(
+        description="dead letters that stay: their entries had no field `event`, they can only be discarded"
+    )
     not_failed: NotFailed
     more: More
 
@@ -164,6 +167,8 @@ class Handled:
     more: bool = False
     uploads: list[UUID] = field(default_factory=list)
     """Those that are tried again, or are no more."""
+    letters: list[int] = field(default_factory=list)
+    """The dead letters that were sent, or are no more."""
     changed: int = 0
     """Uploads that somebody else had dealt with before it came to them."""
 
@@ -204,7 +209,7 @@ def routes(face: Face) -> APIRouter:
     @router.post(
         "/v1/failures/retry",
         status_code=HTTPStatus.ACCEPTED,
-        responses={202: document_of(Retried, "They are queued.", {"queued": 19, **_REST})},
+        responses={202: document_of(Retried, "They are queued.", {"queued": 19, "kept": 0, **_REST})},
         openapi_extra=json_body(Which, {"code": "storage_full"}),
     )
     async def retry_failures(
@@ -215,11 +220,17 @@ def routes(face: Face) -> APIRouter:
         """Queue failed uploads again, and send dead letters to the stream once more.
 
         Those that wait for another try are tried now, and count as queued. Pictures that killed their
-        decoder are tried again, too. Of very many, the first some thousand; `more` says so.
+        decoder are tried again, too. Dead letters whose entries had no field `event` stay (`kept`): they
+        can only be discarded. Of very many, the first some thousand; `more` says so.
         """
         done = Handled()
         await retry_meant(face, caller, Meant.of(await read_json(request, Which)), done)
-        answer = {"queued": done.count, "not_failed": done.not_failed, "more": done.more}
+        answer = {
+            "queued": done.count,
+            "kept": done.kept,
+            "not_failed": done.not_failed,
+            "more": done.more,
+        }
         return json_response(answer, HTTPStatus.ACCEPTED)
 
     @router.post(
@@ -262,7 +273,9 @@ async def retry_meant(face: Face, caller: Caller, meant: Meant, done: Handled) -
         again = await retry(chosen, face.stores, face.queue)
         done.uploads += [*again.queued, *again.due]
         done.changed += len(chosen.uploads) - len(again.queued)
-        done.count += len(again.queued) + len(again.due) + len(chosen.letters)
+        done.letters += again.sent
+        done.count += len(again.queued) + len(again.due) + len(again.sent)
+        done.kept += len(chosen.letters) - len(again.sent)
 
 
 async def discard_meant(face: Face, caller: Caller, meant: Meant, done: Handled) -> None:
@@ -274,6 +287,7 @@ async def discard_meant(face: Face, caller: Caller, meant: Meant, done: Handled)
     async for chosen in _chosen(face, caller, replace(meant, kinds=kinds), done):
         gone = await discard(chosen, face.stores.catalog)
         done.uploads += gone
+        done.letters += [letter.id for letter in chosen.letters]
         done.count += len(gone) + len(chosen.letters)
         done.kept += len(chosen.uploads) - len(gone)
 

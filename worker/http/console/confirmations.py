@@ -9,6 +9,7 @@ from pydantic import Field
 
 from pipelines.poison import DEADLY_CODES
 from storage.catalog.records import Upload
+from worker.failures import has_event
 from worker.http.console.dead_letters import PATH as LETTERS
 from worker.http.console.dead_letters import LettersFilter, count_letters
 from worker.http.console.failure_counts import PATH as FAILURES
@@ -152,12 +153,13 @@ def _notes(
 
 async def ask_about_letters(face: Face, visitor: Visitor, verb: Verb, form: LettersForm) -> Confirmation:
     """What a person is asked who wants to deal with dead letters. Raises: CatalogUnavailable."""
-    fields = [("tick", str(each)) for each in form.tick]
-    number = Number(len(set(form.tick)))
     if form.all:
         newest = await face.reader.dead_letters(None, 1)
         number = await count_letters(face, visitor, form) if newest else Number(0)
         fields = [("all", "1"), *(("until", str(letter.id)) for letter in newest)]
+        notes = _NOTES[verb] if number.count != 0 else []
+    else:
+        number, fields, notes = await _ticked_letters(face, visitor, verb, form)
     what = (
         "all dead letters"
         if number.count is None
@@ -168,22 +170,40 @@ async def ask_about_letters(face: Face, visitor: Visitor, verb: Verb, form: Lett
     if number.is_least:
         what = f"{what} at most"
     does = {"retry": "Send again", "discard": "Discard"}[verb]
-    notes = {
-        "retry": "Their events are put on the stream once more, as they are. "
-        "Those that are refused again come back here.",
-        "discard": "Their bytes are thrown away for good.",
-    }
     return Confirmation(
         title=f"{does}: {what}?" if number.count != 0 else "Nothing to do",
         path=f"{LETTERS}/{verb}",
         fields=[*fields, *form.fields.items()],
         button=f"{does} {number}".strip(),
         back=form.path,
-        notes=[notes[verb]] if number.count != 0 else ["There is nothing left that matches."],
+        notes=notes or ["There is nothing left that matches."],
         more=0,
         is_danger=verb == "discard",
         is_possible=number.count != 0,
     )
 
 
+async def _ticked_letters(
+    face: Face, visitor: Visitor, verb: Verb, form: LettersForm
+) -> tuple[Number, list[tuple[str, str]], Sequence[str]]:
+    """How many of the ticked ones can be dealt with, the fields that say so once more, and notes."""
+    found = (await named_failures(face, visitor.caller, form.tick, waits=False)).letters
+    meant = [one for one in found if verb == "discard" or has_event(one)]
+    notes = [_NOTES[verb][0]] if meant else []
+    if stay := len(found) - len(meant):
+        why = "stays, as its entry" if stay == 1 else "stay, as their entries"
+        notes.append(f"{stay} of those that were ticked {why} had no field event: discard is all there is.")
+    if gone := len(set(form.tick)) - len(found):
+        notes.append(f"{gone} of those that were ticked {'is' if gone == 1 else 'are'} not there any more.")
+    return Number(len(meant)), [("tick", str(one.id)) for one in meant], notes
+
+
+_NOTES: Mapping[Verb, Sequence[str]] = {
+    "retry": (
+        "Their events are put on the stream once more, as they are. Those that are refused again come back "
+        "here.",
+        "Those whose entries had no field event stay, as they can only be discarded.",
+    ),
+    "discard": ("Their bytes are thrown away for good.",),
+}
 _VERBS: Mapping[Verb, str] = {"retry": "Retry", "discard": "Discard"}

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from storage.catalog.records import DeadLetter
+from worker.failures import has_event
 from worker.http.console.failure_counts import FailuresFilter, count_all_letters, put_off_of
 from worker.http.console.pages import Console
 from worker.http.console.paths import ROOT, ConsoleQuery, with_query
@@ -59,16 +60,18 @@ class LetterRow:
     """More of its bytes, where there are more."""
     left_out: int
     """Bytes that are not shown."""
+    has_event: bool
+    """Whether it can be sent again."""
 
     @classmethod
     def of(cls, letter: DeadLetter, visitor: Visitor) -> "LetterRow":
         """The row that a visitor sees."""
-        size = len(letter.body)
+        size, known = len(letter.body), has_event(letter)
         if visitor.is_demo:
-            return cls(letter, "", None, None, size)
+            return cls(letter, "", None, None, size, known)
         body = _as_text(letter.body[:_MOST_SHOWN]) if size > _GLANCE else None
         left_out = max(0, size - _MOST_SHOWN)
-        return cls(letter, letter.message[:1000], _as_text(letter.body[:_GLANCE]), body, left_out)
+        return cls(letter, letter.message[:1000], _as_text(letter.body[:_GLANCE]), body, left_out, known)
 
 
 async def count_letters(face: Face, visitor: Visitor, query: LettersFilter) -> Number:
