@@ -26,7 +26,7 @@ from tests.support.console_page import Element, read_page
 from tests.support.face import HERE, OpenFace, opened_face, settings_in
 from tests.support.failures import break_one, entries, put_off, refuse
 from worker.http import failures
-from worker.http.console import bounded
+from worker.http.console import actions, bounded
 
 OURS = {"Sec-Fetch-Site": "same-origin", "Origin": HERE}
 RETRY, DISCARD = "/console/failures/retry", "/console/failures/discard"
@@ -394,7 +394,27 @@ async def test_each_action_is_a_line_of_the_log_with_the_name_of_who_did_it(
         "uploads",
         str(broken[0]),
     )
+    assert (sorted(said[0]["ids"]), len(said[2]["ids"])) == (sorted(map(str, broken)), 1)
     assert "secret" not in str(said)
+
+
+async def test_the_line_of_an_action_says_how_they_were_chosen_and_the_first_ids(
+    catalog: Catalog, browser: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "_MOST_NAMED", 2)
+    broken = [str(await break_one(catalog, "ada", at=at)) for at in (1, 2, 3, 4)]
+    chosen = {"code": "corrupt_image", "within": "1h", "owner": "ada", "source": "uploads/ada/"}
+    with capture_logs() as logs:
+        await send(browser, DISCARD, {"tick": broken[0], "code": "corrupt_image", "confirmed": "1"})
+        await send(browser, DISCARD, {"all": "1", **chosen, "confirmed": "1"})
+        await send(browser, DISCARD, {"all": "1", "confirmed": "1"})
+    ticked, matching, none = [line for line in logs if line["event"] == "console_action"]
+
+    assert (ticked["ids"], "code" in ticked) == ([broken[0]], False)
+    assert (set(matching["ids"]) < set(broken[1:]), len(matching["ids"]), matching["more"]) == (True, 2, 1)
+    assert {name: matching[name] for name in chosen} == chosen
+    assert (none["count"], none["ids"], "more" in none) == (0, [], False)
+    assert ".jpg" not in str([ticked, matching, none])
 
 
 # -- outages

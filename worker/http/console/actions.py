@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import structlog
@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 VERBS: Sequence[Verb] = ("retry", "discard")
 
+_MOST_NAMED = 50  # ids in a line of the log
+
 _DO: Mapping[Verb, Callable[..., Awaitable[None]]] = {"retry": retry_meant, "discard": discard_meant}
 
 
@@ -67,7 +69,7 @@ def _add_failures(router: APIRouter, console: Console, verb: Verb) -> None:
             asked = await ask_about_failures(face, visitor, verb, form)
             return console.page(request, visitor, "confirm.html", asked.title, asked=asked)
         meant = _meant_failures(face, visitor, form)
-        token = await _act(face, visitor, verb, "uploads", meant, code=form.code)
+        token = await _act(face, visitor, verb, "uploads", meant, **(form.fields if form.all else {}))
         return see_other(with_query(FAILURES, **form.fields, done=token))
 
     _add_way_back(router, console, path, FAILURES)
@@ -91,7 +93,7 @@ def _add_letters(router: APIRouter, console: Console, verb: Verb) -> None:
             frozenset({FailureKind.LETTER}),
             last_letter=form.until,
         )
-        token = await _act(face, visitor, verb, "letters", meant, code=form.code)
+        token = await _act(face, visitor, verb, "letters", meant, **(form.fields if form.all else {}))
         return see_other(with_query(LETTERS, **form.fields, done=token))
 
     _add_way_back(router, console, path, LETTERS)
@@ -165,7 +167,9 @@ def _add_of_one(router: APIRouter, console: Console) -> None:
 async def _act(
     face: Face, visitor: Visitor, verb: Verb, things: Things, meant: Meant, **about: str | None
 ) -> str | None:
-    """Do it, log who did it, and keep a receipt; returns its token, None where Redis keeps none.
+    """Do it, log who did it to what, and keep a receipt; returns its token, None where Redis keeps none.
+
+    `about` is how a person has chosen what is meant.
 
     Raises: Problem, which says what was done before something went wrong.
     """
@@ -185,6 +189,7 @@ async def _act(
                 count=done.count,
                 kept=done.kept,
                 **said,
+                **_named(done.uploads or done.letters),
             )
     return await _receipt_token(face, Receipt.of(visitor, verb, things, done))
 
@@ -195,6 +200,12 @@ async def _check_queue(face: Face) -> None:
     Raises: QueueUnavailable.
     """
     await queue_answer(face.queue.ownership.check_not_of_another(face.stores.catalog.id))
+
+
+def _named(ids: Sequence[UUID | int]) -> Mapping[str, Any]:
+    """The first of these ids for the log, and how many more there are; sources can be personal."""
+    named = {"ids": [one if isinstance(one, int) else str(one) for one in ids[:_MOST_NAMED]]}
+    return {**named, "more": len(ids) - _MOST_NAMED} if len(ids) > _MOST_NAMED else named
 
 
 async def _receipt_token(face: Face, receipt: Receipt) -> str | None:
