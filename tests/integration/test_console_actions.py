@@ -86,6 +86,23 @@ async def test_ticked_failures_are_tried_again_once_that_is_confirmed(
     assert (await notice_after(browser, done)).startswith(said)
 
 
+async def test_while_all_are_tried_again_the_list_says_so_and_the_outcome_leads_elsewhere(
+    catalog: Catalog, browser: httpx.AsyncClient
+) -> None:
+    broken = [await break_one(catalog, at=at) for at in (1, 2)]
+    _, done = await confirm(browser, await send(browser, RETRY, {"all": "1"}))
+    there = done.headers["location"]
+    page = read_page((await browser.get(there)).text)
+    assert page.one("p", class_="nothing").text == "2 are being tried again; nothing else has failed."
+
+    outcome = page.one("a", href=there.replace("failures?", "failures/outcome?")).attributes["href"]
+    assert read_page((await browser.get(outcome)).text).one(class_="notice").all("a") == []
+    await work(catalog, broken[0])
+    narrowed = read_page((await browser.get(f"{there}&code=corrupt_image")).text)
+    said = narrowed.one("p", class_="nothing").text
+    assert said.startswith("1 is being tried again; nothing else has failed that matches.")
+
+
 async def test_the_page_after_it_tells_what_has_become_of_them(
     catalog: Catalog, browser: httpx.AsyncClient
 ) -> None:

@@ -162,12 +162,16 @@ async def test_what_waits_for_another_try_is_listed_apart_with_its_time(
     await fail(catalog, "corrupt_image")
     waiting = await put_off(catalog, "mine", 5)
     page = await look(client)
-    assert "Waiting for another try 1" in page.one("nav", class_="tabs").text
+    assert page.one("nav", class_="tabs").text == "Failed 1 Waiting for another try 1 Dead letters 0"
+    letters = await look(client, "/console/dead-letters")
+    assert letters.one("nav", class_="tabs").text == page.one("nav", class_="tabs").text
     assert str(waiting) not in listed(page)
 
     page = await look(client, f"{PAGE}?waiting=1")
     assert listed(page) == [str(waiting)]
-    assert page.one("p", class_="waiting").text.startswith("1 wait for another try")
+    assert page.one("p", class_="waiting").text.startswith(
+        "1 upload waits for another try, and is tried by itself in "
+    )
     assert "next try in 59 s" in page.text or "next try in 1 min" in page.text
     assert "Discard" not in page.text
 
@@ -220,7 +224,7 @@ async def test_who_is_bound_sees_only_their_own_failures_and_numbers(
         page = await look(client, headers=key)
         assert listed(page) == [str(mine)]
         assert page.one("tr", id="code-corrupt_image").all("td")[-1].text == "1"
-        assert page.one("nav", class_="tabs").text == "Failed 1 Waiting for another try Dead letters"
+        assert page.one("nav", class_="tabs").text == "Failed 1 Waiting for another try 0 Dead letters"
         assert listed(await look(client, f"{PAGE}?owner=other", headers=key)) == []
 
 

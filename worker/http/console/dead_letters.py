@@ -8,7 +8,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from storage.catalog.records import DeadLetter
 from worker.failures import has_event
-from worker.http.console.failure_counts import FailuresFilter, count_all_letters, put_off_of
+from worker.http.console.failure_counts import (
+    COUNTED,
+    FailureCounts,
+    FailuresFilter,
+    TabCounts,
+    count_all_letters,
+    put_off_of,
+)
 from worker.http.console.pages import Console
 from worker.http.console.paths import ROOT, ConsoleQuery, with_query
 from worker.http.console.receipts import DoneToken, done_since
@@ -99,6 +106,8 @@ def add_to(router: APIRouter, console: Console) -> None:
         older = None
         if following is not None:
             older = with_query(PATH, **query.fields, cursor=cursor_of(question, [following]))
+        everything, now_ms = FailuresFilter(), face.stores.catalog.database.now_ms()
+        failed = await FailureCounts.of(face, visitor, everything, now_ms, COUNTED)
         return console.page(
             request,
             visitor,
@@ -107,7 +116,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             query=query,
             rows=[LetterRow.of(letter, visitor) for letter in letters],
             number=await count_letters(face, visitor, query),
-            put_off=await put_off_of(face, visitor, FailuresFilter()),
+            tab_counts=await TabCounts.of(face, visitor, failed, await put_off_of(face, visitor, everything)),
             older=older,
             newest=query.path if query.cursor else None,
             done=await done_since(face, visitor, query.done),

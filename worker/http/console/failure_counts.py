@@ -24,6 +24,7 @@ WINDOWS: Mapping[str, int] = {"1h": 3_600_000, "24h": 86_400_000, "7d": 7 * 86_4
 COLUMNS = (*WINDOWS, None)
 """Those of the table; None: however long ago."""
 WORDS: Mapping[str, str] = {"1h": "the last hour", "24h": "the last 24 hours", "7d": "the last 7 days"}
+COUNTED = 1000  # failures of each code in the table of codes, and behind a tab
 
 
 class FailuresFilter(ConsoleQuery):
@@ -144,6 +145,21 @@ class FailureCounts:
         place = COLUMNS.index(query.within)
         rows = [row for row in self.rows if query.code in (None, row.code) and row.counts[place]]
         return {str(row.code): row.counts[place] for row in rows}
+
+
+@dataclass(frozen=True)
+class TabCounts:
+    """How many there are behind each tab of the pages of failures, as far as is quickly told."""
+
+    failed: Number
+    waiting: Number
+    letters: Number
+
+    @classmethod
+    async def of(cls, face: Face, visitor: Visitor, failed: FailureCounts, put_off: PutOff) -> "TabCounts":
+        """Of the letters that somebody who is bound may see, nobody knows how many there are."""
+        letters = await count_all_letters(face) if visitor.sees_all else Number(None)
+        return cls(failed.total.number(-1), Number(put_off.count, put_off.has_more), letters)
 
 
 async def count_meant(face: Face, where: UploadFilter | None) -> Number:

@@ -11,10 +11,11 @@ from storage.catalog.reading import Cursor
 from storage.catalog.records import WAITING, State, Upload
 from worker.http.console.failure_counts import (
     COLUMNS,
+    COUNTED,
     PATH,
     FailureCounts,
     FailuresFilter,
-    count_all_letters,
+    TabCounts,
     count_meant,
     put_off_of,
 )
@@ -27,7 +28,6 @@ from worker.http.console.visitors import Visitor
 from worker.http.cursors import cursor_of, place_in
 from worker.http.listing import CursorText
 
-COUNTED = 1000  # failures of each code in the table of codes
 _PAGE = 50
 _LONGEST_REASON = 300  # characters
 _LONGEST_ENDING = 5
@@ -107,6 +107,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             )
         counts = await FailureCounts.of(face, visitor, query, now_ms, COUNTED)
         number = await count_meant(face, theirs)
+        put_off = await put_off_of(face, visitor, query)
         return console.page(
             request,
             visitor,
@@ -117,8 +118,8 @@ def add_to(router: APIRouter, console: Console) -> None:
             counts=counts,
             windows=COLUMNS,
             number=number,
-            put_off=await put_off_of(face, visitor, query),
-            letters=await count_all_letters(face) if visitor.sees_all else None,
+            put_off=put_off,
+            tab_counts=await TabCounts.of(face, visitor, counts, put_off),
             older=older,
             newest=query.path if query.cursor else None,
             done=await done_since(face, visitor, query.done),
