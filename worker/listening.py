@@ -41,7 +41,7 @@ def listen(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
 def _remedy(error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return "is in use, perhaps by another worker or server: give each of a host a port of its own"
+            return "is in use, perhaps by another worker or server: choose a port of its own"
         case errno.EADDRNOTAVAIL:
             return "is no address of this machine"
         case errno.EACCES:

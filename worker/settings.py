@@ -249,7 +249,8 @@ class Settings(BaseSettings):
         "`X-Forwarded-User`; the proxy must remove it from what clients send",
     )
     console_user_scope: Literal["operate", "read"] = Field(
-        "operate", description="what users may whom the proxy names: `operate` or only `read`"
+        "operate",
+        description="what users may whom the proxy names: `operate` (save no originals) or only `read`",
     )
     environment: types.Label = Field(
         "", description="what the console shows as the name of this installation, such as `production`"
