@@ -1,6 +1,7 @@
 """Planning with many files and rows: what it costs beside `find`, and that memory does not grow with them."""
 
 import asyncio
+import gc
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,16 @@ async def test_files_that_have_their_rows_are_not_looked_at(
     assert [name for name in looked if name.endswith(".jpg")] == [key_of(-1).rpartition("/")[2]]
 
 
+@pytest.fixture
+def garbage_is_collected_as_usual() -> Iterator[None]:
+    """As in a worker: the other tests wait longer."""
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("garbage_is_collected_as_usual")
 async def test_memory_does_not_grow_with_the_number_of_files(
     catalog: Catalog, local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
