@@ -4,6 +4,7 @@ import re
 
 STARVED = "starved"  # no code of the contract: it is for the parent, not for who uploaded the picture
 _LONGEST = 300
+_MIB = 1024 * 1024
 _SAYS_NOTHING = ("unable to call", "unable to copy", "unable to open source")
 _NUMBERS = re.compile(r" ?\([\d.]+\)$")  # libheif's own error numbers
 _PREFIX = re.compile(r"^((VIPS|Vips\w+|vips\w+|\w+2vips|\w+load_source|heif|webp|source input): )+")
@@ -21,7 +22,7 @@ class Declined(Exception):
 
 def too_large(size: int, limit: int) -> Declined:
     return Declined(
-        "source_too_large", f"The file has {_megabytes(size)}; at most {_megabytes(limit)} are accepted."
+        "source_too_large", f"The file has {_megabytes(size)}; at most {_limit(limit)} are accepted."
     )
 
 
@@ -75,6 +76,11 @@ def _in_brackets(detail: str) -> str:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1_000_000:.1f} MB" if size >= 100_000 else f"{size} bytes"
+
+
+def _limit(size: int) -> str:
+    """As limits are set: in whole MiB, if it is."""
+    return f"{size // _MIB} MiB" if size % _MIB == 0 else _megabytes(size)
 
 
 def _megapixels(pixels: int) -> str:

@@ -69,6 +69,8 @@ async def test_several_pictures_are_dropped_at_once_and_each_shows_what_became_o
     await expect(page.locator("#announcement")).not_to_be_empty()
     assert await page.locator("progress:visible").count() == 0
     assert await barriers(page) == []
+    await rows.nth(2).get_by_role("link", name="Show the upload").click()
+    await expect(page.locator(".own-name")).to_have_text(r"<img src=x onerror=alert(1)>\u202egpj.jpg")
 
 
 async def test_pictures_can_be_dropped_on_any_page_and_stay_in_sight_while_that_is_refreshed(

@@ -220,3 +220,22 @@ async def test_a_page_whose_key_was_revoked_says_so_and_asks_no_more(
     await page.wait_for_timeout(300)
     assert len(asked) == count
     await expect(page.get_by_role("link", name="Load the page again.")).to_be_visible()
+
+
+async def test_a_picture_whose_file_is_gone_is_a_tile_also_after_a_refresh(
+    visitor: BrowserUser, site: ConsoleSite
+) -> None:
+    visitor.expected = ["answer: 404"]
+    site.place.send({"source": site.place.put("uploads/gone.jpg", small(400))})
+    for variant in site.place.await_end_of("uploads/gone.jpg")["uploads/gone.jpg"]["variants"]:
+        (site.place.root / variant["key"]).unlink()
+    upload = default_id("uploads/gone.jpg")
+    page = await visitor.open(site.url("/uploads"), password=site.secrets["operator"])
+    picture = page.locator(f"#upload-{upload} img")
+
+    await expect(picture).to_have_class("unshown")
+    site.place.send({"source": site.place.put("uploads/there.jpg", small(401))})
+    await expect(page.locator(f"#upload-{default_id('uploads/there.jpg')} img")).to_be_visible()
+    await expect(picture).to_have_class("unshown")
+    await page.goto(site.url(f"/uploads/{upload}"))
+    await expect(page.locator("#gone")).to_contain_text("media reprocess --missing")

@@ -71,11 +71,13 @@ async def test_a_worker_is_shown_with_its_state_its_load_and_the_uploads_that_it
     await take(catalog, upload_event(1))
     await claim(catalog, holder="pictures-1:12:ab")
 
-    worker = (await page_of(client)).one("li", class_="worker")
+    page = await page_of(client)
+    assert "10485760 (10 MiB)" in page.one("details", id="settings-defaults").text
+    worker = page.one("li", class_="worker")
 
     assert worker.one("h3").text == "pictures-1, PID 12"
     assert worker.one("span", class_="worker-healthy").text == "healthy"
-    for words in ("healthy for 2 h", "started 1 day ago", "1 of 2 at work", "100.0 MB of 400.0 MB"):
+    for words in ("healthy for 2 h", "started 1 day ago", "1 of 2 at work", "95 MiB of 381 MiB"):
         assert words in worker.text
     assert worker.one("rect", class_="worker-meter-part").attributes["width"] == "25.0"
     [link] = worker.all("a")

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.decoder import vips
-from pipelines.decoder.refusal import corrupt
+from pipelines.decoder.refusal import corrupt, too_large
 from pipelines.formats import FORMATS
 
 BMP = next(known for known in FORMATS if known.name == "bmp")
@@ -36,3 +36,10 @@ def test_a_kind_that_the_library_does_not_know_is_unsupported_and_not_called_dam
     assert refused.code == "unsupported_format"
     assert "damaged" not in refused.message
     assert "BMP" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"), [(10 << 20, "10 MiB"), (5_000_000, "5.0 MB"), (700, "700 bytes")]
+)
+def test_a_limit_of_bytes_is_told_as_it_was_set(limit: int, words: str) -> None:
+    assert too_large(12_600_000, limit).message == f"The file has 12.6 MB; at most {words} are accepted."

@@ -9,12 +9,13 @@ from uuid import UUID
 import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from pipelines.formats import BY_NAME, MIB
+from pipelines.formats import BY_NAME
 from worker.http.bodies import Body, still_sent
 from worker.http.console.pages import Console, prefers_json
 from worker.http.console.paths import ROOT, NoFields, see_other
 from worker.http.console.reasons import reason
 from worker.http.console.visitors import Visitor
+from worker.http.console.wording import limit
 from worker.http.documents import json_response
 from worker.http.incoming import extension_of
 from worker.http.keys import folder_of_uploads
@@ -24,8 +25,6 @@ from worker.http.uploads import UploadIntake
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-_KIB = 1024
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class DropLimits:
     @property
     def too_large(self) -> str:
         """What is said of a larger one."""
-        return f"An upload has at most {_in_binary(self.most_bytes)}."
+        return f"An upload has at most {limit(self.most_bytes)}."
 
 
 def add_to(router: APIRouter, console: Console) -> None:
@@ -99,11 +98,3 @@ def add_to(router: APIRouter, console: Console) -> None:
         """Show what has become of a dropped picture, as a part of a page."""
         found = await look_up(face, visitor.caller, upload_id, 0)
         return console.part("drop_outcome.html", upload=found, reason=reason(found, visitor))
-
-
-def _in_binary(number: int) -> str:
-    """Bytes as limits are set, such as `10 MiB`; what is none of those, exactly."""
-    for unit, name in ((MIB, "MiB"), (_KIB, "KiB")):
-        if number % unit == 0:
-            return f"{number // unit:,} {name}"
-    return f"{number:,} bytes"

@@ -80,6 +80,8 @@ def template_environment() -> Environment:
             "visible_lines",
             "count",
             "size",
+            "limit",
+            "memory",
             "duration",
             "latency",
             "rate",

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pipelines.formats import MIB
+
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # of the years that have four digits
 _MARKDOWN = re.compile(r"\[(?P<link>[^]]+)]\([^)]*\)|(?P<code>`[^`]*`)")
+_KIB = 1024
 _UNITS = ((60, "s"), (3600, "min"), (86_400, "h"))
 
 
@@ -64,6 +67,19 @@ def size(number: float | None) -> str:
         if number < 999.95:
             return f"{number:,.1f} {unit}"
     return f"{number / 1000:,.1f} PB"
+
+
+def limit(number: int) -> str:
+    """Bytes as limits are set, such as `10 MiB`; what is none of those, exactly."""
+    for unit, name in ((MIB, "MiB"), (_KIB, "KiB")):
+        if number and number % unit == 0:
+            return f"{number // unit:,} {name}"
+    return f"{number:,} bytes"
+
+
+def memory(number: float) -> str:
+    """Bytes of memory in the unit of its limits, such as `118 MiB`."""
+    return f"{number / MIB:,.0f} MiB"
 
 
 def duration(seconds: float | None) -> str:

@@ -7,6 +7,7 @@
   const LOOK_MS = 2500; // where no stream tells of changes
   const LEFT_MS = 1000; // without a sign of what is dragged, which comes several times a second
   const TOGETHER_MS = 300;
+  const LONGEST_NAME = 200; // characters of a file's name in the metadata of its upload
   const HIDDEN = /[\p{C}\p{Zl}\p{Zp}]/gu;
   const page = document.currentScript.dataset.drop;
   const waiting = []; // to be sent
@@ -127,6 +128,7 @@
     const form = place.querySelector("form");
     const body = new FormData();
     if (row.recipe !== null) body.append("recipe", row.recipe);
+    body.append("metadata", JSON.stringify({ filename: Array.from(row.file.name).slice(0, LONGEST_NAME).join("") }));
     body.append("file", row.file);
     const request = new XMLHttpRequest();
     request.open("POST", form.action);
