@@ -13,3 +13,11 @@ def test_the_section_of_each_page_stands_in_no_block_of_another() -> None:
         depth += len(re.findall("{", line)) - len(re.findall("}", line))
 
     assert (nested, depth) == ([], 0)
+
+
+def test_what_a_page_has_stands_below_each_other_at_most_as_wide_as_can_be_read() -> None:
+    rules = re.findall(r"([^{}]+)\{([^{}]*)\}", (STATIC / "console.css").read_text("utf-8"))
+    of_main = "".join(body for names, body in rules if "main" in re.split(r"[\s,]+", names))
+
+    assert "max-width: 84rem" in of_main
+    assert "display" not in of_main
