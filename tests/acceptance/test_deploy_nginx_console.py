@@ -113,14 +113,19 @@ def test_who_has_no_session_is_sent_to_sign_in_and_back(web: WebServer) -> None:
 
 def test_while_the_server_is_away_its_users_get_a_page_that_says_so(tmp_path: Path) -> None:
     with signed_in_users() as users:
-        included = USERS.read_text().replace("127.0.0.1:4180", users)
-        with deployed_nginx(
-            tmp_path, f"127.0.0.1:{free_port()}", lambda text: text.replace(INCLUDED, included)
-        ) as alone:
+        change = edited(USERS, "127.0.0.1:4180", users)
+        with deployed_nginx(tmp_path, f"127.0.0.1:{free_port()}", change) as alone:
             status, headers, body = alone.ask("/console/uploads", Cookie="session=ada", Accept="text/html")
 
     assert (status, headers["content-type"]) == (503, "text/html; charset=utf-8")
     assert b"The console is away" in body
+
+
+def test_both_files_pass_requests_on_alike() -> None:
+    rests = [file.read_text().partition("proxy_pass http://media_serve;")[2] for file in (USERS, PASSWORDS)]
+
+    assert "$media_away" in rests[0]
+    assert rests[0] == rests[1]
 
 
 def test_nowhere_else_a_client_says_who_it_is(web: WebServer) -> None:

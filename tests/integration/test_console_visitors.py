@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -117,6 +118,8 @@ async def test_a_trusted_proxy_tells_the_users_name_and_nobody_else_does(opening
         answer = await trusting.client.get(PAGE, headers=named)
         assert (answer.status_code, read_page(answer.text).one("p", class_="who").text) == (404, "ada")
         assert (await trusting.client.get(PAGE)).status_code == 401
+        original = f"/console/uploads/{uuid4()}/original"
+        assert (await trusting.client.get(original, headers=named)).status_code == 403
     async with opening(console_user_header="X-Forwarded-User", http_proxies="10.0.0.1") as other:
         assert (await other.client.get(PAGE, headers=named)).status_code == 401
 
