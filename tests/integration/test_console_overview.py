@@ -33,6 +33,7 @@ from worker.queue.heartbeats import WorkerInfo
 
 Opening = Callable[..., AbstractAsyncContextManager[OpenFace]]
 LISTS = ("gallery", "failures", "workers", "sweep-grid")
+DASH = "\N{EN DASH}"
 PLAN = "sweep-20270115T080000-00000000"
 
 
@@ -310,7 +311,7 @@ async def test_the_latest_pictures_lead_to_their_uploads(catalog: Catalog, clien
 async def test_without_redis_the_rest_is_shown_at_once(
     catalog: Catalog, opening: Opening, *, hangs: bool
 ) -> None:
-    await uploads(catalog, State.READY)
+    await uploads(catalog, State.READY, State.PROCESSING)
     async with fake_redis.saying(None) as hanging:
         url = hanging.url if hangs else f"redis://127.0.0.1:{free_port()}"
         async with opening(redis_url=url) as opened:
@@ -320,8 +321,26 @@ async def test_without_redis_the_rest_is_shown_at_once(
 
     assert took < WITHIN_S + 1
     assert "Redis cannot be asked" in page.one("li", id="concern-redis").text
+    assert "Start Redis" in page.one("li", id="concern-redis").one("p", class_="advice").text
     assert numbers(page)["/console/uploads?state=ready"] == 1
-    assert page.all(id="figure-workers") == []
+    assert numbers(page)["/console/uploads?state=processing"] == 1
+    assert page.one("div", id="figure-workers").text == f"Workers alive {DASH}"
+    assert page.one("dd", id="figure-events").text == f"and {DASH} events not taken yet"
+
+
+async def test_that_no_worker_has_told_of_itself_since_redis_is_back_is_no_alarm(
+    opened: OpenFace, catalog: Catalog, queue: Queue
+) -> None:
+    await uploads(catalog, State.QUEUED)
+    opened.face.tail.redis_back_at = time.monotonic()
+    before = await overview(opened.client)
+    system = read_page((await opened.client.get("/console/system")).text)
+    await beat(queue)
+
+    assert "Redis is back" in before.one("li", id="concern-workers").text
+    assert before.one("div", id="figure-workers").text == f"Workers alive {DASH}"
+    assert "Redis is back" in system.one("p", class_="nothing").text
+    assert (await overview(opened.client)).one("p", id="well").text.endswith("1 worker is alive and healthy.")
 
 
 async def test_a_demo_numbers_workers_and_says_that_one_is_ill_as_its_page_system_does(

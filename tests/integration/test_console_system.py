@@ -1,5 +1,6 @@
 """The console's page System: workers, what the doctor finds, settings without secrets, versions, queue."""
 
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -166,6 +167,20 @@ async def test_a_page_that_refreshes_itself_keeps_the_findings_and_has_nothing_c
 
     assert ("Not checked yet" in before.text, before.all("span", **LOADS)) == (True, [])
     assert len(after.all("details")) == 1
+
+
+async def test_a_refresh_has_all_checked_again_once_redis_or_the_catalog_has_turned(
+    opened: OpenFace,
+) -> None:
+    client, refresh = opened.client, {"HX-Request": "true"}
+    await page_of(client, "?checks=1")
+    opened.face.tail.turned_at = time.monotonic()
+    turned = (await page_of(client, **refresh)).one("section", id="doctor")
+    await page_of(client, "?checks=1", **refresh)
+    after = (await page_of(client, **refresh)).one("section", id="doctor")
+
+    assert len(turned.all("span", **LOADS)) == 1
+    assert (after.all("span", **LOADS), "Checked just now" in after.text) == ([], True)
 
 
 async def test_settings_are_shown_without_secrets_and_apart_from_defaults(opening: Opening) -> None:

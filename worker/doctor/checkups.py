@@ -110,11 +110,11 @@ class Checkups:
         """The last one, however old; None: there was none."""
         return self._last
 
-    async def latest(self, *, again: bool = False) -> Checkup:
-        """A recent one, and a more recent one for whoever asks for it again."""
-        kept_s = self._again_s if again else self._kept_s
-        if self._last is not None and time.monotonic() - self._last.ended < kept_s:
-            return self._last
+    async def latest(self, *, again: bool = False, since: float = float("-inf")) -> Checkup:
+        """A recent one, and a more recent one for whoever asks for it again; it ended after that moment."""
+        last, kept_s = self._last, self._again_s if again else self._kept_s
+        if last is not None and last.ended >= since and time.monotonic() - last.ended < kept_s:
+            return last
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._check(), name="checkup")
         return await asyncio.shield(self._running)  # others may wait for it

@@ -83,6 +83,8 @@ class Tail:
         """The greatest `seq` that was read; None before the first look."""
         self.turns = 0
         """How often the catalog or Redis has gone, or has come back."""
+        self.turned_at = self.redis_back_at = float("-inf")
+        """When that was the last time, and when Redis has come back (by `time.monotonic`)."""
         self._kept_after = 0  # the messages after this `seq` are all in the ring
         self._ring: deque[SentMessage] = deque(maxlen=RING)
         self._of_all: set[Subscription] = set()
@@ -112,6 +114,7 @@ class Tail:
 
     def _turn(self) -> None:
         self.turns += 1
+        self.turned_at = time.monotonic()
         self.wake_all()
 
     def after(self, seq: int) -> Sequence[SentMessage] | None:
@@ -214,7 +217,7 @@ class Tail:
                 continue
             if away_since is not None:
                 log.info("messages_announced", away_s=round(time.monotonic() - away_since, 1))
-                away_since = None
+                away_since, self.redis_back_at = None, time.monotonic()
                 self._turn()
             if is_new:
                 self._due.set()

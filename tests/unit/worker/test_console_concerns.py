@@ -8,7 +8,7 @@ import pytest
 from pipelines.stats.growth import Growth
 from pipelines.stats.report import QueueDepth, StorageReport, report
 from storage.blobs import Space
-from storage.totals import StorageTotals, Total
+from storage.totals import Count, StorageTotals, Swept, Total
 from worker.http.console.concerns import Concern, Observation, concerns, failures, is_soon_full, retried
 from worker.queue.heartbeats import Heartbeat, ReportingWorker, WorkerInfo
 
@@ -102,6 +102,26 @@ def test_what_keeps_all_from_working_comes_first() -> None:
     seen = replace(found(worker("a", "memory: 91% are taken")), storage_problem="the disk is gone")
 
     assert [one.is_urgent for one in concerns(seen)] == [True, False]
+
+
+def test_each_concern_says_what_helps() -> None:
+    ill = [worker(name, "memory: 91%", "new: x", healthy=False, state="unhealthy") for name in "abcdefg"]
+    swept = Swept("p", 1, Count(9), Count(9), {"missing": Count(2), "orphan": Count(7)}, Count())
+    of_sweep = report(StorageTotals([], [], [], swept))
+    sweep, drift = of_sweep.sweep, of_sweep.drift
+    stopped = report(StorageTotals([], [], [], replace(swept, stopped="too many"))).sweep
+    full = Space(100 * GB, 5 * GB, None, 95 * GB)
+    waits = QueueDepth(depth=9, oldest_seconds=90, jobs=0, workers=1)
+    seen = [
+        replace(found(*ill), redis_problem="away", storage_problem="away", backup_problem="old"),
+        found(queue=waits, sweep=sweep, drift=drift, space=full),
+        found(sweep=stopped, growth=Growth(5 * GB, 12.4)),
+        replace(found(), workers=None),
+    ]
+    said = [one for each in seen for one in concerns(each)]
+
+    assert [one.id for one in said if not one.advice and not one.command] == []
+    assert len({one.id for one in said}) > 12
 
 
 def test_codes_that_are_our_fault_come_first() -> None:

@@ -20,6 +20,19 @@ _WORDS = {
     "memory": "Memory is almost used up",
     "backup": _BACKUP,
 }
+_ADVICE = {
+    "catalog_log": "Something reads the catalog for very long, such as a copy or a shell: end it.",
+    "memory": "Raise MEDIA_MEMORY_MB, or have fewer decoders: MEDIA_CPUS",
+    "backup": "The logs of the workers say why (backup_failed). To make a copy now: media backup",
+}
+"""What helps against what workers say of themselves."""
+_MAKE_AGAIN = "media reprocess --missing"
+_OF_REDIS = "Start Redis, or correct MEDIA_REDIS_URL. Workers go on by themselves once it answers."
+_OF_STORAGE = "Mount its disk, or see why the bucket does not answer. Workers go on by themselves then."
+_OF_QUEUE = (
+    "Workers are too few, or hold back: System says what they do. Another one is started by: media worker"
+)
+_OF_SPACE = "Take a larger disk, or make room: Storage says what grows. media sweep purge empties the trash."
 _OF_SWEEP = "as of the last sweep"
 _SEEN_HERE = ("queue", "sweep", "space")  # what this page finds out by itself, whoever says so
 _PUT_OFF = ("queued", "deleting")
@@ -30,7 +43,7 @@ _AT_REST = ("starting", "stopping")
 class Concern:
     """Something that needs somebody: in words, where more of it is seen, and whether nothing works till then.
 
-    `detail` is text from elsewhere; `command` is what helps; `number` is what its list has.
+    `detail` is text from elsewhere; `command` is what helps, or `advice`; `number` is what its list has.
     """
 
     id: str
@@ -40,11 +53,12 @@ class Concern:
     command: str = ""
     is_urgent: bool = True
     number: int | None = None
+    advice: str = ""
 
     @property
     def without_detail(self) -> Self:
-        """The same for those who may know that something is wrong, and not what is said of it."""
-        return replace(self, detail="")
+        """The same for those who may know that something is wrong, and neither why nor what helps."""
+        return replace(self, detail="", advice="")
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,7 @@ def concerns(seen: Observation, *, is_new: bool = False) -> Sequence[Concern]:
     """
     found = [
         *_of_parts(seen),
-        *_of_workers(seen.workers, is_new=is_new),
+        *_of_workers(seen, is_new=is_new),
         *_of_queue(seen.report),
         *_of_space(seen.report),
         *_of_sweep(seen.report),
@@ -133,13 +147,19 @@ def _coded(found: Sequence[Coded], path: str, **query: str) -> Sequence[CodedUpl
 def _of_parts(seen: Observation) -> Iterator[Concern]:
     if seen.redis_problem:
         text = "Redis cannot be asked what waits, and which workers live"
-        yield Concern("redis", text, f"{ROOT}/system", seen.redis_problem)
+        yield Concern("redis", text, f"{ROOT}/system", seen.redis_problem, advice=_OF_REDIS)
     if seen.storage_problem:
-        yield Concern("storage", "The storage does not answer", f"{ROOT}/system", seen.storage_problem)
+        text = "The storage does not answer"
+        yield Concern("storage", text, f"{ROOT}/system", seen.storage_problem, advice=_OF_STORAGE)
 
 
-def _of_workers(workers: Sequence[ReportingWorker] | None, *, is_new: bool) -> Iterator[Concern]:
+def _of_workers(seen: Observation, *, is_new: bool) -> Iterator[Concern]:
+    workers = seen.workers
     if workers is None:
+        if not seen.redis_problem:
+            text = "Redis is back, and no worker has told of itself since"
+            advice = "A living one does within seconds."
+            yield Concern("workers", text, f"{ROOT}/system", is_urgent=False, advice=advice)
         return
     if not workers and not is_new:
         text = "No worker is alive: nobody works on uploads. Start one:"
@@ -152,15 +172,16 @@ def _of_workers(workers: Sequence[ReportingWorker] | None, *, is_new: bool) -> I
             f"The worker {name_of(worker)} is unhealthy",
             f"{ROOT}/system",
             detail or worker.heartbeat.detail,
+            advice="Its log says more. It goes on by itself once its checks are well.",
         )
     if len(ill) > _MOST_WORKERS:
         text = f"{count(len(ill) - _MOST_WORKERS)} more workers are unhealthy"
-        yield Concern("more-workers", text, f"{ROOT}/system")
+        yield Concern("more-workers", text, f"{ROOT}/system", advice="System says of each what fails.")
 
 
 def _of_queue(report: StorageReport) -> Iterator[Concern]:
     if report.queue and (reason := long_wait(report.queue.oldest_seconds)):
-        yield Concern("queue", "Events wait", f"{ROOT}/system", reason)
+        yield Concern("queue", "Events wait", f"{ROOT}/system", reason, advice=_OF_QUEUE)
 
 
 def _of_space(report: StorageReport) -> Iterator[Concern]:
@@ -169,13 +190,12 @@ def _of_space(report: StorageReport) -> Iterator[Concern]:
         return
     if reason := full(space.used_bytes, space.free_bytes):
         free = f"{size(space.free_bytes)} are free"
-        yield Concern(
-            "space", "The disk of the storage is almost full", f"{ROOT}/storage", f"{reason}; {free}"
-        )
+        text = "The disk of the storage is almost full"
+        yield Concern("space", text, f"{ROOT}/storage", f"{reason}; {free}", advice=_OF_SPACE)
     elif days is not None and is_soon_full(days):
         text = f"The disk of the storage is full in {duration(days * 86_400)}"
         detail = f"as fast as it grows now; {size(space.free_bytes)} are free"
-        yield Concern("space", text, f"{ROOT}/storage", detail, is_urgent=False)
+        yield Concern("space", text, f"{ROOT}/storage", detail, is_urgent=False, advice=_OF_SPACE)
 
 
 def _of_sweep(report: StorageReport) -> Iterator[Concern]:
@@ -184,7 +204,8 @@ def _of_sweep(report: StorageReport) -> Iterator[Concern]:
         return
     path = f"{ROOT}/sweeps/{sweep.plan}" if sweep.plan else f"{ROOT}/storage"
     if sweep.stopped:
-        yield Concern("sweep", "The last sweep was stopped", path, sweep.stopped)
+        advice = "Look at its plan: if it is right, apply it; else find what is gone."
+        yield Concern("sweep", "The last sweep was stopped", path, sweep.stopped, advice=advice)
     if report.drift is None or sweep.applied:  # what a plan named was dealt with
         return
     found = report.drift.findings
@@ -194,12 +215,14 @@ def _of_sweep(report: StorageReport) -> Iterator[Concern]:
             if missing > 1
             else "A file of a variant is missing"
         )
-        yield Concern("missing", text, with_query(path, kind="missing"), _OF_SWEEP, number=missing)
+        missing_path = with_query(path, kind="missing")
+        yield Concern("missing", text, missing_path, _OF_SWEEP, number=missing, command=_MAKE_AGAIN)
     orphans = _count_of(found, "orphan")
     if orphans and not sweep.stopped:
         text = f"{count(orphans)} files have no record" if orphans > 1 else "A file has no record"
         path = with_query(path, kind="orphan")
-        yield Concern("orphans", text, path, _OF_SWEEP, is_urgent=False, number=orphans)
+        advice = "Their plan moves them to the trash, from where they can come back."
+        yield Concern("orphans", text, path, _OF_SWEEP, is_urgent=False, number=orphans, advice=advice)
 
 
 def _count_of(found: Mapping[str, Count], kind: str) -> int:
@@ -208,7 +231,7 @@ def _count_of(found: Mapping[str, Count], kind: str) -> int:
 
 def _of_backups(seen: Observation) -> Iterator[Concern]:
     if seen.backup_problem:
-        yield Concern("backup", _BACKUP, f"{ROOT}/system", seen.backup_problem)
+        yield Concern("backup", _BACKUP, f"{ROOT}/system", seen.backup_problem, advice=_ADVICE["backup"])
 
 
 def _of_signs(seen: Observation) -> Iterator[Concern]:
@@ -223,7 +246,10 @@ def _of_signs(seen: Observation) -> Iterator[Concern]:
         word, _, reason = sign.partition(": ")
         who = names[0] if len(names) == 1 else f"{count(len(names))} workers"
         text = _WORDS.get(word, word)
-        yield Concern(f"sign-{word}-{names[0]}", text, f"{ROOT}/system", f"{reason} ({who})", is_urgent=False)
+        detail, advice = f"{reason} ({who})", _ADVICE.get(word, "The log of that worker says more.")
+        yield Concern(
+            f"sign-{word}-{names[0]}", text, f"{ROOT}/system", detail, is_urgent=False, advice=advice
+        )
 
 
 def name_of(worker: ReportingWorker) -> str:

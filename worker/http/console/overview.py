@@ -17,6 +17,7 @@ from worker.degradation import backup_problem, now_and_then
 from worker.http.console.bounded import BoundedQuestion, Unanswered
 from worker.http.console.charts import Chart, ChartSeries, opposed_bars
 from worker.http.console.concerns import Observation, concerns, failures, retried, without_names
+from worker.http.console.living import living_workers
 from worker.http.console.pages import Console
 from worker.http.console.paths import ROOT, NoFields, see_other
 from worker.http.console.pulse import Minute
@@ -86,7 +87,7 @@ class ShownRows:
     """How many dead letters are kept of the minutes of the last hour, by minute since 1970."""
 
 
-InRedis = tuple[QueueDepth, Sequence[ReportingWorker]]
+InRedis = tuple[QueueDepth, Sequence[ReportingWorker] | None]
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,7 @@ class Machines:
         return await self._look_at_backups()
 
     async def _ask_redis(self) -> InRedis:
-        depth = await queue_depth(self._face.queue)
-        return depth, await self._face.queue.heartbeats.reporting()
+        return await queue_depth(self._face.queue), await living_workers(self._face)
 
     async def _ask_space(self) -> Space | None:
         return await self._face.stores.blobs.space()

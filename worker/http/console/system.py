@@ -21,6 +21,7 @@ from worker.doctor.checkups import KEPT_S, Checkup, Checkups
 from worker.findings import Finding
 from worker.http.console.bounded import BoundedQuestion, Unanswered
 from worker.http.console.concerns import in_place
+from worker.http.console.living import living_workers
 from worker.http.console.pages import Console
 from worker.http.console.paths import ROOT, ConsoleQuery
 from worker.http.console.visitors import Visitor
@@ -126,9 +127,11 @@ def add_to(router: APIRouter, console: Console) -> None:
     ) -> Response:
         """Show workers, findings, settings, versions and queue; whoever has a bound key sees none of it."""
         if query.checks is not None:
-            await checkups.latest(again=query.checks == "again" and not visitor.is_demo)
+            again = query.checks == "again" and not visitor.is_demo
+            await checkups.latest(again=again, since=face.tail.turned_at)
         now = await questions.ask()
         checkup = ShownCheckup(checkups.last) if checkups.last else None
+        has_turned = checkup is not None and checkup.checkup.ended < face.tail.turned_at
         workers = _shown_workers(now, visitor)
         return console.page(
             request,
@@ -142,7 +145,8 @@ def add_to(router: APIRouter, console: Console) -> None:
             now=now,
             checkup=checkup,
             # A page that refreshes itself has had its findings already; it need not look for ever.
-            loads_checkup=not (checkup and checkup.is_recent) and "hx-request" not in request.headers,
+            loads_checkup=has_turned
+            or (not (checkup and checkup.is_recent) and "hx-request" not in request.headers),
             versions=_versions(now, workers, checkup),
             settings=shown_settings(face.settings),
             stream=face.settings.stream,
@@ -165,7 +169,7 @@ class _Questions:
         async def versions() -> CatalogVersions:
             return await versions_of(face.stores.catalog.database)
 
-        self._workers = BoundedQuestion(face.queue.heartbeats.reporting)
+        self._workers = BoundedQuestion(lambda: living_workers(face))
         self._at_work = BoundedQuestion(at_work)
         self._depth = BoundedQuestion(lambda: queue_depth(face.queue))
         self._versions = BoundedQuestion(versions)
