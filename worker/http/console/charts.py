@@ -16,7 +16,7 @@ _STEPS = (1, 2, 5, 10)
 _FILLED = 0.76  # of a column's place, the rest is between two
 _LEAST_PX = 2.0  # of a bar: one among thousands is seen
 _LEAST_BELOW_PX = 4.0  # of one that hangs: it is what somebody looks for
-_LABEL_PX = 12.0  # between two labels of a scale
+_LABEL_PX = 15.0  # between two labels of a scale
 
 
 @dataclass(frozen=True)
