@@ -98,7 +98,7 @@
       connection.textContent = "";
       return;
     }
-    const said = [problem.says, `What is shown is of ${clock(refreshed)}.`];
+    const said = [problem.says.replace(" Try again soon.", ""), `What is shown is of ${clock(refreshed)}.`];
     if (problem.isPassing) said.push("Trying again.");
     if (connection.textContent.startsWith(said.join(" "))) return; // nobody is to hear it twice
     connection.textContent = said.join(" ");
