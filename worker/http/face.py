@@ -74,7 +74,8 @@ class Face:
 
     def _behind(self) -> Opened:
         if self._opened is None:
-            raise Problem("catalog_unavailable", "The catalog is not there yet. Try again soon.")
+            detail = "The catalog is not there yet: the first worker that starts makes it. Try again soon."
+            raise Problem("catalog_unavailable", detail)
         return self._opened
 
     async def keep_open(self) -> None:
