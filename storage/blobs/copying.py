@@ -129,7 +129,7 @@ class BlobCopy:
 
     Only blobs of `areas` are copied, and unless it is `noted` what the copy has written, nobody can tell that
     later. `link` gives the target a blob without copying it; it returns None where it cannot.
-    What the target has under a key is replaced inside `replacing`.
+    What the target has under a key is replaced inside `replacing`, which keeps it as an earlier version.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class BlobCopy:
         areas: Sequence[str] = _AREAS,
         noted: bool = True,
         link: Callable[[str], Awaitable[int | None]] | None = None,
-        replacing: Callable[[str], AbstractAsyncContextManager[object]] = nullcontext,
+        replacing: Callable[[str], AbstractAsyncContextManager[object]] | None = None,
     ) -> None:
         self._source = source
         self._target = target
@@ -156,7 +156,8 @@ class BlobCopy:
         self._areas = areas
         self._noted = noted
         self._link = link
-        self._replacing = replacing
+        self._replacing = replacing or nullcontext
+        self._keeps_versions = replacing is not None
 
     async def copy(
         self, area: str = "", after: str = "", *, on_misnamed: Callable[[str], object] = lambda _: None
@@ -248,14 +249,21 @@ class BlobCopy:
         """Whether the target has a newer original: somebody has written another there since."""
         if area != UPLOADS or not isinstance(copy, BlobInfo) or copy.bytes == info.bytes:
             return False
-        return info.changed_at + self._clocks_differ_s < copy.changed_at
+        # Where versions are kept, nobody but copies writes there, and nothing is lost.
+        return not self._keeps_versions and self._is_older(info, copy)
 
     def _has_copy(self, area: str, info: BlobInfo, copy: BlobInfo | Existence) -> bool:
         if not isinstance(copy, BlobInfo) or copy.bytes != info.bytes:
             return False
         if self._link is not None and info.identity == copy.identity:
             return True
-        return area == VARIANTS or info.changed_at + self._clocks_differ_s < copy.changed_at
+        return area == VARIANTS or self._is_older(info, copy)
+
+    def _is_older(self, info: BlobInfo, copy: BlobInfo) -> bool:
+        """Whether the source has surely not changed since the target's blob was written."""
+        # A file that gets a second name, as a version has it, counts as changed.
+        written = copy.written_ns / 1e9 if self._keeps_versions else copy.changed_at
+        return info.changed_at + self._clocks_differ_s < written
 
 
 async def set_aside(target: Move, folder: str, keys: Sequence[str]) -> Collection[str]:
