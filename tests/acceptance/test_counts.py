@@ -81,10 +81,14 @@ def test_the_exposition_of_a_live_worker_is_what_promtool_calls_good(
 def test_a_slow_statement_of_a_worker_is_a_line_in_its_log(workplace: Workplace) -> None:
     port = free_port()
     worker = workplace.start(MEDIA_METRICS=f"127.0.0.1:{port}", MEDIA_SLOW_MS="100")
-    with workplace.database.locked():
-        workplace.send({"delete": "6f1c2a9e-0000-4000-8000-000000000000"})
-        time.sleep(0.3)  # how long it takes is what it is about
-    eventually(lambda: "BEGIN IMMEDIATE" in {each["statement"] for each in worker.logged("slow_statement")})
+
+    def is_told() -> bool:
+        with workplace.database.locked():
+            workplace.send({"delete": "6f1c2a9e-0000-4000-8000-000000000000"})
+            time.sleep(0.3)  # how long it takes is what it is about
+        return "BEGIN IMMEDIATE" in {each["statement"] for each in worker.logged("slow_statement")}
+
+    eventually(is_told)  # a worker on a busy machine may ask only once the lock is gone
 
     [line, *_] = [each for each in worker.logged("slow_statement") if each["statement"] == "BEGIN IMMEDIATE"]
     assert 100 < line["ms"] < 10_000
