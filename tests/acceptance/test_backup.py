@@ -14,6 +14,7 @@ import pytest
 from scripts.readme import DOCS
 from scripts.redis_server import RedisServer
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import media
 from tests.support.workplace import Workplace, database_on, eventually
 
@@ -59,6 +60,7 @@ def _run(lines: Sequence[str], place: Workplace) -> None:
     )
 
 
+@WITH_SERVICES
 def test_what_the_docs_back_up_is_served_again_after_what_they_restore(place: Workplace) -> None:
     worker = place.start()
     for number, source in enumerate(SOURCES):

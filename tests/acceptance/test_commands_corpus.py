@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import MEDIA
 from tests.support.trees import Watched
 
@@ -42,6 +43,7 @@ def a_result(answer: dict[str, Any], storage: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     "chosen", ["photos/Canon", pytest.param("photos/", id="all", marks=pytest.mark.campaign)]
 )
+@WITH_SERVICES
 def test_a_demo_of_photographs_makes_faultless_variants_within_its_memory(
     corpus: Path, checker: list[str], tmp_path: Path, chosen: str
 ) -> None:

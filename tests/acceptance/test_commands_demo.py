@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support import pictures, processes
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import MEDIA, document, media, on_a_terminal
 from tests.support.namesakes import make_namesakes
 from tests.support.trees import at_work_in, descendants, runs
@@ -120,6 +121,7 @@ def test_whatever_ends_it_in_the_middle_nothing_is_left_running(
         assert list((tmp_path / "tmp").iterdir()) == []
 
 
+@WITH_SERVICES
 def test_it_runs_beside_a_worker_with_the_same_settings(env: dict[str, str], tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         theirs = {"MEDIA_METRICS": f"127.0.0.1:{taken.getsockname()[1]}"}
@@ -130,6 +132,7 @@ def test_it_runs_beside_a_worker_with_the_same_settings(env: dict[str, str], tmp
     assert not (tmp_path / "backup").exists()
 
 
+@WITH_SERVICES
 def test_a_worker_that_cannot_start_is_reported_with_its_reason(env: dict[str, str], tmp_path: Path) -> None:
     began = time.monotonic()
 
@@ -151,6 +154,7 @@ def test_a_worker_that_cannot_start_is_reported_with_its_reason(env: dict[str, s
     assert at_work_in(tmp_path) == []
 
 
+@WITH_SERVICES
 def test_it_runs_in_the_folder_of_an_app_that_has_packages_of_the_same_names(
     env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from storage.catalog.records import Message
+from tests.support.clients import WITH_SERVICES
 from tests.support.face import SECRET, FaceProcess, new_secret, start_face
 from tests.support.outcomes import outcomes_at
 from tests.support.served import catalog_url, keys_at
@@ -84,6 +85,7 @@ def running(*command: str, **env: str) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@WITH_SERVICES
 def test_an_app_follows_the_messages_as_the_page_says(place: Workplace, face: FaceProcess, key: str) -> None:
     before = ready_at(place, "uploads/before.jpg")
     env = {"URL": face.url, "KEY": key, "LAST_ID": str(before.seq - 1)}

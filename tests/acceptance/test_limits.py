@@ -8,6 +8,7 @@ import pytest
 from scripts.redis_server import RedisServer
 from tests.campaigns.limits import MEMORY_MIB, broken, limited_worker, outcome, push
 from tests.support.cgroups import Cgroup, NoCgroupsError
+from tests.support.clients import WITH_SERVICES
 from tests.support.workplace import Workplace, database_on
 from tests.support.worst_cases import WORST
 
@@ -28,6 +29,7 @@ def limited(
         pytest.skip(str(error))
 
 
+@WITH_SERVICES
 def test_the_worst_pictures_at_the_pixel_limit_end_within_the_budget(
     limited: tuple[Workplace, Cgroup], tmp_path: Path
 ) -> None:
@@ -44,6 +46,7 @@ def test_the_worst_pictures_at_the_pixel_limit_end_within_the_budget(
     assert cgroup.peak_mib <= MEMORY_MIB
 
 
+@WITH_SERVICES
 def test_many_heavy_pictures_at_once_take_turns(limited: tuple[Workplace, Cgroup], tmp_path: Path) -> None:
     place, cgroup = limited
     (tmp_path / "scans.jpg").write_bytes(WORST["scans.jpg"](40_000_000))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.sentinels import replicated
 from tests.support.workplace import Workplace
 
@@ -12,6 +13,7 @@ MANY = 20
 
 
 @pytest.mark.fault(12)
+@WITH_SERVICES
 def test_a_worker_goes_on_at_the_new_primary_and_loses_nothing(migrated: Path, tmp_path: Path) -> None:
     with replicated(tmp_path / "redis", sentinels=3) as redises:
         place = Workplace(tmp_path, redises.primary.url, migrated, MEDIA_REDIS_URL=redises.url)

@@ -10,6 +10,7 @@ import pytest
 from scripts.redis_server import RedisServer
 from tests.campaigns.limits import broken, limited_worker, outcome, push
 from tests.support.cgroups import NoCgroupsError, open_cgroup
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import Ended, run_installed
 from tests.support.workplace import STARTS, Workplace, database_on
 from tests.support.worst_cases import WORST
@@ -66,6 +67,7 @@ def test_a_worker_in_a_container_too_small_for_a_decoder_says_so_and_ends(workpl
 
 @pytest.mark.parametrize("memory_mib", [192, 256])
 @pytest.mark.rotating(1)
+@WITH_SERVICES
 def test_in_a_small_container_what_does_not_fit_is_refused_and_the_kernel_kills_nothing(
     redis_server: RedisServer, tmp_path: Path, memory_mib: int
 ) -> None:

@@ -12,6 +12,7 @@ from storage.backups.folder import BackupCopy, BackupFolder
 from storage.backups.making import check_copy
 from tests.chaos.driver import run_chaos
 from tests.chaos.place import FaultPlace
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import document, media
 from tests.support.fork_server import ForkServer
 from tests.support.workplace import Workplace, database_on, eventually
@@ -52,6 +53,7 @@ def back_up(place: FaultPlace, times: int) -> None:
         assert [source for source, (state, count) in found.items() if state == "ready" and count < 3] == []
 
 
+@WITH_SERVICES
 def test_backups_beside_workers_that_die_lack_nothing_that_was_ready(
     tmp_path: Path, fork_server: ForkServer
 ) -> None:

@@ -21,7 +21,7 @@ import media_worker
 from scripts import redis_server
 from storage.blobs.s3_place import parse_s3
 from storage.catalog.address import Address
-from tests.support.clients import find_uv
+from tests.support.clients import WITH_SERVICES, find_uv
 from tests.support.namesakes import make_namesakes
 from worker.settings import Settings
 
@@ -95,6 +95,7 @@ def context(tmp_path: Path) -> Path:
     return tmp_path / "app"
 
 
+@WITH_SERVICES
 def test_the_steps_that_install_the_image_install_a_working_media(uv: str, context: Path) -> None:
     project = str(context / "project")
     variables = {
