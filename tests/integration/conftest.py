@@ -1,6 +1,7 @@
 """What tests with a Redis share: a server a module, and a queue on it that is empty."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 from scripts.redis_server import RedisServer, temporary_redis
 from storage.blobs.opening import open_blobs
 from storage.catalog.opening import Catalog
-from tests.support.face import OpenFace, opened_face, settings_in
+from tests.support.face import OpenFace, Opening, opened_face, settings_in
 from tests.support.s3 import new_place
 from worker.queue import Queue, connect, job_queue_of
 
@@ -53,6 +54,19 @@ async def opened(
     urls = {"catalog_url": catalog_url, "storage_url": storage_url}
     async with opened_face(settings_in(installation, server.url, **urls)) as opened:
         yield opened
+
+
+@pytest.fixture
+def opening(installation: Path, server: RedisServer, catalog_url: str, storage_url: str) -> Opening:
+    """Opens the face of that installation with settings of one's own."""
+
+    @asynccontextmanager
+    async def open_with(redis_url: str = server.url, **values: object) -> AsyncIterator[OpenFace]:
+        given = {"catalog_url": catalog_url, "storage_url": storage_url, **values}
+        async with opened_face(settings_in(installation, redis_url, **given)) as opened:
+            yield opened
+
+    return open_with
 
 
 @pytest.fixture

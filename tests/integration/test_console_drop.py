@@ -2,20 +2,18 @@
 
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
 import httpx
 import pytest
 
-from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Failed
 from tests.support.catalogs import claim, commit, take, upload_event, work
 from tests.support.console_page import Element, read_page
-from tests.support.face import OpenFace, opened_face, settings_in
+from tests.support.face import OpenFace, Opening
 from tests.support.pictures import small
 from tests.support.uploading import announced, stored
 from worker.events import default_id
@@ -23,20 +21,6 @@ from worker.events import default_id
 OURS = {"Sec-Fetch-Site": "same-origin"}
 BY_SCRIPT = {**OURS, "Accept": "application/json"}
 RECIPES = "[avatar.small]\nbox = 64\n\n[banner.wide]\nbox = 900\n"
-Opening = Callable[..., AbstractAsyncContextManager[OpenFace]]
-
-
-@pytest.fixture
-def opening(installation: Path, server: RedisServer, catalog_url: str) -> Opening:
-    """Opens the face of the installation with settings of one's own."""
-
-    @asynccontextmanager
-    async def open_with(**values: object) -> AsyncIterator[OpenFace]:
-        given = {"catalog_url": catalog_url, **values}
-        async with opened_face(settings_in(installation, server.url, **given)) as opened:
-            yield opened
-
-    return open_with
 
 
 def basic(header: dict[str, str]) -> dict[str, str]:

@@ -3,10 +3,7 @@
 import re
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -15,7 +12,6 @@ from sqlalchemy import update
 
 from pipelines.sweep.findings import Discrepancy, Kind, StepResult
 from pipelines.sweep.plan import Draft, finish, write_down
-from scripts.redis_server import RedisServer
 from storage.catalog import tables
 from storage.catalog.opening import Catalog
 from storage.catalog.records import About, State
@@ -24,14 +20,13 @@ from storage.totals import Count, Swept
 from tests.support import fake_redis
 from tests.support.catalogs import ON_BOTH, claim, commit, failed, letter, postponed, take, upload_event, work
 from tests.support.console_page import Element, read_page
-from tests.support.face import OpenFace, opened_face, settings_in
+from tests.support.face import OpenFace, Opening
 from tests.support.polling import until
 from tests.support.ports import free_port
 from worker.http.console.bounded import WITHIN_S
 from worker.queue import Queue
 from worker.queue.heartbeats import WorkerInfo
 
-Opening = Callable[..., AbstractAsyncContextManager[OpenFace]]
 LISTS = ("gallery", "failures", "workers", "sweep-grid")
 DASH = "\N{EN DASH}"
 PLAN = "sweep-20270115T080000-00000000"
@@ -85,19 +80,6 @@ async def until_counted(opened: OpenFace) -> None:
         return opened.face.pulse.is_complete
 
     await until(is_complete)
-
-
-@pytest.fixture
-def opening(installation: Path, server: RedisServer, catalog_url: str) -> Opening:
-    """Opens the face of the installation with settings of one's own."""
-
-    @asynccontextmanager
-    async def open_with(redis_url: str = "", **values: object) -> AsyncIterator[OpenFace]:
-        given = {"catalog_url": catalog_url, **values}
-        async with opened_face(settings_in(installation, redis_url or server.url, **given)) as opened:
-            yield opened
-
-    return open_with
 
 
 @ON_BOTH

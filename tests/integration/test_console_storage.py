@@ -1,7 +1,6 @@
 """The page of the storage: what is stored and how it grows, drift, room, and the plans of sweeps."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -13,32 +12,17 @@ from sqlalchemy import insert
 from pipelines.stats.growth import DAY_MS
 from pipelines.sweep.findings import Kind
 from pipelines.sweep.plan import save
-from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
 from storage.catalog.tables import snapshots
 from storage.totals import Count, Swept
 from tests.support.catalogs import ON_BOTH, take, upload_event, work
 from tests.support.console_page import Element, read_page
-from tests.support.face import OpenFace, opened_face, settings_in
+from tests.support.face import OpenFace, Opening
 from tests.support.plans import MIDNIGHT, commands_on, found, written_plan
 
 pytestmark = ON_BOTH
 
 PAGE = "/console/storage"
-Opening = Callable[..., AbstractAsyncContextManager[OpenFace]]
-
-
-@pytest.fixture
-def opening(installation: Path, server: RedisServer, catalog_url: str, storage_url: str) -> Opening:
-    """Opens the face of the installation with settings of one's own."""
-
-    @asynccontextmanager
-    async def open_with(**values: object) -> AsyncIterator[OpenFace]:
-        given = {"catalog_url": catalog_url, "storage_url": storage_url, **values}
-        async with opened_face(settings_in(installation, server.url, **given)) as opened:
-            yield opened
-
-    return open_with
 
 
 async def seen(client: httpx.AsyncClient, path: str = PAGE) -> Element:

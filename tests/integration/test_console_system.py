@@ -2,19 +2,16 @@
 
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
 from tests.support.catalogs import CAT, SOURCE, claim, take, upload_event
 from tests.support.console_page import Element, read_page
-from tests.support.face import OpenFace, opened_face, settings_in
+from tests.support.face import OpenFace, Opening
 from tests.support.fake_redis import saying
 from worker.http.console.wording import words_of
 from worker.queue import Queue
@@ -36,20 +33,6 @@ INFO = WorkerInfo(
     budget=400_000_000,
 )
 LOADS = {"hx-trigger": "load"}
-Opening = Callable[..., AbstractAsyncContextManager[OpenFace]]
-
-
-@pytest.fixture
-def opening(installation: Path, server: RedisServer, catalog_url: str) -> Opening:
-    """Opens the face of the installation with settings of one's own."""
-
-    @asynccontextmanager
-    async def open_with(redis_url: str = server.url, **values: object) -> AsyncIterator[OpenFace]:
-        given = {"catalog_url": catalog_url, **values}
-        async with opened_face(settings_in(installation, redis_url, **given)) as opened:
-            yield opened
-
-    return open_with
 
 
 async def page_of(client: httpx.AsyncClient, query: str = "", **headers: str) -> Element:

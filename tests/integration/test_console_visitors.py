@@ -1,41 +1,23 @@
 """Who may look at the console, and from where something may be done there."""
 
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from scripts.redis_server import RedisServer
 from tests.support.console_page import read_page
-from tests.support.face import OpenFace, opened_face, settings_in
+from tests.support.face import OpenFace, Opening
 from worker.http.console.pages import HEADERS
 
 HERE = "http://127.0.0.1:8080"
 PAGE = "/console/no-such-page"  # 404 for whoever may look
-Opening = Callable[..., AbstractAsyncContextManager[OpenFace]]
 
 
 def basic(header: dict[str, str]) -> dict[str, str]:
     """The key of an API's header as a browser sends it."""
     secret = header["Authorization"].removeprefix("Bearer ")
     return {"Authorization": "Basic " + b64encode(f"me:{secret}".encode()).decode()}
-
-
-@pytest.fixture
-def opening(installation: Path, server: RedisServer, catalog_url: str) -> Opening:
-    """Opens the face of the installation with settings of one's own."""
-
-    @asynccontextmanager
-    async def open_with(**values: object) -> AsyncIterator[OpenFace]:
-        given = {"catalog_url": catalog_url, **values}
-        async with opened_face(settings_in(installation, server.url, **given)) as opened:
-            yield opened
-
-    return open_with
 
 
 async def test_a_server_of_this_machine_without_keys_shows_its_console_to_whoever_is_here(

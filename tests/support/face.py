@@ -1,8 +1,8 @@
 """The HTTP face in tests: in the test's own process, or as the process that people run."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,10 @@ async def install(settings: Settings) -> None:
     ):
         await blobs.bind(catalog.id, catalog_is_new=True)
         await catalog.database.mark_bound()
+
+
+Opening = Callable[..., AbstractAsyncContextManager[OpenFace]]
+"""Opens the face of an installation with settings of one's own."""
 
 
 @asynccontextmanager
