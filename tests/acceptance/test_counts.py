@@ -37,10 +37,9 @@ def test_counts_equal_the_catalogs_after_good_bad_and_deadly_pictures(
 
     rows = workplace.check().uploads
     states = [row["state"] for row in rows.values()]
-    assert scraped.values("media_uploads_total") == {
-        "ready": states.count("ready"),
-        "failed": states.count("failed"),
-    }
+    # A picture whose decoder was starved is queued once more: that is no end, and is counted as what it is.
+    ends_by_outcome = scraped.values("media_uploads_total")
+    assert (ends_by_outcome["ready"], ends_by_outcome["failed"]) == (10, 6)
     assert (states.count("ready"), states.count("failed"), len(ends)) == (10, 6, 16)
     for code in {row["error_code"] for row in rows.values()} - {None}:
         failed = [row for row in rows.values() if row["error_code"] == code]
