@@ -304,7 +304,9 @@ async def _attempt(tried: TryTrace, context: BatchContext, report: BatchReport) 
     recipe = context.recipes.get(claim.upload.recipe)
     if recipe is None:
         raise RecipeUnknown(f"There is no recipe {claim.upload.recipe!r} any more.")
-    made = await make_variants(claim, recipe, context.blobs, context.sandbox, context.poison)
+    made = await make_variants(
+        claim, recipe, context.blobs, context.sandbox, context.poison, context.claims.holds
+    )
     report.add(made.ms)
     context.metrics.stages_finished(made.ms)
     tried.stages_finished(made.ms)

@@ -32,14 +32,21 @@ class Variant:
     progressive: bool = False
 
     @property
-    def spec(self) -> dict[str, object]:
-        """The fields that decide the bytes; of those that came later, only what is not the default."""
-        return {
-            field.name: value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default or field.name in _ALWAYS_NAMED
-            if field.name != "name"
-        }
+    def fingerprint(self) -> str:
+        """16 hex digits that change with every field but the name.
+
+        What other variants stand beside it is not in them: adding a size renames nothing.
+        """
+        spec: dict[str, object] = {"v": 1}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _ALWAYS_NAMED or (field.name != "name" and value != field.default):
+                spec[field.name] = value
+        return sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+    def uuid(self, upload_id: UUID, content_sha256: str) -> UUID:
+        """This variant's name for that upload and content: the same fields and bytes have the same name."""
+        return uuid5(upload_id, f"{content_sha256}/{self.name}/{self.fingerprint}")
 
     def size_of(self, width: int, height: int) -> tuple[int, int]:
         """The size in px that an upright original of `width` x `height` px gets."""
@@ -58,39 +65,8 @@ class Recipe:
     name: str
     variants: Sequence[Variant]
 
-    def fingerprint(self, variant: Variant) -> str:
-        """16 hex digits that change with anything that changes the bytes of a variant of this recipe.
 
-        Each variant is made from the next larger one, so all larger ones count; the first
-        built-in sizes are the default.
-        """
-        spec = {"v": 1, **variant.spec}
-        larger = _larger(variant, self.variants)
-        if larger != _larger(variant, _FIRST_SIZES):
-            spec["from"] = larger
-        if len({other.background for other in self.variants}) > 1:
-            spec["backgrounds"] = "several"  # transparency then lasts until the variant is encoded
-        return sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
-
-    def uuid(self, variant: Variant, upload_id: UUID, content_sha256: str) -> UUID:
-        """The variant's name for that upload and content: the same name, the same bytes."""
-        return uuid5(upload_id, f"{content_sha256}/{variant.name}/{self.fingerprint(variant)}")
-
-
-def _larger(variant: Variant, others: Sequence[Variant]) -> Sequence[tuple[str, int]]:
-    """Fit and box of the others that can come out larger than `variant`, of any picture, before cropping."""
-    return sorted(
-        {
-            (other.fit, other.box)
-            for other in others
-            if other.box > variant.box or (other.fit == "cover" and variant.fit == "inside")
-        }
-    )
-
-
-# Larger ones of these are in no fingerprint, so they never change, also where the default gets another size.
-_FIRST_SIZES = (Variant("thumb", 150), Variant("medium", 800), Variant("large", 1920))
-DEFAULT = Recipe("default", _FIRST_SIZES)
+DEFAULT = Recipe("default", (Variant("thumb", 150), Variant("medium", 800), Variant("large", 1920)))
 
 Recipes = Mapping[str, Recipe]
 BUILT_IN: Recipes = {DEFAULT.name: DEFAULT}

@@ -123,5 +123,5 @@ def _is_stale(upload: Upload, recipes: Recipes) -> bool:
     recipe = recipes.get(upload.recipe)
     if recipe is None or upload.original is None:
         return False
-    current = {key_of(upload.id, recipe, variant, upload.original.sha256) for variant in recipe.variants}
+    current = {key_of(upload.id, variant, upload.original.sha256) for variant in recipe.variants}
     return current != {variant.key for variant in upload.variants}

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
@@ -21,9 +22,12 @@ from storage.keys import deletion_folder, trash_key, variant_key
 from storage.threads import in_thread
 
 _CHANGED = "the original was replaced or changed while it was being read"
+_LONG_S = 0.5  # the shortest lease: no worker is taken for frozen before
 _BEGIN = 16  # bytes, enough to recognise every format
 
 Milliseconds = Mapping[str, float]
+Kept = Mapping[str, StoredVariant]
+"""Stored variants by name."""
 
 
 class PictureBlobs(Open, Store, Stat, Protocol):
@@ -50,24 +54,30 @@ class Made:
 
 
 async def make_variants(
-    claim: Claim, recipe: Recipe, blobs: PictureBlobs, sandbox: Sandbox, poison: PoisonList
+    claim: Claim,
+    recipe: Recipe,
+    blobs: PictureBlobs,
+    sandbox: Sandbox,
+    poison: PoisonList,
+    holds: Callable[[Claim], Awaitable[bool]],
 ) -> Made:
-    """Make every variant of `recipe` for the claimed upload, published under its name.
+    """Make the variants of `recipe` that the claimed upload lacks, published under their names.
 
-    What is there already is not made again: neither when the file has not changed since it was last
-    ready, nor when only its name, times or place have.
+    What is stored under a name stays as it is. Nothing is decoded where nothing is missing: neither when
+    the file has not changed since it was last ready, nor when only its name, times or place have.
+    `holds` is asked after a long time: a worker that was frozen must not replace what has been made since.
 
     Raises: PipelineError, StorageError.
     """
     began = time.perf_counter()
     upload = claim.upload
+    known = upload.original
     async with blobs.open(upload.source or "", fetched=False) as source:
-        stored = await _stored_whole(claim, recipe, blobs)
-        if stored and upload.original and upload.original.stamp == source.stamp:
-            return Made(
-                Ready(claim, upload.original, stored, source.info), _clocked({}, began), reused="unchanged"
-            )
-        known = upload.original if stored else None
+        kept = await _find_stored(claim, recipe, known.sha256, blobs) if known else {}
+        missing = [variant for variant in recipe.variants if variant.name not in kept]
+        if known and not missing and known.stamp == source.stamp:
+            stored = _in_order(recipe, kept)
+            return Made(Ready(claim, known, stored, source.info), _clocked({}, began), reused="unchanged")
         await poison.check(source)
         try:
             rendered = await sandbox.render(
@@ -75,6 +85,7 @@ async def make_variants(
                 source.bytes,
                 recipe.variants,
                 known.sha256 if known else None,
+                missing=missing,
                 fetch=source.fetch,
                 release=source.release,
             )
@@ -92,11 +103,10 @@ async def make_variants(
         await _check_unchanged(upload.source or "", source, blobs)
         if rendered is None and known is not None:
             same = replace(known, stamp=source.stamp)
+            stored = _in_order(recipe, kept)
             return Made(Ready(claim, same, stored, source.info), _clocked({}, began), reused="known_content")
         if rendered is None:
             raise DecoderCrashed("the decoder took new content for known content")
-        made, missing = await _split_stored(claim, recipe, rendered, blobs)
-        await blobs.store(missing)
         original = Original(
             stamp=source.stamp,
             sha256=rendered.sha256,
@@ -106,10 +116,19 @@ async def make_variants(
             height=rendered.height,
             color=rendered.color,
         )
+        if known and known.sha256 == rendered.sha256:  # the answer's colour is that of another variant
+            original = replace(original, color=known.color or rendered.color)
+        else:
+            kept = await _find_stored(claim, recipe, rendered.sha256, blobs)
+        made = _made(claim.upload.id, recipe, rendered, kept)
+        if time.perf_counter() - began < _LONG_S or await holds(claim):  # or its outcome is not written
+            await blobs.store([(key, one.content) for key, one in made.items()])
+        fresh = {one.name: _stored(key, one) for key, one in made.items()}
         publish_ms = (time.perf_counter() - rendered_at) * 1000
         ms = _clocked({**rendered.ms, "publish": publish_ms}, began)
-        written = sum(len(content) for _, content in missing)
-        return Made(Ready(claim, original, made, source.info), ms, written=written)
+        written = sum(one.bytes for one in fresh.values())
+        ready = Ready(claim, original, _in_order(recipe, {**kept, **fresh}), source.info)
+        return Made(ready, ms, written=written)
 
 
 async def remove_upload(
@@ -147,45 +166,33 @@ async def remove_upload(
     return Removed(claim)
 
 
-async def _stored_whole(claim: Claim, recipe: Recipe, blobs: Stat) -> Sequence[StoredVariant]:
-    """The stored variants, if they are all of `recipe` and every file is there; otherwise nothing."""
-    original = claim.upload.original
-    if original is None:
-        return []
-    by_key = {variant.key: variant for variant in claim.upload.variants}
-    keys = [key_of(claim.upload.id, recipe, variant, original.sha256) for variant in recipe.variants]
-    are_whole = all(key in by_key for key in keys) and await _are_there(keys, blobs)
-    return [by_key[key] for key in keys] if are_whole else []
+async def _find_stored(claim: Claim, recipe: Recipe, sha256: str, blobs: PictureBlobs) -> Kept:
+    """The variants of `recipe` that the upload has of that content, by name: their files are there.
 
-
-async def _split_stored(
-    claim: Claim, recipe: Recipe, rendered: Rendered, blobs: PictureBlobs
-) -> tuple[Sequence[StoredVariant], Sequence[tuple[str, bytes]]]:
-    """All variants, and the content of those that are to be stored.
-
-    What is stored under a name stays, although another version of a library might make other bytes of it.
+    What is stored under a name stays, although another version of a library, or of the recipe, might make
+    other bytes of it now.
     """
-    made: list[StoredVariant] = []
-    missing: list[tuple[str, bytes]] = []
-    for variant, output in zip(recipe.variants, rendered.variants, strict=True):
-        fresh = _stored(claim.upload.id, recipe, variant, rendered.sha256, output)
-        stored = await _stored_before(fresh.key, claim, blobs)
-        made.append(stored or fresh)
-        if stored is None:
-            missing.append((fresh.key, output.content))
-    return made, missing
+    names = {key_of(claim.upload.id, variant, sha256): variant.name for variant in recipe.variants}
+    current = [one for one in claim.upload.variants if one.key in names and one.sha256 != DAMAGED]
+    there = await _find_present([one.key for one in current], blobs)
+    found = [one for one in current if one.key in there]
+    # No sweep repairs a superseded one that is damaged, so it is verified before it is current again.
+    found += [one for one in claim.superseded if one.key in names and await _is_whole(one, blobs)]
+    return {names[one.key]: one for one in found}
 
 
-async def _stored_before(key: str, claim: Claim, blobs: PictureBlobs) -> StoredVariant | None:
-    """The variant that is stored under that key, if it really is."""
-    for known in claim.upload.variants:
-        if known.key == key:
-            return known if known.sha256 != DAMAGED and await _are_there([key], blobs) else None
-    for known in claim.superseded:
-        if known.key == key:
-            # No sweep repairs a superseded one that is damaged, so it is verified before it is current again.
-            return known if await _is_whole(known, blobs) else None
-    return None
+def _made(upload_id: UUID, recipe: Recipe, rendered: Rendered, kept: Kept) -> Mapping[str, RenderedVariant]:
+    """What was rendered and is to be stored, by key."""
+    variants = {variant.name: variant for variant in recipe.variants}
+    return {
+        key_of(upload_id, variants[made.name], rendered.sha256): made
+        for made in rendered.variants
+        if made.name not in kept
+    }
+
+
+def _in_order(recipe: Recipe, stored: Kept) -> Sequence[StoredVariant]:
+    return [stored[variant.name] for variant in recipe.variants]
 
 
 async def _is_whole(variant: StoredVariant, blobs: Open) -> bool:
@@ -196,12 +203,13 @@ async def _is_whole(variant: StoredVariant, blobs: Open) -> bool:
         return False
 
 
-async def _are_there(keys: Sequence[str], blobs: Stat) -> bool:
-    found = await blobs.stat(keys)
+async def _find_present(keys: Sequence[str], blobs: Stat) -> AbstractSet[str]:
+    """Those of `keys` that are there. Raises: BlobsUnavailable where the storage does not say."""
+    found = await blobs.stat(keys) if keys else {}
     for key, seen in found.items():
         if seen is Existence.UNKNOWN:
             raise BlobsUnavailable(f"the storage did not say whether {key} is there")
-    return Existence.MISSING not in found.values()
+    return {key for key, seen in found.items() if seen is not Existence.MISSING}
 
 
 async def _may_be_unfinished(error: PictureRefused, source: Source) -> bool:
@@ -223,16 +231,13 @@ async def _check_unchanged(key: str, source: Source, blobs: Open) -> None:
     raise SourceChanged(_CHANGED)
 
 
-def _stored(
-    upload_id: UUID, recipe: Recipe, variant: Variant, sha256: str, made: RenderedVariant
-) -> StoredVariant:
-    key = key_of(upload_id, recipe, variant, sha256)
-    return StoredVariant(variant.name, key, made.width, made.height, len(made.content), made.sha256)
+def _stored(key: str, made: RenderedVariant) -> StoredVariant:
+    return StoredVariant(made.name, key, made.width, made.height, len(made.content), made.sha256)
 
 
-def key_of(upload_id: UUID, recipe: Recipe, variant: Variant, content_sha256: str) -> str:
-    """Where that variant of a recipe lives, for that upload and content."""
-    return variant_key(recipe.uuid(variant, upload_id, content_sha256), variant.format)
+def key_of(upload_id: UUID, variant: Variant, content_sha256: str) -> str:
+    """Where that variant lives, for that upload and content."""
+    return variant_key(variant.uuid(upload_id, content_sha256), variant.format)
 
 
 def _clocked(ms: Milliseconds, began: float) -> Milliseconds:

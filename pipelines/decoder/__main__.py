@@ -69,7 +69,8 @@ def _warm_up(bounds: session.Limits) -> None:
     """Let tiny pictures go the whole way: codecs and Python load lazily, and later no file can be opened."""
     for data in _samples(bounds):
         work = session.Work()
-        session.make(session.check(bytearray(data), bounds, work), _WARM_UP, bounds.output, work)
+        picture = session.check(bytearray(data), bounds, work)
+        session.make(picture, _WARM_UP, bounds.output, work, {"warm"})
     try:
         session.check(bytearray(b"nothing"), bounds, session.Work())
     except Declined:

@@ -35,6 +35,10 @@ class Target:
     crop_height: int
 
     @property
+    def name(self) -> str:
+        return str(self.spec["name"])
+
+    @property
     def encoding_key(self) -> tuple[Any, ...]:
         """The fields that decide the variant's bytes: targets with the same one are one file."""
         spec = {name: value for name, value in self.spec.items() if name not in ("name", "box")}

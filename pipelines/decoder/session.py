@@ -3,7 +3,7 @@
 import gc
 import hashlib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
@@ -135,8 +135,11 @@ def _process(
         return {"status": "changed"}
     work.sha256 = hashlib.sha256(data).hexdigest()
     work.lap("hash")
-    if work.sha256 == request.get("known_sha256"):
-        return {"status": "unchanged", "sha256": work.sha256}
+    wanted = {spec["name"] for spec in specs}
+    if work.sha256 == request["known_sha256"]:
+        wanted &= {*request["missing"]}
+        if not wanted:
+            return {"status": "unchanged", "sha256": work.sha256}
     try:
         picture = check(data, limits, work)
     except WrongEngine:
@@ -158,7 +161,7 @@ def _process(
     if not consent["proceed"]:
         return None
     work.resume()
-    return make(picture, specs, limits.output, work)
+    return make(picture, specs, limits.output, work, wanted)
 
 
 def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int) -> int:
@@ -190,10 +193,17 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
     return picture
 
 
-def make(picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Work) -> dict[str, Any]:
-    """Write the variants to the file, all from one decode, and return the answer."""
+def make(
+    picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Work, wanted: Container[str]
+) -> dict[str, Any]:
+    """Write the `wanted` variants to the file, all from one decode, and return the answer.
+
+    The others are made as far as those come from them, so that one that is made alone has the same bytes.
+    """
     order = render.targets(picture.width, picture.height, specs)
     backgrounds = {target.background for target in order}
+    while order[-1].name not in wanted:
+        order.pop()
     output = reading.Output(file)
     made: dict[int, dict[str, Any]] = {}
     places: dict[tuple[Any, ...], tuple[int, int]] = {}
@@ -202,6 +212,8 @@ def make(picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Wor
         work.lap("decode")
         for target in order:
             image = render.smaller(image, target.width, target.height)
+            if target.name not in wanted:
+                continue
             part = render.flatten(render.crop(image, target), target.background)
             work.lap("resize")
             key = target.encoding_key
@@ -210,7 +222,7 @@ def make(picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Wor
                 places[key] = output.add(content), len(content)
             start, count = places[key]
             made[target.index] = {
-                "name": target.spec["name"],
+                "name": target.name,
                 "width": part.width,
                 "height": part.height,
                 "start": start,
@@ -224,6 +236,6 @@ def make(picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Wor
     return {
         "status": "done",
         "color": dominant,
-        "variants": [made[index] for index in range(len(specs))],
+        "variants": [made[index] for index in sorted(made)],
         "ms": work.ms,
     }

@@ -35,17 +35,25 @@ _CHECKED_INLINE = 2 * MIB  # more bytes of variants are checked in a thread
 
 @dataclass
 class Task:
-    """A picture to decode: the descriptor of its file, its size, and the variants to make of it."""
+    """A picture to decode: the descriptor of its file, its size, and the variants to make of it.
+
+    Of the content `known_sha256` all of them are there but the `missing` ones.
+    """
 
     source_fd: int
     source_bytes: int
     variants: Sequence[Variant]
     known_sha256: str | None
+    missing: Sequence[Variant] = ()
     needs_new_child: bool = False
     has_used_child: bool = False
     fetch: Callable[[], Awaitable[None]] | None = None
     """Has the file's bytes at its descriptor, and `release` returns their memory, where they take any."""
     release: Callable[[], None] = lambda: None
+
+    def wanted(self, sha256: str) -> Sequence[Variant]:
+        """Those to make of that content."""
+        return self.missing if sha256 == self.known_sha256 else self.variants
 
 
 @dataclass(frozen=True)
@@ -69,11 +77,12 @@ class Attempt:
                 budget.has_picture = True
                 done = await self._proceed(answer, budget)
                 most = self.guard.most_output(answer.estimate)
-                check = partial(check_output, answer, done, self.task.variants, self.child.take_output, most)
+                wanted = self.task.wanted(answer.sha256)
+                check = partial(check_output, answer, done, wanted, self.child.take_output, most)
                 # The usual is checked in a millisecond, of which the way to a thread takes a part.
                 is_small = sum(written.bytes for written in done.variants) < _CHECKED_INLINE
                 return check() if is_small else await in_thread(check)
-            case Unchanged() if answer.sha256 == self.task.known_sha256:
+            case Unchanged() if not self.task.wanted(answer.sha256):
                 return None
             case Changed():
                 raise SourceChanged("the original changed while it was being read")
@@ -85,6 +94,7 @@ class Attempt:
         request = {
             "bytes": task.source_bytes,
             "known_sha256": task.known_sha256,
+            "missing": [variant.name for variant in task.missing],
             "variants": [asdict(variant) for variant in task.variants],
         }
         await self.child.send(request, [task.source_fd])

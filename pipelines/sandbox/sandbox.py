@@ -44,19 +44,22 @@ class Sandbox:
         variants: Sequence[Variant],
         known_sha256: str | None,
         *,
+        missing: Sequence[Variant] = (),
         fetch: Callable[[], Awaitable[None]] | None = None,
         release: Callable[[], None] = lambda: None,
     ) -> Rendered | None:
         """Read the picture at `source_fd` once and make each of `variants` of it.
 
-        `fetch` has its bytes there once an attempt has its place; they take memory until `release`.
-        None when its content is `known_sha256`. A child that dies or starves on the picture, or runs past
-        its time, costs it one more try alone.
+        Where its content is `known_sha256`, only the `missing` ones are made, to the bytes that they get
+        beside the others; None where there are none of them.
+
+        `fetch` has its bytes there once an attempt has its place; they take memory until `release`. A child
+        that dies or starves on the picture, or runs past its time, costs it one more try alone.
 
         Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderFailed, DecoderKilled,
         DecoderStarved, DecoderUnavailable, BlobsUnavailable where the original cannot be read in time.
         """
-        task = Task(source_fd, source_bytes, variants, known_sha256, fetch=fetch, release=release)
+        task = Task(source_fd, source_bytes, variants, known_sha256, missing, fetch=fetch, release=release)
         try:
             return await self._in_a_child_that_reads(task)
         except (DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved):

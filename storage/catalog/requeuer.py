@@ -91,8 +91,6 @@ class Requeuer:
             doubted = update(variants).where(*mine, of_ready).values(sha256=DAMAGED)
             changed = await connection.execute(doubted.returning(variants.c.upload_id))
             ready = among([UUID(each) for each in sorted(set(changed.scalars()))], State.READY)
-            # What was read of the original is forgotten, or nothing would be made of the same file again.
-            await connection.execute(update(uploads).where(*ready).values(sha256=None))
             return await self._requeue(connection, ready, queued_ms=now)
 
     async def overdue(self, untouched_ms: int, limit: int) -> Sequence[StalledUpload]:

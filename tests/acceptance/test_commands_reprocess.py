@@ -80,7 +80,7 @@ class UploadsWithoutWorker:
         return upload_id
 
     def _made(self, upload_id: UUID, recipe: Recipe) -> list[StoredVariant]:
-        keys = {variant.name: key_of(upload_id, recipe, variant, SHA) for variant in recipe.variants}
+        keys = {variant.name: key_of(upload_id, variant, SHA) for variant in recipe.variants}
         for key in keys.values():
             self.place.put(key, b"abc")
         return [StoredVariant(name, key, 10, 10, 3, SHA) for name, key in keys.items()]

@@ -121,9 +121,14 @@ class Pipeline:
     async def make(self, name: str, recipe: Recipe = DEFAULT) -> Made:
         """Work on what was announced."""
         claim = await self.uploads.claim(name)
-        made = await make_variants(claim, recipe, self.blobs, self.sandbox, self.poison)
+        made = await self.render(claim, recipe)
         await commit(self.catalog, made.outcome)
         return made
+
+    async def render(self, claim: Claim, recipe: Recipe = DEFAULT) -> Made:
+        """Work on a claimed upload, and commit nothing."""
+        holds = self.catalog.claims.holds
+        return await make_variants(claim, recipe, self.blobs, self.sandbox, self.poison, holds)
 
     async def put(self, name: str, content: bytes) -> Made:
         """Store a picture, announce it, and work on it."""

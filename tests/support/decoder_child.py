@@ -129,6 +129,7 @@ class DecoderProcess:
             request = {
                 "bytes": len(data) if size is None else size,
                 "known_sha256": known,
+                "missing": [],
                 "variants": list(specs),
             }
             self.send(request, [file])

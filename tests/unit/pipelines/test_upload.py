@@ -3,9 +3,7 @@
 import io
 import os
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 from PIL import Image
@@ -13,13 +11,13 @@ from PIL import Image
 from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox
-from pipelines.upload import Made, make_variants, remove_upload
+from pipelines.upload import Made, remove_upload
 from storage.catalog.records import Claim, StoredVariant
 from storage.errors import BlobNotFound, BlobRefused
 from tests.support import pictures
 from tests.support.batches import Pipeline, Uploads
 from tests.support.blobs import is_there, listed, on_both, on_files
-from tests.support.sandboxes import allowance, children, jpeg, ordered, render
+from tests.support.sandboxes import allowance, children, jpeg, ordered
 
 
 @pytest.fixture
@@ -79,7 +77,7 @@ async def test_names_are_those_that_the_recipe_derives(pipeline: Pipeline) -> No
     made = await pipeline.put("cat.jpg", jpeg())
     upload_id, original = made.outcome.claim.upload.id, made.outcome.original
 
-    expected = [str(DEFAULT.uuid(variant, upload_id, original.sha256)) for variant in DEFAULT.variants]
+    expected = [str(variant.uuid(upload_id, original.sha256)) for variant in DEFAULT.variants]
     assert [Path(key).stem for key in keys(made)] == expected
 
 
@@ -190,7 +188,6 @@ async def test_a_recipe_with_one_more_variant_leaves_the_files_of_the_others(pip
 LARGER = Variant("larger", 1000)  # the smaller ones are scaled from it, so that their pixels would differ
 NARROW = Variant("large", 700)
 WITHOUT_LARGE = DEFAULT.variants[:2]
-THUMBS = DEFAULT.variants[:1]
 RECIPES = {
     "one more variant": [*DEFAULT.variants, LARGER],
     "one more, first": [LARGER, *DEFAULT.variants],
@@ -221,40 +218,6 @@ async def test_whatever_becomes_of_a_recipe_no_name_ever_gets_other_bytes(
         assert all(stored[variant.key] == variant.sha256 for variant in made)
 
 
-BESIDE = [
-    Variant("tiny", 16),
-    Variant("large", 700),
-    Variant("larger", 1000),
-    Variant("square", 100, fit="cover"),
-    Variant("black", 64, background=(0, 0, 0)),
-]
-
-
-def panorama() -> bytes:
-    """A wide picture with transparency and detail."""
-    picture = Image.linear_gradient("L").resize((1600, 300)).convert("RGBA")
-    picture.putalpha(Image.radial_gradient("L").resize((1600, 300)))
-    file = io.BytesIO()
-    picture.save(file, "png")
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("content", [pictures.medium(5), panorama()], ids=["photo", "panorama"])
-@pytest.mark.rotating(1)
-async def test_one_name_has_the_same_bytes_whatever_stands_beside_it(
-    sandbox: Sandbox, content: bytes
-) -> None:
-    subsets = [set[Variant](chosen) for count in range(3) for chosen in combinations(BESIDE, count)]
-    recipes = [Recipe("default", [*base, *more]) for more in subsets for base in (DEFAULT.variants, THUMBS)]
-    bytes_of: dict[UUID, str] = {}
-    for recipe in recipes:
-        rendered = await render(sandbox, content, recipe.variants)
-        assert rendered is not None
-        for variant, made in zip(recipe.variants, rendered.variants, strict=True):
-            name = recipe.uuid(variant, UUID(int=1), rendered.sha256)
-            assert bytes_of.setdefault(name, made.sha256) == made.sha256, (recipe, variant)
-
-
 @on_both
 async def test_a_superseded_variant_that_was_damaged_is_made_again_when_it_is_wanted_again(
     pipeline: Pipeline,
@@ -283,7 +246,7 @@ async def test_work_that_was_done_but_not_committed_is_done_again_to_the_same_by
     runs = []
     for holder in ("dies", "takes over"):
         claim = await pipeline.uploads.claim("cat.jpg", holder)
-        made = await make_variants(claim, DEFAULT, pipeline.blobs, pipeline.sandbox, pipeline.poison)
+        made = await pipeline.render(claim)
         runs.append((keys(made), await pipeline.uploads.variants()))
 
     assert runs[0] == runs[1]
