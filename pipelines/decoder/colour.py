@@ -6,6 +6,8 @@ from typing import Literal
 
 import pyvips
 
+from pipelines.decoder import hdr
+from pipelines.decoder.cicp import Code
 from pipelines.decoder.picture import Image
 
 ProfileKind = Literal["srgb", "usable", "broken"]
@@ -75,6 +77,13 @@ def needed_profile(image: Image, profile: bytes | None) -> bytes | None:
     return profile if colours == bands or (colours, bands) == (1, 3) else None
 
 
+def numbers_beside(profile: bytes | None, numbers: Code | None) -> Code | None:
+    """Return the numbers of a HEIC or AVIF where they go before its profile, which says nothing of HDR."""
+    if numbers is None or profile is None or numbers.is_hdr or classify(profile) == "broken":
+        return numbers
+    return None
+
+
 def colour_bands(image: Image) -> int:
     """Return how many bands are colour; the next one, if any, is opacity."""
     if image.interpretation == "cmyk":
@@ -114,13 +123,15 @@ def _ranged(image: Image) -> Image:
     return (image * (255 / top)).cast("uchar")
 
 
-def to_srgb(image: Image, profile: bytes | None) -> Image:
+def to_srgb(image: Image, profile: bytes | None, numbered: Code | None = None) -> Image:
     """Convert small pixels to eight-bit sRGB or grey, opacity kept as an eight-bit last band."""
     count = colour_bands(image)
     if is_open(image):
         image = _ranged(image)
     colours = image.extract_band(0, n=count) if image.bands > count else image
-    if profile is not None:
+    if numbered is not None:
+        converted = hdr.to_srgb(colours, numbered)
+    elif profile is not None:
         if count == 1 and space(profile) == 3:
             colours = colours.bandjoin([colours, colours]).copy(
                 interpretation="srgb" if image.format == "uchar" else "rgb16"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.decoder.cicp import Code
 from pipelines.formats import Format, Shape
 
 Image = Any
@@ -22,6 +23,8 @@ class Picture:
     """Start decoding; a loader that can shrink meanwhile may do so by at most the given factor."""
     damage: Callable[[], str] = str
     """After decoding: what the decoder repaired, in its words; empty if nothing."""
+    numbered: Code | None = None
+    """What its colours are by number, where that is not sRGB and goes before the profile."""
 
     @property
     def turned(self) -> bool:

@@ -15,7 +15,7 @@ from PIL import AvifImagePlugin, BmpImagePlugin, IcoImagePlugin, ImageFile, Tiff
 from PIL import Image as PillowImage
 from PIL import __version__ as pillow_version
 
-from pipelines.decoder import headers, vips
+from pipelines.decoder import cicp, colour, headers, vips
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Declined, corrupt
 from pipelines.formats import Format, Shape
@@ -146,9 +146,11 @@ def _tiff_for_vips(data: bytearray) -> tuple[bool, bool]:
 
 
 def _probe_heic(format: Format, data: bytes, _: str) -> Picture:
-    file = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
+    code = cicp.of_boxes(data).code
+    file = pillow_heif.open_heif(data, convert_hdr_to_8bit=code is None or not code.needs_depth)
     heif = file[file.primary_index]
     profile: Any = heif.info.get("icc_profile")
+    depth: Any = heif.info["bit_depth"]
     name, _, deep = heif.mode.replace("a", "A").replace("I", "L").partition(";")
     bands, sample = len(name), 2 if deep else 1
 
@@ -159,7 +161,8 @@ def _probe_heic(format: Format, data: bytes, _: str) -> Picture:
         image = image.copy(interpretation=_INTERPRETATION[name, sample])
         return image.unpremultiply().cast(image.format) if heif.premultiplied_alpha else image
 
-    return Picture(format, Shape(*heif.size, bands, sample), 1, profile, load)
+    shape = Shape(*heif.size, bands, sample, reduced=sample == 1 and depth > 8)
+    return Picture(format, shape, 1, profile, load, numbered=colour.numbers_beside(profile, code))
 
 
 def _probe_ico(format: Format, data: bytes, damaged: str) -> Picture:
@@ -173,6 +176,11 @@ def _probe_ico(format: Format, data: bytes, damaged: str) -> Picture:
         width, height // 2, bands=4, whole=True
     )  # the mask lies below the picture and counts as height
     return Picture(format, shape, 1, None, lambda _: _pixels(icons.frame(0)))
+
+
+def _probe_avif(format: Format, data: bytes, _: str) -> Picture:
+    picture = _picture(format, AvifImagePlugin.AvifImageFile(io.BytesIO(data)))
+    return replace(picture, numbered=colour.numbers_beside(picture.profile, cicp.of_boxes(data).code))
 
 
 def _probe_file(opener: Callable[[io.BytesIO], PillowImage.Image]) -> _Probe:
@@ -236,5 +244,5 @@ _PROBES: dict[str, _Probe] = {
     "bmp": _probe_file(BmpImagePlugin.BmpImageFile),
     "ico": _probe_ico,
     "tiff": _probe_file(TiffImagePlugin.TiffImageFile),
-    "avif": _probe_file(AvifImagePlugin.AvifImageFile),
+    "avif": _probe_avif,
 }

@@ -12,14 +12,14 @@ def strip_chunks(data: bytearray, largest_profile: int) -> bytearray:
     if not data.startswith(_SIGNATURE):
         return data
     kept, since = bytearray(), 0
-    for start, end, kind in _chunks(data):
+    for start, end, kind in chunks(data):
         if kind in _TEXTS or (kind == b"iCCP" and not _fits(data[start + 8 : end - 4], largest_profile)):
             kept += memoryview(data)[since:start]
             since = end
     return kept + memoryview(data)[since:] if since else data
 
 
-def _chunks(data: bytearray) -> Iterator[tuple[int, int, bytes]]:
+def chunks(data: bytearray) -> Iterator[tuple[int, int, bytes]]:
     start = len(_SIGNATURE)
     while start + 12 <= len(data):
         end = start + 12 + int.from_bytes(data[start : start + 4])

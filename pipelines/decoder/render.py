@@ -68,15 +68,18 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
     width, height = (target.height, target.width) if picture.turned else (target.width, target.height)
     shrink = min(picture.shape.width / width, picture.shape.height / height)
     image = colour.understood(picture.load(shrink))
-    profile = colour.needed_profile(image, picture.profile)
-    if profile is None:
+    numbered = picture.numbered
+    profile = None if numbered else colour.needed_profile(image, picture.profile)
+    if profile is None and numbered is None:
         image = colour.to_eight_bits(image)
         if len(backgrounds) == 1:
             image = flatten(image, next(iter(backgrounds)))
     image = resize(image, width, height, _FROM_WHOLE)
-    if profile is not None or image.format != "uchar" or image.interpretation not in ("srgb", "b-w"):
-        again = image.hasalpha() or colour.is_open(image)  # a picture that streams can be read only once
-        image = colour.to_srgb(image.copy_memory() if again else image, profile)
+    described = profile is not None or numbered is not None
+    if described or image.format != "uchar" or image.interpretation not in ("srgb", "b-w"):
+        # A picture that streams can be read only once.
+        again = image.hasalpha() or colour.is_open(image) or numbered is not None
+        image = colour.to_srgb(image.copy_memory() if again else image, profile, numbered)
     if len(backgrounds) == 1:
         image = flatten(image, next(iter(backgrounds)))
     image = image.copy_memory()

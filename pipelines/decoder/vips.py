@@ -7,7 +7,8 @@ from typing import Any
 
 import pyvips
 
-from pipelines.decoder import headers, png, shortage
+from pipelines.decoder import cicp, colour, headers, png, shortage
+from pipelines.decoder.cicp import Code
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Declined, corrupt, starved, too_much_memory, unknown_kind
 from pipelines.formats import Format, Shape, loaders
@@ -76,18 +77,23 @@ def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -
     operation = pyvips.base.nickname_find(pyvips.type_from_name(format.loaders[0]))
     options = {"access": "sequential", "fail_on": "error" if damaged == "reject" else "none"}
 
+    boxes = cicp.of_boxes(data) if format.name == "avif" else cicp.Boxes()
+
     def load(shrink: float) -> Image:
-        return pyvips.Operation.call(operation, source, **options, **_shrinking(format.name, shrink))
+        image = pyvips.Operation.call(operation, source, **options, **_shrinking(format.name, shrink))
+        return image.unpremultiply().cast(image.format) if boxes.premultiplied and image.hasalpha() else image
 
     try:
         image = load(1)
+        profile, numbered = _colour(format, data, image, boxes.code)
         return Picture(
             format=format,
             shape=headers.jpeg_shape(data, image.width, image.height) or _shape(format, data, image, planes),
             orientation=_orientation(image),
-            profile=_profile(image),
+            profile=profile,
             load=load,
             damage=damage if damaged == "reject" else str,
+            numbered=numbered,
         )
     except pyvips.Error as error:
         raise refusal(format, error) from None
@@ -152,6 +158,16 @@ def _profile(image: Image) -> bytes | None:
         return None
     profile = bytes(image.get("icc-profile-data"))
     return profile if len(profile) <= LARGEST_PROFILE else None
+
+
+def _colour(
+    format: Format, data: bytearray, image: Image, boxed: Code | None
+) -> tuple[bytes | None, Code | None]:
+    """Return the profile or the numbers by which the colours are to be understood, if any."""
+    if format.name in ("png", "ico") and (code := cicp.of_png(data)):
+        return None, None if code.is_srgb else code
+    profile = _profile(image)
+    return profile, colour.numbers_beside(profile, boxed)
 
 
 def _number(image: Image, field: str, otherwise: int) -> int:

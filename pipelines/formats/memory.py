@@ -22,6 +22,8 @@ class Shape:
     whole: bool = False
     """Progressive, interlaced, lossless, plane by plane: whatever keeps the decoder from streaming."""
     density: float = 3.0  # of a JPEG: samples stored for each pixel
+    reduced: bool = False
+    """Decoded with more than eight bits, and then handed over in eight."""
 
     @property
     def pixels(self) -> int:
@@ -63,7 +65,11 @@ def avif(shape: Shape) -> int:
 
 
 def heic(shape: Shape) -> int:
-    return int(shape.pixels * ((4.8 if shape.bands < 4 else 7) + (2.4 if shape.sample > 1 else 0)))
+    if shape.sample > 1:
+        return int(shape.pixels * {1: 3.4, 3: 9.8}.get(shape.bands, 12.6))
+    if shape.reduced:
+        return int(shape.pixels * (11.8 if shape.bands < 4 else 17))
+    return int(shape.pixels * (4.8 if shape.bands < 4 else 7))
 
 
 def bmp(shape: Shape) -> int:

@@ -1,0 +1,93 @@
+"""Numbers in boxes and chunks: what is malformed says nothing, and costs next to nothing."""
+
+import random
+import struct
+from time import process_time
+
+import pytest
+
+from pipelines.decoder import cicp
+from pipelines.decoder.cicp import Boxes, Code
+from tests.support import light
+from tests.support.iso_boxes import box, nclx, with_reference
+
+GREY = [(0.5, 0.5, 0.5)]
+
+
+def test_the_numbers_of_the_primary_image_are_read_from_its_boxes() -> None:
+    content = with_reference(light.heic(GREY, 10, 9, 16), b"prem", 1, 2)
+
+    assert cicp.of_boxes(content) == Boxes(Code(9, 16), premultiplied=True)
+
+
+def test_properties_and_references_of_another_item_do_not_matter() -> None:
+    content = light.heic([(0.5, 0.5, 0.5, 0.5)], 8, 1, 13)
+    other = content.replace(nclx(1, 13, 9), nclx(9, 16, 9))
+    assert other != content
+
+    swapped = bytearray(with_reference(other, b"prem", 2, 1))
+    at = swapped.index(b"pitm") + 8
+    swapped[at : at + 2] = struct.pack(">H", 2)  # the opacity is primary, and has no colour
+
+    assert cicp.of_boxes(bytes(swapped)) == Boxes(None, premultiplied=True)
+
+
+def test_of_a_grid_without_numbers_those_of_its_tiles_count() -> None:
+    content = light.heic(GREY * 4, 10, 9, 16, tile_size=64)
+    of_grid = bytes.fromhex("0001 03 01 85 03")  # item 1 has three properties, the third of all is the colour
+    assert content.count(of_grid) == 1
+
+    without = content.replace(of_grid, of_grid[:-1] + b"\x01")
+
+    assert cicp.of_boxes(without).code == Code(9, 16)
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+def test_boxes_that_are_cut_or_garbled_say_something_or_nothing(depth: int) -> None:
+    content, dice = with_reference(light.heic(GREY, depth, 9, 16), b"prem", 1, 2), random.Random(depth)
+    end = content.index(b"mdat")
+    for length in range(end):
+        assert isinstance(cicp.of_boxes(content[:length]), Boxes)
+    for _ in range(500):
+        garbled = bytearray(content[:end])
+        for _ in range(dice.choice((1, 3, 20))):
+            garbled[dice.randrange(end)] = dice.choice((0, 1, 127, 128, 255))
+        assert isinstance(cicp.of_boxes(garbled), Boxes)
+
+
+def test_chunks_that_are_cut_or_garbled_say_something_or_nothing() -> None:
+    content, dice = light.png(GREY, 8, light.cicp(9, 16)), random.Random(1)
+    assert cicp.of_png(bytearray(content)) == Code(9, 16)
+    for length in range(len(content)):
+        assert cicp.of_png(bytearray(content[:length])) in (None, Code(9, 16))
+    for _ in range(500):
+        garbled = bytearray(content)
+        garbled[dice.randrange(8, len(content))] ^= 1 << dice.randrange(8)
+        assert isinstance(cicp.of_png(garbled), Code | None)
+
+
+def test_a_chunk_with_a_false_checksum_or_behind_the_pixels_says_nothing() -> None:
+    plain, chunk = light.png(GREY, 8), light.cicp(9, 16)
+
+    assert cicp.of_png(bytearray(plain[:33] + chunk[:-1] + b"\0" + plain[33:])) is None
+    assert cicp.of_png(bytearray(plain[:-12] + chunk + plain[-12:])) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x89PNG\r\n\x1a\n" + light.chunk(b"teXt", b"") * 400_000,
+        box(b"free", b"") * 1_000_000,
+        box(b"meta", bytes(4) + box(b"iprp", box(b"ipco", box(b"colr", b"") * 1_000_000))),
+        box(b"meta", bytes(4) + box(b"iref", bytes(4) + box(b"dimg", b"\0\1\xff\xff" + bytes(131_070)) * 60)),
+        box(b"meta", bytes(4) + box(b"iprp", box(b"ipma", bytes(4) + b"\xff" * 4 + bytes(6_000_000)))),
+        box(b"meta", bytes(4) + box(b"iprp", box(b"ipma", bytes(12)) * 100_000)),
+    ],
+    ids=["chunks", "boxes", "properties", "references", "associations", "lists"],
+)
+def test_megabytes_of_tiny_parts_cost_next_to_nothing(content: bytes) -> None:
+    data, since = bytearray(content), process_time()
+
+    assert cicp.of_png(data) is None
+    assert cicp.of_boxes(data) == Boxes()
+    assert process_time() - since < 0.2
