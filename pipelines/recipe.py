@@ -12,6 +12,8 @@ from pipelines.scaling import scaled
 
 Fit = Literal["inside", "cover"]
 OutputFormat = Literal["jpeg", "webp", "avif"]
+Subsampling = Literal["4:2:0", "4:4:4"]
+Crop = Literal["centre", "attention", "entropy"]
 
 _ALWAYS_NAMED = {"box", "fit", "format", "quality"}
 
@@ -30,6 +32,8 @@ class Variant:
     quality: int = 80
     background: tuple[int, int, int] = (255, 255, 255)
     progressive: bool = False
+    subsampling: Subsampling = "4:2:0"
+    crop: Crop = "centre"
 
     @property
     def fingerprint(self) -> str:

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from pipelines.recipe import BUILT_IN, Fit, OutputFormat, Recipe, Recipes, Variant
+from pipelines.recipe import BUILT_IN, Crop, Fit, OutputFormat, Recipe, Recipes, Subsampling, Variant
 
 MOST_VARIANTS = 16  # of one recipe: a decoder lists all of them in one answer
 LARGEST_BOX = 16_384  # px
@@ -53,6 +53,8 @@ class _VariantTable(BaseModel):
     format: OutputFormat = "jpeg"
     background: Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
     progressive: bool = False
+    subsampling: Subsampling = "4:2:0"
+    crop: Crop = "centre"
 
     @field_validator("progressive")
     @classmethod
@@ -60,6 +62,22 @@ class _VariantTable(BaseModel):
         if progressive and info.data.get("format", "jpeg") != "jpeg":
             raise PydanticCustomError("progressive", "only a JPEG can be progressive")
         return progressive
+
+    @field_validator("subsampling")
+    @classmethod
+    def _is_not_for_webp(cls, subsampling: Subsampling, info: ValidationInfo) -> Subsampling:
+        if subsampling != "4:2:0" and info.data.get("format") == "webp":
+            raise PydanticCustomError(
+                "subsampling", "a WebP is always 4:2:0; only JPEG and AVIF can be 4:4:4"
+            )
+        return subsampling
+
+    @field_validator("crop")
+    @classmethod
+    def _is_for_cover(cls, crop: Crop, info: ValidationInfo) -> Crop:
+        if info.data.get("fit") == "inside":
+            raise PydanticCustomError("crop", 'only what has fit = "cover" is cropped')
+        return crop
 
     def variant(self, name: str) -> Variant:
         red, green, blue = bytes.fromhex(self.background[1:])

@@ -118,22 +118,34 @@ def flatten(image: Image, background: tuple[int, ...]) -> Image:
 
 
 def crop(image: Image, target: Target) -> Image:
-    left, top = (image.width - target.crop_width) // 2, (image.height - target.crop_height) // 2
-    if (image.width, image.height) == (target.crop_width, target.crop_height):
+    """Cut a picture in memory to its variant's size: the middle, or what libvips finds worth seeing."""
+    width, height = target.crop_width, target.crop_height
+    if (image.width, image.height) == (width, height):
         return image
-    return image.crop(left, top, target.crop_width, target.crop_height)
+    if (interesting := target.spec.get("crop", "centre")) != "centre":
+        return image.smartcrop(width, height, interesting=interesting)
+    return image.crop((image.width - width) // 2, (image.height - height) // 2, width, height)
+
+
+def encoder(spec: dict[str, Any]) -> str:
+    """What a variant's encoder is called in the table of their memory."""
+    name = str(spec["format"])
+    if spec.get("subsampling") != "4:4:4" or not (name == "avif" or spec.get("progressive")):
+        return name
+    return f"{name} 4:4:4" if name == "avif" else f"progressive {name} 4:4:4"
 
 
 def encode(image: Image, target: Target) -> bytes:
     """Return the variant's file, with no metadata of any kind."""
     quality = int(target.spec["quality"])
+    subsample = "off" if target.spec.get("subsampling") == "4:4:4" else "on"
     match target.spec["format"]:
         case "jpeg":
             return bytes(
                 image.jpegsave_buffer(
                     Q=quality,
                     keep="none",
-                    subsample_mode="on",
+                    subsample_mode=subsample,
                     optimize_coding=False,
                     interlace=bool(target.spec.get("progressive")),
                 )
@@ -141,6 +153,10 @@ def encode(image: Image, target: Target) -> bytes:
         case "webp":
             return bytes(image.webpsave_buffer(Q=quality, keep="none"))
         case "avif":
-            return bytes(image.heifsave_buffer(Q=quality, compression="av1", effort=2, keep="none"))
+            return bytes(
+                image.heifsave_buffer(
+                    Q=quality, compression="av1", effort=2, keep="none", subsample_mode=subsample
+                )
+            )
         case other:
             raise ValueError(f"no encoder for {other}")

@@ -167,8 +167,8 @@ def _process(
 def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int) -> int:
     order = render.targets(picture.width, picture.height, specs)
     pixels = order[0].width * order[0].height
-    costs = (picture.format.estimate(picture.shape, size, pixels, spec["format"]) for spec in specs)
-    return max(costs)
+    encoders = {render.encoder(spec) for spec in specs}
+    return max(picture.format.estimate(picture.shape, size, pixels, encoder) for encoder in encoders)
 
 
 def check(data: bytearray, limits: Limits, work: Work) -> Picture:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines import formats
+from pipelines.recipe import DEFAULT, Variant
 from pipelines.stats.report import QueueDepth, StorageReport, report
 from pipelines.sweep.plan import Plan
 from storage.blobs import Space
@@ -79,6 +80,10 @@ class VariantLimits(BaseModel):
     fit: str
     format: str
     quality: int
+    background: str = Field(description="of transparent pixels")
+    progressive: bool
+    subsampling: str = Field(description="of its colour")
+    crop: str | None = Field(description="what is kept where it covers its box; null where it fits in")
 
 
 class RecipeView(BaseModel):
@@ -202,15 +207,18 @@ def _limits(settings: Settings) -> dict[str, Any]:
         "recipes": [
             {
                 "name": recipe.name,
-                "variants": [
-                    {name: getattr(variant, name) for name in VariantLimits.model_fields}
-                    for variant in recipe.variants
-                ],
+                "variants": [_variant(variant) for variant in recipe.variants],
             }
             for recipe in settings.recipe_book.values()
         ],
         "headers": list(UPLOAD_HEADERS),
     }
+
+
+def _variant(variant: Variant) -> dict[str, Any]:
+    told = {name: getattr(variant, name) for name in VariantLimits.model_fields}
+    crop = variant.crop if variant.fit == "cover" else None
+    return {**told, "background": f"#{bytes(variant.background).hex()}", "crop": crop}
 
 
 UPLOAD_HEADERS = ("Idempotency-Key", "Repr-Digest", "Media-Recipe", "Media-Metadata", "Prefer")
@@ -234,7 +242,7 @@ _LIMITS = {
     "recipes": [
         {
             "name": "default",
-            "variants": [{"name": "thumb", "box": 150, "fit": "inside", "format": "jpeg", "quality": 80}],
+            "variants": [_variant(DEFAULT.variants[0])],
         }
     ],
     "headers": list(UPLOAD_HEADERS),

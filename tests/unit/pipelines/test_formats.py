@@ -92,6 +92,9 @@ def test_a_costlier_encoder_and_a_larger_source_count_as_well() -> None:
     jpeg = BY_NAME["jpeg"]
 
     assert jpeg.estimate(PHOTO, encoder="avif") > jpeg.estimate(PHOTO, encoder="jpeg")
+    for usual in ("jpeg", "avif"):
+        full = f"{'progressive ' if usual == 'jpeg' else ''}{usual} 4:4:4"
+        assert jpeg.estimate(PHOTO, encoder=full) > jpeg.estimate(PHOTO, encoder=usual)
     assert jpeg.estimate(PHOTO, 10 * MIB) >= jpeg.estimate(PHOTO) + 10 * MIB
 
 

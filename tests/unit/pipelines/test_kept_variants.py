@@ -22,7 +22,7 @@ ADDED = {
     "larger": Variant("xlarge", 2560),
     "between": Variant("card", 400),
     "smaller": Variant("tiny", 16),
-    "cropped": Variant("square", 100, fit="cover"),
+    "cropped": Variant("square", 100, fit="cover", crop="attention"),
     "darker": Variant("dark", 64, background=(0, 0, 0)),
 }
 

@@ -33,6 +33,11 @@ def test_the_default_recipe_makes_three_jpegs() -> None:
     assert BUILT_IN == {"default": DEFAULT}
 
 
+def test_fields_that_came_later_change_no_name_at_their_defaults() -> None:
+    # Of all fields, the first way of naming: JSON of v, box, fit, format and quality.
+    assert Variant("square", 64, "cover", "webp", 75).fingerprint == "f43a9e1a0ae539dc"
+
+
 OTHERWISE: dict[str, object] = {
     "box": 151,
     "fit": "cover",
@@ -40,6 +45,8 @@ OTHERWISE: dict[str, object] = {
     "quality": 81,
     "background": (0, 0, 0),
     "progressive": True,
+    "subsampling": "4:4:4",
+    "crop": "attention",
 }
 
 

@@ -29,16 +29,19 @@ quality = 70
 format = "webp"
 background = "#102030"
 
+crop = "attention"
+
 [avatar.large]
 box = 512
 progressive = true
+subsampling = "4:4:4"
 """
 
     recipes = load_recipes(written(tmp_path, file))
 
     assert recipes["avatar"].variants == (
-        Variant("small", 64, "cover", "webp", 70, (16, 32, 48)),
-        Variant("large", 512, progressive=True),
+        Variant("small", 64, "cover", "webp", 70, (16, 32, 48), crop="attention"),
+        Variant("large", 512, progressive=True, subsampling="4:4:4"),
     )
 
 
@@ -167,6 +170,17 @@ box = 1
         ("[x.y]\nbox = 1\n[ 'a' . b ]\n'box' = 0\n", "a.b.box", "greater"),
         ("[x]\ny = {box = 1}\nz = {box = 0}\n", "x.z.box", "greater"),
         ("[a.b]\nbox = 1\nformat = 'webp'\nprogressive = true\n", "a.b.progressive", "JPEG"),
+        ("[a.b]\nbox = 1\nformat = 'webp'\nsubsampling = '4:4:4'\n", "a.b.subsampling", "always 4:2:0"),
+        ("[a.b]\nbox = 1\nsubsampling = '4:2:2'\n", "a.b.subsampling", "'4:2:0' or '4:4:4'"),
+        ("[a.b]\nbox = 1\nsubsampling = 444\n", "a.b.subsampling", "'4:2:0' or '4:4:4'"),
+        ("[a.b]\nbox = 1\ncrop = 'attention'\n", "a.b.crop", 'fit = "cover"'),
+        ("[a.b]\nbox = 1\nfit = 'inside'\ncrop = 'centre'\n", "a.b.crop", 'fit = "cover"'),
+        (
+            "[a.b]\nbox = 1\nfit = 'cover'\ncrop = 'center'\n",
+            "a.b.crop",
+            "'centre', 'attention' or 'entropy'",
+        ),
+        ("[a.b]\nbox = 1\nfit = 'fill'\ncrop = 'entropy'\n", "a.b.fit", "'inside' or 'cover'"),
         ("[a.b]\nquality = 80\n", "a.b.box", "is missing"),
         ("[a.b]\nbox = 1\ncolour = 3\n", "a.b.colour", "there are box, fit, quality, format"),
     ],
