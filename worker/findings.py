@@ -6,8 +6,10 @@ from typing import Literal
 
 import structlog
 
+from pipelines.dropped_variants import DroppedVariant
 from pipelines.formats import MIB
 from pipelines.recipe import dropped_from_default
+from worker.amounts import counted
 from worker.queue import ServerInfo
 from worker.settings import LEAST_MEMORY_MB, Settings
 
@@ -16,6 +18,13 @@ log = structlog.get_logger(__name__)
 OLDEST_REDIS = (6, 2)
 LARGEST_VALUE = 8 * MIB
 AHEAD_MS = 5 * 60 * 1000  # further ahead than this a stream's IDs say nothing of how long its events wait
+_NAMED = 5  # variants that recipes have dropped
+_EXTEND = 'To keep them: extends = "default" in its table [default].'
+_KEEP_TABLES = (
+    'To keep them, put their tables back; extends = "default" brings those of the built-in recipe. Uploads '
+    "lose them as they are made again, by media reprocess --stale or a new event; the files stay for "
+    "MEDIA_RETENTION."
+)
 CURE = (
     "Events are taken nevertheless, and in their order; only how long they wait is unknown. If no clock "
     "was wrong, find who sends IDs of its own instead of `*`. `media stream reset` begins the stream anew."
@@ -116,17 +125,30 @@ def inspect_memory(settings: Settings) -> Finding:
     )
 
 
-def inspect_recipes(settings: Settings) -> Finding:
-    """Whether a `default` of one's own still makes what the built-in one does."""
+def inspect_recipes(settings: Settings, dropped: Sequence[DroppedVariant] = ()) -> Finding:
+    """Whether recipes still make what uploads have, and a `default` of one's own what the built-in one does.
+
+    `dropped` are the variants that uploads of a catalog have and their recipes make no more.
+    """
     recipes = settings.recipe_book
-    dropped = ", ".join(dropped_from_default(recipes))
+    had = {one.variant for one in dropped}
+    built_in = ", ".join(name for name in dropped_from_default(recipes) if name not in had)
+    words = [f"the default in {settings.recipes} makes no {built_in}"] if built_in else []
+    words += [_dropped(one) for one in dropped[:_NAMED]]
+    words += [f"and {len(dropped) - _NAMED} more"] if len(dropped) > _NAMED else []
     return _finding(
         "Recipes",
-        f"the default in {settings.recipes} makes no {dropped}" if dropped else ", ".join(recipes),
-        not dropped,
-        'To keep them: extends = "default" in its table [default].',
+        "; ".join(words) or ", ".join(recipes),
+        not words,
+        _KEEP_TABLES if dropped else _EXTEND,
         "warning",
     )
+
+
+def _dropped(one: DroppedVariant) -> str:
+    amount = f"{'about' if one.is_all else 'at least'} {counted(one.uploads, 'upload')}"
+    maker = f"{one.recipe} makes no" if one.recipe else "no recipe makes"
+    return f"{maker} {one.variant} any more, as {amount} {'has' if one.uploads == 1 else 'have'}"
 
 
 def warn_of(findings: Iterable[Finding]) -> None:

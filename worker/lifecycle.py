@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from pipelines.backoff import Backoff
+from pipelines.dropped_variants import DroppedVariant, find_dropped
 from pipelines.errors import DecoderUnavailable
 from storage.errors import BlobsAway, BlobsUnavailable, CatalogAway, CatalogUnfit, RootMismatch, StorageError
 from worker import findings, leases, tasks
@@ -151,7 +152,10 @@ def _freeze_what_stays() -> None:
 async def _warn(app: App) -> None:
     """Log what an operator should know of the Redis and of the settings."""
     found = findings.inspect_redis(await app.queue.server.info())
-    own = [findings.inspect_memory(app.settings), findings.inspect_recipes(app.settings)]
+    dropped: Sequence[DroppedVariant] = ()
+    with suppress(StorageError):
+        dropped = await find_dropped(app.settings.recipe_book, app.catalog.variant_names)
+    own = [findings.inspect_memory(app.settings), findings.inspect_recipes(app.settings, dropped)]
     findings.warn_of([*found, *own])
     for file in find_env_files():
         if file.problem:

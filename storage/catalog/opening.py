@@ -20,6 +20,7 @@ from storage.catalog.reports import Reports
 from storage.catalog.requeuer import Requeuer
 from storage.catalog.sources import Sources
 from storage.catalog.sweeps import Sweeps
+from storage.catalog.variant_names import VariantNames
 from storage.watch import NOBODY, CatalogWatch
 
 
@@ -42,6 +43,7 @@ class Catalog:
     poison: Poison
     sources: Sources
     http_keys: HttpKeys
+    variant_names: VariantNames
     database: Database
 
     def checkpoint(self, name: str) -> Checkpoint:
@@ -85,5 +87,6 @@ async def open_catalog(
             poison=Poison(database),
             sources=Sources(database),
             http_keys=HttpKeys(database),
+            variant_names=VariantNames(database.used_for("report")),
             database=database,
         )

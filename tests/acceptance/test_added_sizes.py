@@ -70,6 +70,24 @@ def test_sizes_that_are_added_change_no_file_that_is_there(workplace: Workplace)
     check_that_added_sizes_change_nothing(workplace, moments)
 
 
+def test_a_recipe_that_drops_what_uploads_have_is_told_at_start_and_by_the_doctor(
+    workplace: Workplace,
+) -> None:
+    source = workplace.put("uploads/cat.jpg", pictures.small())
+    workplace.send({"source": source})
+    workplace.run("media", "--burst")
+    recipes = workplace.home / "recipes.toml"
+    recipes.write_text("[default]\nmedium = {box = 800}\nlarge = {box = 1920}\n")
+    workplace.settings["MEDIA_RECIPES"] = str(recipes)
+    started = workplace.run("media", "--burst")
+    doctor = media(workplace.env(MEDIA_FORMATS="jpeg"), "doctor", "--json")
+
+    said = "default makes no thumb any more, as about 1 upload has"
+    [found] = [one for one in document(doctor) if one["what"] == "Recipes"]
+    assert said in started.stderr
+    assert (found["level"], found["detail"]) == ("warning", said)
+
+
 def test_sizes_that_are_added_change_no_object_in_a_bucket(on_servers: S3Workplace) -> None:
     def moments(keys: Sequence[str]) -> Mapping[str, object]:
         found = {key: obstore.head(on_servers.store, key) for key in keys}

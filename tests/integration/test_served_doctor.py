@@ -6,7 +6,7 @@ from pathlib import Path
 from scripts.redis_server import RedisServer
 from storage.catalog.backup_notes import BackupChecked, BackupFailed, BackupMade, BackupNotes
 from storage.catalog.opening import Catalog
-from tests.support.catalogs import ON_BOTH
+from tests.support.catalogs import ON_BOTH, take, upload_event, work
 from tests.support.face import OpenFace, settings_in
 from worker.doctor.checkups import Checkups
 from worker.doctor.copies import check_noted_copies
@@ -43,6 +43,24 @@ async def test_an_installation_that_is_well_is_found_well_in_every_respect(opene
     } <= set(found)
     # Workers tell of these themselves, and of those that take long the command tells.
     assert not {"Decoders", "Limits", "Memory budget", "Catalog pages", "Tidying"} & set(found)
+
+
+@ON_BOTH
+async def test_variants_that_uploads_have_and_their_recipe_makes_no_more_are_found(
+    opened: OpenFace, tmp_path: Path
+) -> None:
+    catalog = opened.face.stores.catalog
+    await take(catalog, upload_event(1))
+    await work(catalog)
+    recipes = tmp_path / "recipes.toml"
+    recipes.write_text('[default]\nextends = "default"\nlarge = {box = 1000}\n')
+    extended = await findings(opened.face.settings.model_copy(update={"recipes": recipes}))
+    recipes.write_text("[default]\nthumb = {box = 150}\n")
+    redefined = await findings(opened.face.settings.model_copy(update={"recipes": recipes}))
+
+    assert extended["Recipes"].level == "ok"
+    assert redefined["Recipes"].level == "warning"
+    assert "default makes no large any more, as about 1 upload has" in redefined["Recipes"].detail
 
 
 async def test_servers_that_are_away_are_errors_and_no_password_is_in_them(tmp_path: Path) -> None:

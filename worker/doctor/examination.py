@@ -8,9 +8,10 @@ from worker.doctor.broker import check_redis
 from worker.doctor.copies import check_copies
 from worker.doctor.decoders import check_decoders, check_limits
 from worker.doctor.face import check_http
+from worker.doctor.recipes import check_recipes
 from worker.doctor.rows import check_catalog
 from worker.doctor.variables import check_variables
-from worker.findings import Finding, inspect_recipes
+from worker.findings import Finding
 from worker.settings import Settings
 from worker.tracing import inspect_traces
 
@@ -33,7 +34,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     for finding in (
         *check_limits(settings),
-        inspect_recipes(settings),
+        await check_recipes(settings),
         *inspect_traces(settings),
         *check_variables(),
     ):

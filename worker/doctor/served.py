@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Mapping
 from worker.doctor.broker import RedisReport, check_redis
 from worker.doctor.copies import check_noted_copies
 from worker.doctor.face import check_http
+from worker.doctor.recipes import check_recipes
 from worker.doctor.rows import check_catalog
 from worker.doctor.variables import check_variables
-from worker.findings import Finding, inspect_recipes
+from worker.findings import Finding
 from worker.settings import Settings
 from worker.tracing import inspect_collector
 
@@ -49,8 +50,9 @@ async def _check_http(settings: Settings) -> Findings:
 
 
 async def _check_settings(settings: Settings) -> Findings:
-    for finding in (inspect_recipes(settings), *check_variables()):
+    for finding in check_variables():
         yield finding
+    yield await check_recipes(settings)
 
 
 async def _check_traces(settings: Settings) -> Findings:

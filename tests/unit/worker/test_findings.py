@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.dropped_variants import DroppedVariant
 from worker.findings import inspect_recipes, inspect_redis
 from worker.queue import ServerInfo
 from worker.settings import Settings
@@ -35,3 +36,33 @@ def test_a_default_recipe_that_drops_a_built_in_size_is_warned_of(tmp_path: Path
     assert dropping.detail == f"the default in {recipes} makes no thumb, medium, large"
     assert 'extends = "default"' in (dropping.advice or "")
     assert extending.level == "ok"
+
+
+def test_dropped_variants_are_told_by_recipe_and_name_with_how_many_uploads_have_them(
+    tmp_path: Path,
+) -> None:
+    recipes = tmp_path / "recipes.toml"
+    recipes.write_text("[default.thumb]\nbox = 150\n[avatar.big]\nbox = 512\n")
+    dropped = [
+        DroppedVariant("default", "large", 1204, is_all=True),
+        DroppedVariant("avatar", "small", 1, is_all=False),
+        DroppedVariant(None, "wide", 12, is_all=True),
+    ]
+    found = inspect_recipes(Settings(recipes=recipes), dropped)
+
+    assert found.level == "warning"
+    assert found.detail == (
+        f"the default in {recipes} makes no medium; default makes no large any more, as about 1204 uploads "
+        "have; avatar makes no small any more, as at least 1 upload has; no recipe makes wide any more, as "
+        "about 12 uploads have"
+    )
+    assert "media reprocess --stale" in (found.advice or "")
+
+
+def test_of_many_dropped_variants_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    dropped = [DroppedVariant("default", f"v{number}", 2, is_all=True) for number in range(8)]
+    found = inspect_recipes(Settings(), dropped)
+
+    assert "v4" in found.detail
+    assert "v5" not in found.detail
+    assert found.detail.endswith("; and 3 more")
