@@ -7,7 +7,6 @@ budget is that of one machine type and of the versions that do most of the work:
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.contenders import BenchError
+from bench.counter import between_counts
 
 BUDGET = Path(__file__).parent / "budget.json"
 MOST_FOR_METRICS = 0.01  # of the instructions of an upload, with those of its decode
@@ -27,23 +27,24 @@ _LOCK = _ROOT / "uv.lock"
 _TIMEOUT_S = 600
 _TRIES = 3
 _PACKAGES = ("pyvips-binary", "sqlalchemy")
-_REFS = re.compile(rb"I\s+refs:\s+([\d,]+)")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A program, how often it does its work in the short run and in the long one, and what may be added."""
+    """A program, how often it does its work: first, and then for each count; and what may be added."""
 
     program: Sequence[str]
-    counts: tuple[int, int]
+    first: int
+    count: int
+    times: int
     tolerance: float
 
 
 WORKLOADS: Mapping[str, Workload] = {
-    "decode": Workload(["bench.decode_workload"], (1, 3), 0.02),
-    "upload": Workload(["bench.upload_workload"], (32, 160), 0.03),
+    "decode": Workload(["bench.decode_workload"], 1, 1, 1, 0.02),
+    "upload": Workload(["bench.upload_workload"], 16, 16, 3, 0.03),
 }
-COUNTED = Workload(["bench.upload_workload", "--counted"], (32, 160), 0.0)
+COUNTED = Workload(["bench.upload_workload", "--counted"], 16, 16, 3, 0.0)
 
 
 @dataclass(frozen=True)
@@ -145,28 +146,26 @@ def write(findings: Sequence[Finding], file: Path = BUDGET) -> None:
 
 
 def instructions(workload: Workload) -> int:
-    """The instructions of doing it once more: a long run's less a short run's. Raises: BenchError."""
-    short, long = workload.counts
-    return (_counted(workload, long) - _counted(workload, short)) // (long - short)
-
-
-def _counted(workload: Workload, count: int) -> int:
+    """The instructions of doing it once more, when it has been done some times. Raises: BenchError."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         raise BenchError("There is no valgrind here: apt-get install valgrind.")
     tool = [valgrind, "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
     module, *options = workload.program
+    counts = [str(number) for number in (workload.first, workload.count, workload.times)]
     ended = subprocess.run(  # noqa: S603
-        [*tool, sys.executable, "-m", module, str(count), *options],
+        [*tool, sys.executable, "-m", module, *counts, *options],
         cwd=_ROOT,
         env={"PATH": os.defpath, "PYTHONHASHSEED": "0", "VIPS_CONCURRENCY": "1", "MALLOC_ARENA_MAX": "1"},
         capture_output=True,
         timeout=_TIMEOUT_S,
     )
-    found = _REFS.search(ended.stderr)
-    if ended.returncode or found is None:
-        raise BenchError(f"{module} failed under valgrind: {ended.stderr.decode(errors='replace')[-2000:]}")
-    return int(found[1].replace(b",", b""))
+    try:
+        if ended.returncode == 0:
+            return between_counts(ended.stderr) // workload.count
+    except ValueError:
+        pass
+    raise BenchError(f"{module} failed under valgrind: {ended.stderr.decode(errors='replace')[-2000:]}")
 
 
 def _said(versions: Mapping[str, str]) -> str:

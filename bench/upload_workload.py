@@ -1,4 +1,4 @@
-"""`python -m bench.upload_workload COUNT [--counted]`: takes so many uploads the whole way, without decoding.
+"""`python -m bench.upload_workload FIRST COUNT TIMES [--counted]`: takes uploads all the way, undecoded.
 
 Neither Redis nor decoders take part: they are processes of their own, and waiting is no work.
 """
@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid5
 
+from bench.counter import counts_of, say_count
 from pipelines.allowance import Allowance
 from pipelines.batch import BatchContext, process_uploads
 from pipelines.commits import Committer
@@ -29,7 +30,6 @@ from pipelines.slots import Slots
 from storage.blobs.opening import open_blobs
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
-from worker.metrics import WorkerMetrics
 from worker.retry import classify
 
 _IDS = UUID("0d9e3f57-58f1-4d3b-9d2c-5a35b9f3a6c1")
@@ -37,21 +37,24 @@ _AT_ONCE = 4
 _PIXELS = bytes(1000)
 
 
-def upload(count: int, metrics: Metrics) -> None:
-    """Record so many events, claim the uploads, store their variants, commit, and mark messages as sent."""
+def upload(counts: Sequence[int], metrics: Metrics) -> None:
+    """Record events, claim the uploads, store their variants, commit, and mark messages as sent.
+
+    After each of `counts`, valgrind says what has been counted.
+    """
     gc.disable()  # when it would run depends on everything
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        asyncio.run(_uploads(Path(folder), count, metrics))
+        asyncio.run(_uploads(Path(folder), counts, metrics))
 
 
-async def _uploads(folder: Path, count: int, metrics: Metrics) -> None:
+async def _uploads(folder: Path, counts: Sequence[int], metrics: Metrics) -> None:
     root = f"file://{folder}/root"
     async with (
         open_catalog(f"sqlite+aiosqlite:///{folder}/catalog.db") as catalog,
         open_blobs(root, create=True) as blobs,
     ):
         await blobs.bind(catalog.id, catalog_is_new=True)
-        names = [f"uploads/{number}.jpg" for number in range(count)]
+        names = [f"uploads/{number}.jpg" for number in range(sum(counts))]
         await blobs.store([(name, name.encode()) for name in names])
         slots = Slots(_AT_ONCE)
         sandbox = _NoSandbox()
@@ -73,8 +76,12 @@ async def _uploads(folder: Path, count: int, metrics: Metrics) -> None:
             stopping=asyncio.Event(),
             metrics=metrics,
         )
-        for first in range(0, count, _AT_ONCE):
-            await _batch(catalog, context, names[first : first + _AT_ONCE], first)
+        done = 0
+        for count in counts:
+            for at in range(done, done + count, _AT_ONCE):
+                await _batch(catalog, context, names[at : at + _AT_ONCE], at)
+            done += count
+            say_count()
 
 
 async def _batch(catalog: Catalog, context: BatchContext, names: Sequence[str], first: int) -> None:
@@ -118,5 +125,13 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _metrics(*, counted: bool) -> Metrics:
+    if not counted:
+        return NO_METRICS
+    from worker.metrics import WorkerMetrics  # valgrind takes seconds for the import
+
+    return WorkerMetrics()
+
+
 if __name__ == "__main__":
-    upload(int(sys.argv[1]), WorkerMetrics() if "--counted" in sys.argv else NO_METRICS)
+    upload(counts_of(sys.argv), _metrics(counted="--counted" in sys.argv))
