@@ -45,8 +45,8 @@ fuzz: $(INSTALLED) ## 20,000 broken pictures through the decoders; ARGS="--input
 limits: $(INSTALLED) ## The worst pictures inside 512 MiB and one CPU (root, cgroups)
 	.venv/bin/python -m tests.campaigns.limits $(ARGS)
 
-corpus: $(INSTALLED) ## A folder of pictures with a manifest, checked: make corpus CORPUS=DIR
-	.venv/bin/python -m tests.corpus "$${CORPUS:?which folder?}" $(ARGS)
+corpus: $(INSTALLED) ## Folders of pictures with a manifest, checked: those in ../shared, or CORPUS=DIR
+	.venv/bin/python -m tests.corpus $${CORPUS:+"$$CORPUS"} $(ARGS)
 
 bench: $(INSTALLED) ## This worker beside its peers; ARGS="--quick"
 	.venv/bin/python -m bench --docs $(ARGS)

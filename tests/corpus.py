@@ -1,9 +1,10 @@
 """Pushes every picture of a corpus through decoder children and checks what comes out.
 
-python -m tests.corpus CORPUS [--only TEXT] [--out FOLDER] [--checker FILE] [--python PROGRAM]
+python -m tests.corpus [CORPUS]... [--only TEXT] [--out FOLDER] [--checker FILE] [--python PROGRAM]
                        [--catalog sqlite|postgres] [--storage files|s3]
 
-With a catalog or a storage, through a live worker that keeps them there.
+With a catalog or a storage, through a live worker that keeps them there. A corpus is a folder with a
+manifest.json; what a variant must look like is judged by the check_variants.py in the corpus or above it.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 from pipelines import formats
 from tests.support.corpus_worker import through_worker
 from tests.support.decoder_child import BOXES, DecoderProcess, Outcome
+from tests.support.picture_folders import picture_folders
 
 Entry = dict[str, Any]
 Answer = dict[str, Any]
@@ -30,30 +32,43 @@ CODES = {"source_too_large", "unsupported_format", "corrupt_image", "too_many_pi
 def main() -> int:
     """Check a corpus; 0 when nothing failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.corpus", description=__doc__)
-    parser.add_argument("corpus", type=Path)
+    parser.add_argument(
+        "corpora", type=Path, nargs="*", metavar="CORPUS", help="default: all beside this one"
+    )
     parser.add_argument("--only", default="", help="only paths that contain this text")
     parser.add_argument("--out", type=Path, default=Path("var/corpus"), help="where variants and results go")
-    parser.add_argument("--checker", type=Path, help="default: check_variants.py beside the corpus")
+    parser.add_argument("--checker", type=Path, help="default: check_variants.py in or above the corpus")
     parser.add_argument("--python", default=sys.executable, help="what runs the checker: it has numpy")
     parser.add_argument("--catalog", choices=["sqlite", "postgres"])
     parser.add_argument("--storage", choices=["files", "s3"])
     asked = parser.parse_args()
-    entries = [entry for entry in manifest(asked.corpus) if asked.only in entry["path"]]
-    asked.out.mkdir(parents=True, exist_ok=True)
+    corpora = asked.corpora or picture_folders()
+    if not corpora:
+        parser.error("no corpus is beside this checkout: name a folder with a manifest.json")
+    faultless = [_check(corpus, asked.out / corpus.name, asked) for corpus in corpora]
+    return 0 if all(faultless) else 1
+
+
+def _check(corpus: Path, out: Path, asked: argparse.Namespace) -> bool:
+    """Check one corpus, tell what came of it, and say whether nothing failed."""
+    entries = [entry for entry in manifest(corpus) if asked.only in entry["path"]]
+    out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    results = _results(asked, entries)
+    results = _results(corpus, entries, out, asked)
     took = time.monotonic() - start
-    (asked.out / "results.json").write_text(json.dumps(results, indent=1))
+    (out / "results.json").write_text(json.dumps(results, indent=1))
     wrong = [line for entry in entries if (line := misjudged(entry, results[entry["path"]]))]
     sys.stdout.write("".join(f"{line}\n" for line in wrong))
     sys.stdout.flush()
-    accepted = is_accepted(asked)
+    accepted = is_accepted(corpus, out, asked)
     refused = sum("error" in answer for answer in results.values())
+    by_regions = sum("error" not in results[entry["path"]] and "regions" in entry for entry in entries)
     sys.stdout.write(
-        f"{len(results)} files in {took:.0f} s: {len(results) - refused} rendered, {refused} refused, "
-        f"{len(wrong)} answered wrongly; the checker {'accepts them' if accepted else 'FAILED'}\n"
+        f"{corpus}: {len(results)} files in {took:.0f} s, {len(results) - refused} rendered ({by_regions} of "
+        f"them with regions of known colours), {refused} refused, {len(wrong)} answered wrongly; "
+        f"the checker {'accepts them' if accepted else 'FAILED'}\n"
     )
-    return 0 if accepted and not wrong else 1
+    return accepted and not wrong
 
 
 def manifest(corpus: Path) -> list[Entry]:
@@ -62,12 +77,14 @@ def manifest(corpus: Path) -> list[Entry]:
     return entries
 
 
-def _results(asked: argparse.Namespace, entries: Sequence[Entry]) -> dict[str, Answer]:
+def _results(
+    corpus: Path, entries: Sequence[Entry], out: Path, asked: argparse.Namespace
+) -> dict[str, Answer]:
     if asked.catalog is None and asked.storage is None:
-        return run(asked.corpus, entries, asked.out)
+        return run(corpus, entries, out)
     paths = [entry["path"] for entry in entries]
     where = {"catalog": asked.catalog or "sqlite", "storage": asked.storage or "files"}
-    return through_worker(asked.corpus, paths, asked.out, **where)
+    return through_worker(corpus, paths, out, **where)
 
 
 def run(corpus: Path, entries: Sequence[Entry], out: Path) -> dict[str, Answer]:
@@ -131,13 +148,20 @@ def misjudged(entry: Entry, answer: Answer) -> str:
     return f"{path}: should have been rendered: {answer['error']}" if expected == "ok" else ""
 
 
-def is_accepted(asked: argparse.Namespace) -> bool:
+def is_accepted(corpus: Path, out: Path, asked: argparse.Namespace) -> bool:
     """Let the corpus' own checker look at the variants; it prints the table of failures."""
-    checker = asked.checker or asked.corpus.resolve().parent / "check_variants.py"
-    files = [str(asked.corpus / "manifest.json"), str(asked.out / "results.json")]
+    checker = asked.checker or checker_of(corpus)
+    files = [str(corpus / "manifest.json"), str(out / "results.json")]
     only = ["--only", asked.only] if asked.only else []
     command = [asked.python, str(checker), *files, "--jobs", "2", *only]
     return subprocess.run(command, check=False).returncode == 0
+
+
+def checker_of(corpus: Path) -> Path:
+    """The nearest check_variants.py: in the corpus, or in a folder above it."""
+    here = corpus.resolve()
+    found = (folder / "check_variants.py" for folder in (here, *here.parents))
+    return next((checker for checker in found if checker.is_file()), here.parent / "check_variants.py")
 
 
 if __name__ == "__main__":

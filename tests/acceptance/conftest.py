@@ -1,12 +1,12 @@
 """Real services for the acceptance tests: one Redis a session, a workplace a test."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
+from tests.support.picture_folders import corpus_folder
 from tests.support.served import installed
 from tests.support.workplace import Workplace, database_on
 
@@ -48,8 +48,7 @@ def place(
 @pytest.fixture
 def corpus() -> Path:
     """The shared corpus of pictures."""
-    beside = Path(__file__).parents[2].parent / "shared" / "corpus"
-    folder = Path(os.environ.get("MEDIA_TEST_CORPUS", beside))
-    if not (folder / "photos").is_dir():
+    folder = corpus_folder()
+    if folder is None or not (folder / "photos").is_dir():
         pytest.skip("no corpus of photos: name its folder in MEDIA_TEST_CORPUS")
     return folder

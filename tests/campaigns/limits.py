@@ -24,6 +24,7 @@ from uuid import uuid4
 from scripts.redis_server import temporary_redis
 from tests.support import processes
 from tests.support.cgroups import Cgroup, NoCgroupsError, open_cgroup
+from tests.support.picture_folders import corpus_folder
 from tests.support.workplace import STARTS, Workplace
 from tests.support.worst_cases import WORST
 
@@ -105,13 +106,6 @@ def broken(place: Workplace, cgroup: Cgroup, ends: dict[str, dict[str, Any]]) ->
     if place.workers[0].process.poll() is not None:
         found.append(f"the worker ended: {place.workers[0].text[-2000:]}")
     return found
-
-
-def corpus_folder() -> Path | None:
-    """The corpus that the environment names, or the one beside this checkout."""
-    beside = Path(__file__).parents[2].parent / "shared" / "corpus"
-    folder = Path(os.environ.get("MEDIA_TEST_CORPUS", beside))
-    return folder if folder.is_dir() else None
 
 
 def main() -> int:

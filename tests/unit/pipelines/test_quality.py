@@ -1,7 +1,6 @@
 """Variants made one from the other are as good as each made from the whole picture."""
 
 import io
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,13 +9,14 @@ from PIL import Image, ImageCms, ImageDraw, ImageOps
 
 from tests.support.decoder_child import BOXES, DecoderProcess, spec
 from tests.support.likeness import ssim
+from tests.support.picture_folders import corpus_folder
 
 ALIKE = 0.98
 AS_GOOD = 0.006  # what another encoder of the same quality may differ
 _REPOSITORY = Path(__file__).parents[3]
-_CORPUS = Path(os.environ.get("MEDIA_TEST_CORPUS", _REPOSITORY.parent / "shared" / "corpus"))
+_CORPUS = corpus_folder()
 BUNDLED = sorted((_REPOSITORY / "scripts" / "pictures").glob("*.jpg"))
-PHOTOS = sorted((_CORPUS / "photos").glob("*.jpg"))
+PHOTOS = sorted((_CORPUS / "photos").glob("*.jpg")) if _CORPUS is not None else []
 
 
 @pytest.fixture(scope="module")
