@@ -1,6 +1,6 @@
 """Pushes broken pictures through the whole sandbox; each must end in variants or an error code, in time.
 
-python -m tests.campaigns.fuzz [--inputs N] [--seed N] [--first N] [--corpus DIR] [--crashers DIR]
+python -m tests.campaigns.fuzz [--inputs N] [--seed N] [--first N] [--corpus DIR]... [--crashers DIR]
 
 What kills or hangs a decoder is saved in var/crashers. The tests run what lies in tests/pictures/crashers.
 """
@@ -12,18 +12,19 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 from pipelines.allowance import Allowance
-from pipelines.errors import DecoderCrashed, DecodeTimeout, PictureRefused
+from pipelines.errors import DecoderCrashed, DecoderFailed, DecodeTimeout, PictureRefused
 from pipelines.formats import MIB
 from pipelines.recipe import BUILT_IN
 from pipelines.sandbox import Sandbox, open_sandbox
-from tests.campaigns.limits import REFUSALS, corpus_folder
+from tests.campaigns.limits import REFUSALS
 from tests.support.mutations import LARGEST, mutant, own_pictures
+from tests.support.picture_folders import picture_folders
 from tests.support.sandboxes import descriptor
 
 CRASHERS = Path(__file__).parents[1] / "pictures" / "crashers"
@@ -77,8 +78,8 @@ async def outcome(sandbox: Sandbox, content: bytes) -> str:
         return error.code
     except DecodeTimeout:
         return "decode_timeout"
-    except DecoderCrashed as error:
-        return f"decoder_crashed: {error}"
+    except (DecoderCrashed, DecoderFailed) as error:
+        return f"{type(error).__name__}: {error}"
     return "ready" if made is not None else "nothing"
 
 
@@ -88,11 +89,13 @@ async def _watch(sandbox: Sandbox, found: FuzzReport) -> None:
         await asyncio.sleep(0.02)
 
 
-def originals(corpus: Path | None) -> list[bytes]:
-    """What is mutated: the corpus where there is one, and the project's own pictures."""
-    files = sorted(corpus.rglob("*")) if corpus is not None else []
-    small = (path for path in files if path.is_file() and 0 < path.stat().st_size <= LARGEST)
-    return [*own_pictures(), *(path.read_bytes() for path in small if path.suffix != ".json")]
+def originals(folders: Sequence[Path]) -> list[bytes]:
+    """What is mutated: the pictures of these folders, and as many times the project's own, of every kind."""
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    small = (path for path in files if path.suffix != ".json" and 0 < path.stat().st_size <= LARGEST)
+    others = [path.read_bytes() for path in small]
+    own = own_pictures()
+    return [*own * max(1, len(others) // len(own)), *others]
 
 
 def main() -> int:
@@ -101,10 +104,10 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--corpus", type=Path, default=corpus_folder())
+    parser.add_argument("--corpus", type=Path, action="append", help="a folder of pictures; may be repeated")
     parser.add_argument("--crashers", type=Path, default=Path("var/crashers"))
     asked = parser.parse_args()
-    pictures, found = originals(asked.corpus), FuzzReport()
+    pictures, found = originals(asked.corpus or picture_folders()), FuzzReport()
     print(f"Seed {asked.seed}, {asked.inputs} mutants of {len(pictures)} pictures", flush=True)
     numbers = range(asked.first, asked.first + asked.inputs)
     mutants = ((f"{asked.seed}/{n}", mutant(asked.seed, n, pictures)) for n in numbers)

@@ -1,18 +1,23 @@
-"""Pictures broken in every usual way, each from a seed: the same seed, the same bytes."""
+"""Pictures broken in every usual way, byte by byte or in their grammar: the same seed, the same bytes."""
 
 import io
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import pillow_heif
+import pyvips
 from PIL import Image
+
+from tests.support.grammar import malformed, png_chunk
+from tests.support.worst_cases import runs
 
 LARGEST = 2 * 1024 * 1024  # bytes: larger originals take long and are no worse for it
 
 Mutation = Callable[[random.Random, bytes, bytes], bytes]
 """A picture and another one to borrow from, and what becomes of the first."""
 
+_SHARE_OF_GRAMMAR = 0.5
 _EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _MARKS: tuple[bytes, ...] = (
     b"IHDR",
@@ -42,7 +47,7 @@ _MARKS += (
 
 @cache
 def own_pictures() -> tuple[bytes, ...]:
-    """Small pictures of every format that Pillow writes, for where there is no corpus."""
+    """Small pictures of every format and of every way in which they are decoded."""
     scene = Image.radial_gradient("L").resize((90, 60))
     colours = Image.merge("RGB", (scene, scene.rotate(180), scene.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
     clear = colours.copy()
@@ -61,12 +66,16 @@ def own_pictures() -> tuple[bytes, ...]:
         (colours, "TIFF", {"compression": "tiff_lzw"}),
         (clear, "TIFF", {"compression": "tiff_adobe_deflate"}),
         (colours.convert("1"), "TIFF", {"compression": "group4"}),
+        (clear, "TIFF", {"compression": "zstd", "save_all": True, "append_images": [colours]}),
+        (colours.convert("YCbCr"), "TIFF", {"compression": "tiff_lzw"}),
+        (scene.convert("F"), "TIFF", {}),
         (clear, "AVIF", {}),
         (colours, "BMP", {}),
         (colours.convert("P"), "BMP", {}),
         (clear.resize((64, 64)), "ICO", {}),
     ]
-    return (*(_saved(*spec) for spec in specs), _heic(colours), _heic(clear))
+    saved = (_saved(*spec) for spec in specs)
+    return (*saved, _heic(colours), _heic(clear), _deep_heic(), _deep_png(), *_bands(colours), runs(900, 4))
 
 
 def mutant(seed: int, number: int, originals: Sequence[bytes]) -> bytes:
@@ -74,8 +83,14 @@ def mutant(seed: int, number: int, originals: Sequence[bytes]) -> bytes:
     dice = random.Random(f"{seed}/{number}")
     content = dice.choice(originals)
     for _ in range(dice.choice((1, 1, 2, 3))):
-        content = dice.choice(_MUTATIONS)(dice, content, dice.choice(originals)) or b"\0"
+        content = _mutated(dice, content, dice.choice(originals)) or b"\0"
     return content[:LARGEST]
+
+
+def _mutated(dice: random.Random, content: bytes, other: bytes) -> bytes:
+    if dice.random() < _SHARE_OF_GRAMMAR and (changed := malformed(dice, content, other)) != content:
+        return changed
+    return dice.choice(_MUTATIONS)(dice, content, other)
 
 
 def _saved(picture: Image.Image, name: str, options: dict[str, object]) -> bytes:
@@ -88,6 +103,30 @@ def _heic(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     pillow_heif.from_pillow(picture).save(file, quality=50)
     return file.getvalue()
+
+
+def _deep_heic() -> bytes:
+    """Ten bits that say by number that they are BT.2020 and PQ (ITU-T H.273)."""
+    numbers = {"color_primaries": 9, "transfer_characteristics": 16, "matrix_coefficients": 9}
+    file = io.BytesIO()
+    pillow_heif.from_bytes("RGB;16", (64, 48), bytes(range(256)) * 72).save(file, quality=50, **numbers)
+    return file.getvalue()
+
+
+def _deep_png() -> bytes:
+    """The same in sixteen bits."""
+    deep = pyvips.Image.new_from_memory(bytes(range(256)) * 72, 64, 48, 3, "ushort")
+    png = bytes(deep.copy(interpretation="rgb16").pngsave_buffer())
+    return png[:33] + png_chunk(b"cICP", bytes([9, 16, 0, 1])) + png[33:]
+
+
+def _bands(colours: Image.Image) -> Iterator[bytes]:
+    """TIFFs with bands beside the colours, and with numbers that have no agreed range."""
+    pixels = pyvips.Image.new_from_memory(colours.tobytes(), *colours.size, 3, "uchar")
+    inks = pixels.bandjoin([40, 0]).copy(interpretation="cmyk")
+    yield bytes(inks.tiffsave_buffer(compression="deflate"))
+    yield bytes(pixels.cast("short").tiffsave_buffer(tile=True, tile_width=32, tile_height=32))
+    yield bytes(pixels[0].copy(interpretation="b-w").tiffsave_buffer(miniswhite=True, bigtiff=True))
 
 
 def _turned() -> Image.Exif:

@@ -122,16 +122,17 @@ def _tiff(pixels: int, **options: object) -> bytes:
     return file.getvalue()
 
 
-def _bmp(pixels: int) -> bytes:
-    """Eight bits with run lengths: 255 pixels in two bytes."""
+def runs(pixels: int, bits: int = 8) -> bytes:
+    """A BMP with run lengths: 255 pixels in two bytes."""
     side = isqrt(pixels)
-    runs, rest = divmod(side, 255)
-    line = b"\xff\x05" * runs + (bytes([rest, 5]) if rest else b"") + b"\0\0"
+    full, rest = divmod(side, 255)
+    line = b"\xff\x05" * full + (bytes([rest, 5]) if rest else b"") + b"\0\0"
     body = line * side + b"\0\1"
-    palette = b"".join(bytes([n, 255 - n, n // 2, 0]) for n in range(256))
+    palette = b"".join(bytes([n, 255 - n, n // 2, 0]) for n in range(1 << bits))
     offset = 14 + 40 + len(palette)
     header = struct.pack("<2sIHHI", b"BM", offset + len(body), 0, 0, offset)
-    header += struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(body), 2835, 2835, 256, 0)
+    way = {8: 1, 4: 2}[bits]
+    header += struct.pack("<IiiHHIIiiII", 40, side, side, 1, bits, way, len(body), 2835, 2835, 1 << bits, 0)
     return header + palette + body
 
 
@@ -151,5 +152,5 @@ WORST: Mapping[str, Picture] = {
     "photo.heic": _heic,
     "frames.gif": gif,
     "one-strip.tif": _tiff,
-    "runs.bmp": _bmp,
+    "runs.bmp": runs,
 }

@@ -1,13 +1,21 @@
 """Broken pictures by the hundred, and those that once hurt a decoder: variants or an error code, in time."""
 
+import contextlib
+import io
+import random
+import zlib
 from pathlib import Path
 
+import pillow_heif
 import pytest
+from PIL import Image
 
 from pipelines.sandbox import open_sandbox
 from tests.campaigns.fuzz import CRASHERS, FuzzReport, allowance, fuzz, originals, outcome
-from tests.campaigns.limits import REFUSALS, corpus_folder
-from tests.support.mutations import mutant
+from tests.campaigns.limits import REFUSALS
+from tests.support.grammar import malformed, png_chunks
+from tests.support.mutations import mutant, own_pictures
+from tests.support.picture_folders import picture_folders
 
 INPUTS = 100
 SEED = 8
@@ -15,7 +23,7 @@ SEED = 8
 
 @pytest.mark.fault(41)
 async def test_a_hundred_mutants_end_in_variants_or_an_error_code() -> None:
-    pictures, found = originals(corpus_folder()), FuzzReport()
+    pictures, found = originals(picture_folders()), FuzzReport()
     small = [content for content in pictures if len(content) < 200_000]
     async with open_sandbox(allowance(seconds=10)) as sandbox:
         await fuzz(sandbox, ((f"{SEED}/{n}", mutant(SEED, n, small)) for n in range(INPUTS)), found)
@@ -27,10 +35,44 @@ async def test_a_hundred_mutants_end_in_variants_or_an_error_code() -> None:
 
 
 def test_the_same_seed_makes_the_same_mutants() -> None:
-    pictures = originals(None)
+    pictures = originals([])
 
     assert [mutant(1, n, pictures) for n in range(50)] == [mutant(1, n, pictures) for n in range(50)]
     assert len({mutant(1, n, pictures) for n in range(50)}) == 50
+
+
+def changed(begins: bytes) -> list[bytes]:
+    """Pictures of our own that begin so, each malformed in its grammar in forty ways."""
+    known = [content for content in own_pictures() if begins in content[:12]]
+    return [malformed(random.Random(n), content, b"") for content in known for n in range(40)]
+
+
+def opened(contents: list[bytes]) -> int:
+    """How many of them an independent decoder takes for a picture."""
+    count = 0
+    for content in contents:
+        with contextlib.suppress(Exception):  # Pillow raises whatever a header makes it stumble over
+            if b"ftyphe" in content[:12]:
+                pillow_heif.open_heif(content)
+            else:
+                Image.open(io.BytesIO(content)).close()
+            count += 1
+    return count
+
+
+def test_a_png_that_is_malformed_in_its_grammar_keeps_its_checksums_right() -> None:
+    for content in changed(b"PNG"):
+        for kind, body in png_chunks(content):
+            assert kind + body + zlib.crc32(kind + body).to_bytes(4) in content
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("begins", [b"II*\0", b"II+", b"PNG", b"BM", b"JFIF", b"ftyp"])
+def test_what_is_malformed_in_its_grammar_gets_past_the_first_look(begins: bytes) -> None:
+    contents = changed(begins)
+
+    assert len(set(contents)) > len(contents) / 2
+    assert opened(contents) > len(contents) / 3
 
 
 @pytest.mark.parametrize("crasher", sorted(CRASHERS.glob("[0-9a-f]*")), ids=lambda path: path.name)
