@@ -4,18 +4,18 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from pipelines.decoder import png
+from pipelines.decoder import bitstreams, png
+from pipelines.decoder.boxes import Images, Property, number
 
 REFERENCE_WHITE = 203.0  # cd/m2: ITU-R BT.2408, 2.2
 _USUAL_PEAK = 1000.0  # cd/m2: that of the displays on which HDR pictures are graded
 _HIGHEST = 10_000.0  # cd/m2: SMPTE ST 2084
 _PER_CANDELA = 10_000  # units of 0.0001 cd/m2
-_MOST = 4096  # boxes, chunks or references: a file made of tiny ones must not cost seconds
-_MOST_ITEMS = 65_536
+_MOST = 4096  # chunks: a file made of tiny ones must not cost seconds
 
 # H.273, tables 2 and 3. What says BT.601 or BT.709 is shown as sRGB: phones and encoders mean no other.
 PQ, HLG, LINEAR = 16, 18, 8
-_BT709, _UNSPECIFIED, _BT2020 = 1, 2, 9
+_BT709, _BT2020 = 1, 9
 _PRIMARIES = {1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22}
 _LIKE_BT709 = {1, 5, 6, 7, 22}
 _TRANSFERS = {1, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 18}
@@ -57,6 +57,8 @@ class Boxes:
 
     code: Code | None = None
     premultiplied: bool = False
+    opacity_lies_otherwise: bool = False
+    """Whether only one of colour and opacity is to be turned, mirrored or cropped, as libavif writes them."""
 
 
 def named(primaries: int, transfer: int) -> Code | None:
@@ -83,7 +85,7 @@ def of_png(data: bytearray) -> Code | None:
     if code is None:
         return None
     content, mastering = chunks.get(b"cLLI", b""), chunks.get(b"mDCV", b"")
-    peak = _peak(_number(content[0:4]) / _PER_CANDELA, _number(mastering[16:20]) / _PER_CANDELA)
+    peak = _peak(number(content[0:4]) / _PER_CANDELA, number(mastering[16:20]) / _PER_CANDELA)
     return replace(code, full=numbers[3] != _NARROW, peak=peak)
 
 
@@ -93,7 +95,7 @@ def _before_pixels(data: bytearray) -> Iterator[tuple[bytes, bytes]]:
             return
         if kind in (b"cICP", b"cLLI", b"mDCV") and end - start < 64:
             chunk = bytes(data[start + 4 : end])
-            if zlib.crc32(chunk[:-4]) == _number(chunk[-4:]):
+            if zlib.crc32(chunk[:-4]) == number(chunk[-4:]):
                 yield kind, chunk[4:-4]
 
 
@@ -105,94 +107,52 @@ def _peak(content: float, mastering: float) -> float:
 
 def of_boxes(data: bytes | bytearray) -> Boxes:
     """Return what boxes say of the primary image (ISO/IEC 23008-12, 6 and 9); malformed ones say nothing."""
-    meta = _first(memoryview(data), b"meta")[4:]
-    primary = _primary(meta)
-    references = dict(_references(_first(meta, b"iref")))
-    properties = _properties(meta)
-    described = _described(meta, properties, primary)
-    if not any(kind == b"colr" for kind, _ in described):
-        # The tiles of a grid may say it instead.
-        described += _described(meta, properties, references.get((b"dimg", primary), 0))
-    return Boxes(_code(described), premultiplied=(b"prem", primary) in references)
-
-
-def _code(described: list[tuple[bytes, memoryview]]) -> Code | None:
-    numbers = next(
-        (body[4:] for kind, body in described if kind == b"colr" and bytes(body[:4]) == b"nclx"), None
+    images = Images(data)
+    described = images.properties(images.primary)
+    turned = _transforms(described)
+    opacity = [images.properties(one) for one in images.referring(b"auxl", images.primary)]
+    tile = images.referred(b"dimg", images.primary)
+    if tile is not None:  # what is not said of the whole grid
+        described = described + images.properties(tile)
+    return Boxes(
+        code=_meant(_numbers(described) or _coded(images, tile or images.primary, described), described),
+        premultiplied=images.referred(b"prem", images.primary) is not None,
+        opacity_lies_otherwise=any(_is_opacity(one) and _transforms(one) != turned for one in opacity),
     )
-    if numbers is None or len(numbers) < 6:
+
+
+def _transforms(properties: list[Property]) -> list[Property]:
+    return [(kind, body) for kind, body in properties if kind in (b"irot", b"imir", b"clap")]
+
+
+def _is_opacity(properties: list[Property]) -> bool:
+    # The first is that of every codec, the second HEVC's own: ISO/IEC 23008-12, 6.9 and B.2.
+    names = (b":auxiliary:alpha", b":auxid:1\0")
+    return any(name in bytes(body[:128]) for kind, body in properties if kind == b"auxC" for name in names)
+
+
+def _numbers(described: list[Property]) -> bitstreams.Numbers | None:
+    boxes = (body for kind, body in described if kind == b"colr" and bytes(body[:4]) == b"nclx")
+    body = next(boxes, None)
+    return None if body is None else (number(body[4:6]), number(body[6:8]))
+
+
+def _coded(images: Images, image: int, described: list[Property]) -> bitstreams.Numbers | None:
+    """Return the numbers inside the coded image, which count where no box says anything of colour."""
+    kinds = dict(reversed(described))
+    if b"colr" in kinds:
         return None
-    code = named(_number(numbers[0:2]), _number(numbers[2:4]))
+    if b"hvcC" in kinds:
+        return bitstreams.of_hevc(bytes(kinds[b"hvcC"][:4096]))
+    if b"av1C" in kinds:
+        return bitstreams.of_av1(bytes(kinds[b"av1C"][4:4096]) + images.beginning(image))
+    return None
+
+
+def _meant(numbers: bitstreams.Numbers | None, described: list[Property]) -> Code | None:
+    code = named(*numbers) if numbers else None
     if code is None or code.is_srgb:
         return None
-    content = next((_number(body[0:2]) for kind, body in described if kind == b"clli"), 0)
-    mastering = next((_number(body[16:20]) for kind, body in described if kind == b"mdcv"), 0)
+    content = next((number(body[0:2]) for kind, body in described if kind == b"clli"), 0)
+    mastering = next((number(body[16:20]) for kind, body in described if kind == b"mdcv"), 0)
     return replace(code, peak=_peak(content, mastering / _PER_CANDELA))
-
-
-def _number(field: bytes | memoryview) -> int:
-    return int.from_bytes(field)
-
-
-def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Walk the boxes of one level: size, kind, content (ISO/IEC 14496-12, 4.2)."""
-    at = 0
-    for _ in range(_MOST):
-        size, head = _number(data[at : at + 4]), 8
-        if size == 1:
-            size, head = _number(data[at + 8 : at + 16]), 16
-        elif size == 0:
-            size = len(data) - at
-        if size < head or at + head > len(data):
-            return
-        yield bytes(data[at + 4 : at + 8]), data[at + head : at + size]
-        at += size
-
-
-def _first(data: memoryview, wanted: bytes) -> memoryview:
-    return next((body for kind, body in _boxes(data) if kind == wanted), data[:0])
-
-
-def _primary(meta: memoryview) -> int:
-    body = _first(meta, b"pitm")
-    return _number(body[4:6]) if _number(body[:1]) == 0 else _number(body[4:8])
-
-
-def _references(iref: memoryview) -> Iterator[tuple[tuple[bytes, int], int]]:
-    """Walk the references between items: their kind and from which, and the first to which they lead."""
-    width = 2 if _number(iref[:1]) == 0 else 4
-    for kind, body in _boxes(iref[4:]):
-        yield (kind, _number(body[:width])), _number(body[width + 2 : 2 * width + 2])
-
-
-def _properties(meta: memoryview) -> list[tuple[bytes, memoryview]]:
-    return list(_boxes(_first(_first(meta, b"iprp"), b"ipco")))
-
-
-def _described(
-    meta: memoryview, properties: list[tuple[bytes, memoryview]], item: int
-) -> list[tuple[bytes, memoryview]]:
-    """Return the properties of one item, in the order in which they are associated with it."""
-    found = []
-    for kind, body in _boxes(_first(meta, b"iprp")):
-        if kind == b"ipma":
-            found += [properties[n - 1] for n in _associated(body, item) if 0 < n <= len(properties)]
-    return found
-
-
-def _associated(ipma: memoryview, wanted: int) -> list[int]:
-    """Return the numbers of an item's properties, from 1 on (ISO/IEC 23008-12, 9.3)."""
-    id_width = 2 if _number(ipma[:1]) == 0 else 4
-    width = 2 if _number(ipma[3:4]) & 1 else 1
-    at = 8
-    for _ in range(min(_number(ipma[4:8]), _MOST_ITEMS)):
-        item, count = _number(ipma[at : at + id_width]), _number(ipma[at + id_width : at + id_width + 1])
-        at += id_width + 1
-        if at > len(ipma):
-            break
-        if item == wanted:
-            numbers = ipma[at : at + width * count]
-            essential = 1 << 8 * width - 1
-            return [_number(numbers[n : n + width]) & ~essential for n in range(0, len(numbers), width)]
-        at += width * count
-    return []

@@ -5,6 +5,7 @@ import io
 import warnings
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -100,6 +101,9 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
             raise corrupt(format.title, "its directories hold too much")
         able, planes = _tiff_for_vips(data)
         if not able:
+            return _probe(format, data, damaged)
+    if format.name == "avif" and cicp.of_boxes(data).opacity_lies_otherwise:
+        with suppress(Declined):  # libheif would turn colour or opacity alone
             return _probe(format, data, damaged)
     try:
         return vips.probe(format, data, damaged, planes)

@@ -29,7 +29,8 @@ def with_property(content: bytes, kind: bytes, body: bytes) -> bytes:
     iprp[b"ipco"] += box(kind, body)
     ipma = bytearray(iprp[b"ipma"])
     ipma[10] += 1  # how many the first item has
-    ipma[11:11] = bytes([count + 1])
+    essential = 0x80 if kind in (b"irot", b"imir", b"clap") else 0
+    ipma[11:11] = bytes([essential | count + 1])
     iprp[b"ipma"] = bytes(ipma)
     parts[b"iprp"] = b"".join(box(*part) for part in iprp.items())
     return _rebuilt(content, parts)
@@ -79,3 +80,13 @@ def _moved(iloc: bytes, by: int) -> bytes:
             moved[place : place + 4] = struct.pack(">I", by + int.from_bytes(iloc[place : place + 4]))
         at += base + 2 + 8 * extents
     return bytes(moved)
+
+
+def numbered_in_stream(content: bytes, primaries: int, transfer: int) -> bytes:
+    """An AVIF without its colour box, whose sequence header says these numbers instead of 1, 13 and 6."""
+    content = content.replace(b"colrnclx", b"freenclx")
+    length = 8 * len(content)
+    bits = f"{int.from_bytes(content):0{length}b}"
+    told = f"1{1:08b}{13:08b}{6:08b}"
+    assert bits.count(told) == 1
+    return int(bits.replace(told, f"1{primaries:08b}{transfer:08b}{6:08b}"), 2).to_bytes(length // 8)

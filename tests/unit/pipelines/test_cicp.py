@@ -1,15 +1,17 @@
 """Numbers in boxes and chunks: what is malformed says nothing, and costs next to nothing."""
 
+import io
 import random
 import struct
 from time import process_time
 
 import pytest
+from PIL import Image
 
-from pipelines.decoder import cicp
+from pipelines.decoder import bitstreams, cicp
 from pipelines.decoder.cicp import Boxes, Code
 from tests.support import light
-from tests.support.iso_boxes import box, nclx, with_reference
+from tests.support.iso_boxes import box, nclx, numbered_in_stream, with_reference
 
 GREY = [(0.5, 0.5, 0.5)]
 
@@ -40,6 +42,56 @@ def test_of_a_grid_without_numbers_those_of_its_tiles_count() -> None:
     without = content.replace(of_grid, of_grid[:-1] + b"\x01")
 
     assert cicp.of_boxes(without).code == Code(9, 16)
+
+
+@pytest.mark.parametrize("depth", [8, 10, 12])
+def test_where_no_box_tells_the_numbers_of_a_heic_its_parameter_set_does(depth: int) -> None:
+    content = light.heic(GREY * 3, depth, 9, 18, chroma=444 if depth == 10 else 420, tile_size=64)
+
+    in_stream = content.replace(b"colrnclx", b"freenclx")
+    in_neither = content.replace(b"colrnclx", b"colrprof")
+
+    assert in_stream != content
+    assert cicp.of_boxes(in_stream).code == Code(9, 18)
+    assert cicp.of_boxes(in_neither).code is None
+
+
+def test_where_no_box_tells_the_numbers_of_an_avif_its_sequence_header_does() -> None:
+    assert cicp.of_boxes(numbered_in_stream(_avif(), 9, 16)).code == Code(9, 16)
+    assert cicp.of_boxes(numbered_in_stream(_avif(), 12, 13)).code == Code(12, 13)
+    assert cicp.of_boxes(numbered_in_stream(_avif(), 1, 13)).code is None
+
+
+def _avif() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 100, 50)).save(file, "AVIF")
+    return file.getvalue()
+
+
+def test_headers_in_the_stream_that_are_cut_or_garbled_say_something_or_nothing() -> None:
+    dice = random.Random(2)
+    for content in (
+        light.heic(GREY, 10, 9, 18).replace(b"colrnclx", b"freenclx"),
+        numbered_in_stream(_avif(), 9, 16),
+    ):
+        start = content.index(b"hvcC" if b"hvcC" in content else b"mdat")
+        for _ in range(500):
+            garbled = bytearray(content)
+            for _ in range(dice.choice((1, 3, 20))):
+                garbled[dice.randrange(start, min(start + 120, len(content)))] ^= 1 << dice.randrange(8)
+            assert isinstance(cicp.of_boxes(garbled), Boxes)
+
+
+@pytest.mark.parametrize("byte", [0, 1, 0x20, 0x55, 0x80, 0xFF])
+def test_a_header_in_the_stream_of_one_byte_repeated_costs_next_to_nothing(byte: int) -> None:
+    body, since = bytes([byte]) * 1_000_000, process_time()
+
+    bitstreams.of_hevc(bytes(22) + b"\xff" + body)
+    bitstreams.of_hevc(bytes(22) + b"\1" + b"\x21\0\1\xff\xff" + body)
+    bitstreams.of_av1(body)
+    bitstreams.of_av1(b"\x08" + body)
+
+    assert process_time() - since < 0.1
 
 
 @pytest.mark.parametrize("depth", [8, 10])

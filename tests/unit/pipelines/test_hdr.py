@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import pyvips
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 
 from tests.support import light
 from tests.support.decoder_child import DecoderProcess, spec
@@ -416,3 +416,25 @@ def test_numbers_count_as_well_where_pillow_reads_the_avif(
     plain = light.avif(signals, 8, primaries, transfer)
 
     assert furthest(shown(child, with_property(plain, *UNKNOWN_COLOUR)), shown(child, plain)) <= 8
+
+
+@pytest.mark.parametrize("premultiplied", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "body", "orientation"), [(b"irot", b"\3", 6), (b"irot", b"\2", 3), (b"imir", b"\1", 2)]
+)
+def test_opacity_of_an_avif_is_turned_with_its_colour_where_that_alone_says_how(
+    child: DecoderProcess, kind: bytes, body: bytes, orientation: int, premultiplied: bool
+) -> None:
+    picture, file = Image.new("RGBA", (96, 64), (200, 40, 40, 255)), io.BytesIO()
+    picture.paste((200, 40, 40, 0), (0, 0, 48, 32))
+    picture.save(file, "AVIF", quality=95, alpha_premultiplied=premultiplied)
+
+    outcome = child.run(with_property(file.getvalue(), kind, body), LIKE_IT_IS)
+
+    upright = Image.alpha_composite(Image.new("RGBA", (96, 64), "white"), picture)
+    upright.getexif()[0x0112] = orientation
+    expected = ImageOps.exif_transpose(upright).convert("RGB")
+    found = Image.open(io.BytesIO(outcome.variants[0])).convert("RGB")
+    assert found.size == expected.size
+    quarters = found.resize((2, 2), Image.Resampling.BOX), expected.resize((2, 2), Image.Resampling.BOX)
+    assert max(ImageChops.difference(*quarters).tobytes()) <= 8
