@@ -17,7 +17,6 @@ _SPACES = {b"RGB ": 3, b"GRAY": 1, b"CMYK": 4}
 _LEVELS = (0, 64, 128, 200, 255)
 _SAME = 2  # eight-bit steps: sRGB profiles of different makers differ that much
 _MEANINGS = {"srgb", "b-w", "rgb16", "grey16", "cmyk", "lab", "labs", "scrgb", "xyz"}
-_RANGES = (1, 255, 65535, 4294967295)
 _classified: OrderedDict[bytes, ProfileKind] = OrderedDict()
 
 
@@ -111,23 +110,9 @@ def to_eight_bits(image: Image) -> Image:
     return image
 
 
-def is_open(image: Image) -> bool:
-    """Say whether the pixels are numbers without an agreed range, such as a grey float TIFF's."""
-    return image.interpretation in ("b-w", "srgb") and image.format not in ("uchar", "ushort")
-
-
-def _ranged(image: Image) -> Image:
-    """Map numbers in memory to eight bits by the smallest usual range that holds the largest of them."""
-    largest = image.max()
-    top = next((top for top in _RANGES if largest <= top), largest)
-    return (image * (255 / top)).cast("uchar")
-
-
 def to_srgb(image: Image, profile: bytes | None, numbered: Code | None = None) -> Image:
     """Convert small pixels to eight-bit sRGB or grey, opacity kept as an eight-bit last band."""
     count = colour_bands(image)
-    if is_open(image):
-        image = _ranged(image)
     colours = image.extract_band(0, n=count) if image.bands > count else image
     if numbered is not None:
         converted = hdr.to_srgb(colours, numbered)
@@ -139,6 +124,8 @@ def to_srgb(image: Image, profile: bytes | None, numbered: Code | None = None) -
         converted = _transform(colours, profile)
     elif image.interpretation == "cmyk":
         converted = colours.icc_transform("srgb", input_profile="cmyk", embedded=False, **_TRANSFORM)
+    elif image.interpretation == "lab":  # of D50: libvips itself takes Lab for that of D65
+        converted = colours.icc_export(output_profile="srgb", intent="relative", depth=8)
     else:
         converted = to_eight_bits(colours).colourspace("b-w" if count == 1 else "srgb")
     if image.bands > count:

@@ -12,13 +12,13 @@ from typing import Any
 
 import pillow_heif
 import pyvips
-from PIL import AvifImagePlugin, BmpImagePlugin, IcoImagePlugin, ImageFile, TiffImagePlugin
+from PIL import AvifImagePlugin, BmpImagePlugin, IcoImagePlugin, ImageFile
 from PIL import Image as PillowImage
 from PIL import __version__ as pillow_version
 
-from pipelines.decoder import cicp, colour, headers, vips
+from pipelines.decoder import cicp, colour, tiff, vips
 from pipelines.decoder.picture import Image, Picture
-from pipelines.decoder.refusal import Declined, corrupt
+from pipelines.decoder.refusal import Declined
 from pipelines.formats import Format, Shape
 
 _Probe = Callable[[Format, bytes, str], Picture]
@@ -30,10 +30,7 @@ _TINY_HEIC = (
     "BzzkBs3_^0dm>d#;lG;v;jA$|o6dGBlz4Fvtm&YW<!vPXH0U|gYl7Q;jT^J7*ZBTLmS|gmCpHq~VoKpc5=4D`O01Am@7"
     "8j&K{pJA00tJ~BnIHjX4i2Dc4C0vuxv<~^h6qa|6Eh1aBy&>|L7^wA!MI+s;d@Q1`TySZe<@Y}tywF!6aWA%&`MG"
 )
-# Tags, and codes of photometric interpretation and compression: TIFF 6.0, section 8 and appendix A.
-_TAG_COMPRESSION, _TAG_ORIENTATION, _TAG_PLANES = 259, 274, 284
-_TAG_PHOTOMETRIC, _YCBCR, _JPEG = 262, 6, 7
-_VIPS_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # the codecs that every build of its libtiff has
+_TAG_ORIENTATION = 274
 _MODES = {
     "1": "L",
     "P": "RGB",
@@ -93,20 +90,15 @@ def _saved(name: str, **options: object) -> bytes:
 
 def probe(format: Format, data: bytearray, damaged: str) -> Picture:
     """Read the header with libvips where it can, else with Pillow, or raise `Declined`."""
-    if format.name in _PROBES and format.name not in ("tiff", "avif"):
-        return _probe(format, data, damaged)
-    planes = False
     if format.name == "tiff":
-        if not headers.has_cheap_tags(data):
-            raise corrupt(format.title, "its directories hold too much")
-        able, planes = _tiff_for_vips(data)
-        if not able:
-            return _probe(format, data, damaged)
+        return tiff.probe(format, data, damaged)
+    if format.name in _PROBES and format.name != "avif":
+        return _probe(format, data, damaged)
     if format.name == "avif" and cicp.of_boxes(data).opacity_lies_otherwise:
         with suppress(Declined):  # libheif would turn colour or opacity alone
             return _probe(format, data, damaged)
     try:
-        return vips.probe(format, data, damaged, planes)
+        return vips.probe(format, data, damaged)
     except Declined as refused:
         try:
             return _probe(format, data, damaged)
@@ -128,25 +120,6 @@ def _load(format: Format, load: Callable[[float], Image], shrink: float) -> Imag
         return load(shrink)
     except Exception as error:
         raise vips.refusal(format, error) from None
-
-
-def _tiff_for_vips(data: bytearray) -> tuple[bool, bool]:
-    """Say whether libvips reads the first page rightly, and whether it is stored plane by plane."""
-    try:
-        file = io.BytesIO(data)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(
-            file.read(16 if bytes(data[2:4]) in (b"+\0", b"\0+") else 8)
-        )
-        file.seek(tags.next)
-        tags.load(file)
-        compression = tags.get(_TAG_COMPRESSION, 1)
-        # libvips takes YCbCr for RGB unless libjpeg has converted it.
-        able = compression in _VIPS_COMPRESSIONS and (
-            tags.get(_TAG_PHOTOMETRIC) != _YCBCR or compression == _JPEG
-        )
-        return able, tags.get(_TAG_PLANES) == 2
-    except Exception:
-        return True, True
 
 
 def _probe_heic(format: Format, data: bytes, _: str) -> Picture:
@@ -193,7 +166,7 @@ def _probe_file(opener: Callable[[io.BytesIO], PillowImage.Image]) -> _Probe:
 
 def _picture(format: Format, opened: PillowImage.Image) -> Picture:
     # Pillow writes what AVIF's boxes say into the EXIF orientation and leaves the turning to others.
-    orientation = opened.getexif().get(_TAG_ORIENTATION, 1) if format.name in ("tiff", "avif") else 1
+    orientation = opened.getexif().get(_TAG_ORIENTATION, 1) if format.name == "avif" else 1
     return Picture(
         format=format,
         shape=Shape(*opened.size, bands={"1": 1, "L": 1, "P": 3}.get(opened.mode, 4)),
@@ -208,10 +181,6 @@ def _pixels(opened: PillowImage.Image) -> Image:
     opened.load()
     mode = _mode(opened)
     width, height = opened.size
-    if mode == "LAB":
-        return _lab(opened)
-    if mode in ("I;16", "I;16B", "I", "F"):
-        return _numbers(opened)
     bands = len(mode)
     pixels = bytearray(width * height * bands)
     for top in range(0, height, _ROWS):
@@ -228,25 +197,9 @@ def _mode(opened: PillowImage.Image) -> str:
     return _MODES.get(opened.mode, opened.mode)
 
 
-def _lab(opened: PillowImage.Image) -> Image:
-    stored = pyvips.Image.new_from_memory(opened.tobytes(), *opened.size, 3, "uchar")
-    tints = stored.copy(format="char").extract_band(1, n=2)  # signed, as in the file
-    return (stored[0] * (100 / 255)).bandjoin(tints).cast("float").copy(interpretation="lab")
-
-
-def _numbers(opened: PillowImage.Image) -> Image:
-    kind = "float" if opened.mode == "F" else "int"
-    wide = opened if opened.mode in ("I", "F") else opened.convert("I")
-    image = pyvips.Image.new_from_memory(wide.tobytes(), *opened.size, 1, kind)
-    if opened.mode.startswith("I;16"):
-        return image.cast("ushort").copy(interpretation="grey16")
-    return image.copy(interpretation="b-w")
-
-
 _PROBES: dict[str, _Probe] = {
     "heic": _probe_heic,
     "bmp": _probe_file(BmpImagePlugin.BmpImageFile),
     "ico": _probe_ico,
-    "tiff": _probe_file(TiffImagePlugin.TiffImageFile),
     "avif": _probe_avif,
 }

@@ -30,6 +30,11 @@ def unsupported(what: str, accepted: list[str]) -> Declined:
     return Declined("unsupported_format", f"This is {what}, not a supported picture ({', '.join(accepted)}).")
 
 
+def raw_photo() -> Declined:
+    """What a sensor saw is no picture yet, and the small one beside it is not what was uploaded."""
+    return Declined("unsupported_format", "This is a raw photo, not a supported picture; export it as JPEG.")
+
+
 def empty() -> Declined:
     return Declined("corrupt_image", "The file is empty.")
 

@@ -78,7 +78,7 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
     described = profile is not None or numbered is not None
     if described or image.format != "uchar" or image.interpretation not in ("srgb", "b-w"):
         # A picture that streams can be read only once.
-        again = image.hasalpha() or colour.is_open(image) or numbered is not None
+        again = image.hasalpha() or numbered is not None
         image = colour.to_srgb(image.copy_memory() if again else image, profile, numbered)
     if len(backgrounds) == 1:
         image = flatten(image, next(iter(backgrounds)))

@@ -70,7 +70,7 @@ def samples(name: str) -> list[bytes]:
     return [bytes(getattr(tiny, save)(**options))]
 
 
-def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -> Picture:
+def probe(format: Format, data: bytearray, damaged: str) -> Picture:
     """Read the header, or raise `Declined`."""
     warnings.clear()
     source = pyvips.Source.new_from_memory(png.strip_chunks(data, LARGEST_PROFILE))
@@ -88,7 +88,7 @@ def probe(format: Format, data: bytearray, damaged: str, planes: bool = False) -
         profile, numbered = _colour(format, data, image, boxes.code)
         return Picture(
             format=format,
-            shape=headers.jpeg_shape(data, image.width, image.height) or _shape(format, data, image, planes),
+            shape=headers.jpeg_shape(data, image.width, image.height) or _shape(format, data, image),
             orientation=_orientation(image),
             profile=profile,
             load=load,
@@ -135,16 +135,15 @@ def _shrinking(name: str, shrink: float) -> dict[str, float]:
             return {}
 
 
-def _shape(format: Format, data: bytearray, image: Image, planes: bool) -> Shape:
+def _shape(format: Format, data: bytearray, image: Image) -> Shape:
     lossless = format.name == "webp" and headers.is_lossless_webp(data)
-    huge_tiles = _number(image, "tile-height", 0) > 1024
     deep = _number(image, "bits-per-sample", 8) > 8
     return Shape(
         width=image.width,
         height=image.height,
         bands=image.bands,
         sample=max(_SAMPLE.get(image.format, 8), 2 if deep else 1),
-        whole=planes or lossless or huge_tiles or bool(_number(image, "interlaced", 0)),
+        whole=lossless or bool(_number(image, "interlaced", 0)),
     )
 
 

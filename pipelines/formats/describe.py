@@ -3,7 +3,13 @@
 from pipelines.formats.table import HEAD, brands
 
 _VIDEO_BRANDS = {b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"M4V ", b"3gp4", b"3gp5", b"avc1"}
+# Canon (CRW), Fujifilm, Minolta, Olympus, Panasonic and Leica, Sigma, ARRI; others begin like TIFF.
+_RAW_PHOTOS = (
+    *(b"II\x1a\0\0\0HEAPCCDR", b"FUJIFILMCCD-RAW", b"\0MRM", b"IIRO", b"IIRS", b"MMOR"),
+    *(b"IIU\0", b"FOVb", b"ARRI"),
+)
 _OTHERS: tuple[tuple[tuple[bytes, ...], str], ...] = (
+    (_RAW_PHOTOS, "a raw photo"),
     ((b"%PDF",), "a PDF document"),
     ((b"%!PS",), "a PostScript document"),
     ((b"PK\x03\x04",), "a ZIP archive or an office document"),
@@ -30,6 +36,8 @@ def describe(head: bytes) -> str:
         if head.startswith(signatures):
             return words
     if found := brands(head):
+        if b"crx " in found:  # Canon (CR3)
+            return "a raw photo"
         return "a video" if found & _VIDEO_BRANDS else "a media file of another kind"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:512].lower()
     if start.startswith((b"<svg", b"<?xml")) and b"<svg" in head[:HEAD].lower():

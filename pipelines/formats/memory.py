@@ -25,6 +25,8 @@ class Shape:
     density: float = 3.0  # of a JPEG: samples stored for each pixel
     reduced: bool = False
     """Decoded with more than eight bits, and then handed over in eight."""
+    held: int = 0
+    """Bytes that are in memory beside the rows in work: of a TIFF, rows of tiles, or all of it."""
 
     @property
     def pixels(self) -> int:
@@ -58,7 +60,7 @@ def gif(shape: Shape) -> int:
 
 
 def tiff(shape: Shape) -> int:
-    return int(shape.bytes if shape.whole else 0) + int(_streamed(shape))
+    return int((shape.bytes if shape.whole else 0) + shape.held + _streamed(shape))
 
 
 def avif(shape: Shape) -> int:

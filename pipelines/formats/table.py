@@ -129,7 +129,7 @@ FORMATS: tuple[Format, ...] = (
         matches=lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         memory=memory.tiff,
         costliest=Shape(4000, 3000, whole=True),
-        note="the first page; strips, tiles, CMYK, Lab, 16 bit, float",
+        note="the first full page; strips, tiles, planes, CMYK, Lab, 1 to 16 bit, float; no raw photos",
     ),
     Format(
         name="avif",

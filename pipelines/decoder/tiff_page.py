@@ -1,0 +1,227 @@
+"""A TIFF page: what its tags say of its samples, and which kinds of pages no library here reads."""
+
+from dataclasses import dataclass
+
+from pipelines.decoder import tiff_header
+from pipelines.decoder.refusal import corrupt
+from pipelines.decoder.tiff_header import Directory
+
+# Photometric interpretation and sample format: TIFF 6.0, sections 8, 16 to 23, and Adobe's technical notes.
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, INKS, YCBCR, LAB, ICC_LAB = 0, 1, 2, 3, 4, 5, 6, 8, 9
+UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4
+OLD_JPEG, JPEG = 6, 7
+BYTES_APART = 3  # the predictor of floats: their first bytes, then their second ones: Adobe's third note
+ONLY_PILLOW = frozenset((34925, 50000))  # LZMA and Zstandard, of which libvips' libtiff knows nothing
+_FOR_VIPS = {1, 2, 3, 4, 5, JPEG, 8, 32773, 32946, 50001}  # the codecs that every build of it has
+
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of opacity
+_GREY = {WHITE_IS_ZERO, BLACK_IS_ZERO, MASK}
+_COLOURS = {**dict.fromkeys(_GREY, 1), RGB: 3, PALETTE: 1, INKS: 4, YCBCR: 3, LAB: 3, ICC_LAB: 3}
+_NAMES = {**dict.fromkeys(_GREY, "grey"), RGB: "RGB", PALETTE: "palette", INKS: "CMYK", YCBCR: "YCbCr"}
+_NAMES |= {LAB: "CIELab", ICC_LAB: "ICCLab"}
+_COMPRESSIONS = {
+    32766: "NeXT",
+    32771: "CCITT RLE/W",
+    32809: "ThunderScan",
+    **dict.fromkeys((32908, 32909), "Pixar's method"),
+    **dict.fromkeys((33003, 33004, 33005, 34712), "JPEG 2000"),
+    34661: "JBIG",
+    **dict.fromkeys((34676, 34677), "LogLuv"),
+    34887: "LERC",
+    34933: "PNG",
+    **dict.fromkeys((22610, 34934), "JPEG XR"),
+    **dict.fromkeys((50002, 52546), "JPEG XL"),
+}
+_NUMBERS = {UNSIGNED: "unsigned integers", SIGNED: "signed integers", FLOAT: "floats"}
+_DEPTHS = {UNSIGNED: {1, 2, 4, 8, 10, 12, 14, 16, 32}, SIGNED: {8, 16, 32}, FLOAT: {16, 32, 64}}
+_LABS = {(UNSIGNED, 8), (SIGNED, 8), (UNSIGNED, 16), (SIGNED, 16), (FLOAT, 32)}
+_MOST_SAMPLES = 1024
+_LARGEST_TILE = 1 << 20
+
+
+@dataclass(frozen=True)
+class TiffPage:
+    """One page's samples: how many, of which kind, how stored, what they mean."""
+
+    width: int
+    height: int
+    photometric: int
+    compression: int
+    predictor: int
+    bits: int
+    kind: int  # of numbers
+    samples: int
+    colours: int
+    opacity: int | None  # the place of that sample
+    associated: bool  # whether colours are stored multiplied by it
+    separate: bool  # plane by plane
+    tiled: bool
+    chunk: tuple[int, int]  # the size of a tile or a strip
+    orientation: int
+    no_data: tuple[float, ...]
+    even: bool  # whether all samples are alike
+
+    @property
+    def is_grey(self) -> bool:
+        return self.photometric in _GREY
+
+    @property
+    def is_lab(self) -> bool:
+        return self.photometric in (LAB, ICC_LAB)
+
+    @property
+    def is_numbers(self) -> bool:
+        """Whether the samples are measurements rather than shades or colours of a fixed range."""
+        return not self.is_lab and (self.kind != UNSIGNED or self.bits > 16)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether samples begin within a byte, in a way that libvips does not know."""
+        return self.bits in (10, 12, 14)
+
+    @property
+    def needs_bytes(self) -> bool:
+        """Whether libvips does not know how such numbers are stored, and they are made of bytes here."""
+        return self.is_packed or self.bits == 64 or (self.is_half and self.predictor == BYTES_APART)
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the samples are floats of half precision."""
+        return (self.kind, self.bits) == (FLOAT, 16)
+
+    @property
+    def read_as(self) -> int:
+        """The kind of numbers as which libvips is to read the samples: what they mean is ours to know."""
+        return UNSIGNED if self.is_half or (self.is_lab and self.bits <= 16) else self.kind
+
+    @property
+    def is_light(self) -> bool:
+        """Whether the samples are floats that may be linear light, where 1 is white."""
+        return self.kind == FLOAT and self.photometric == RGB
+
+    @property
+    def sample(self) -> int:
+        """Bytes of a sample in memory."""
+        return 4 if self.is_half else -(-self.bits // 8)
+
+    @property
+    def across(self) -> int:
+        """How many tiles or strips lie side by side."""
+        return -(-self.width // self.chunk[0])
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row within a tile or a strip."""
+        return -(-self.chunk[0] * self.bits * (1 if self.separate else self.samples) // 8)
+
+    @property
+    def plane_bytes(self) -> int:
+        """The bytes of a plane, or of all samples where there are no planes, with whole tiles."""
+        height = -(-self.height // self.chunk[1]) * self.chunk[1] if self.tiled else self.height
+        return self.row_bytes * self.across * height
+
+    @property
+    def wanted(self) -> list[int]:
+        """The places of those samples that become colour and opacity."""
+        return [*range(self.colours), *([] if self.opacity is None else [self.opacity])]
+
+    @property
+    def needs_pillow(self) -> bool:
+        """Whether its colours are such as only Pillow's libtiff makes RGB of."""
+        return self.compression == OLD_JPEG or (self.photometric == YCBCR and self.compression != JPEG)
+
+    @property
+    def lacks(self) -> str:
+        """What of it no library here reads, in words; "" if nothing."""
+        name, one = _NAMES.get(self.photometric), self.separate or self.samples == 1
+        if self.compression not in _FOR_VIPS | ONLY_PILLOW | {OLD_JPEG}:
+            return f"compressed by {_COMPRESSIONS.get(self.compression, f'method {self.compression}')}"
+        if name is None:
+            return f"colours of kind {self.photometric}"
+        if self.samples > _MOST_SAMPLES:
+            return f"{self.samples} samples a pixel"
+        if self.samples < self.colours:
+            return "inks other than CMYK" if self.photometric == INKS else f"{name} of {self.samples} samples"
+        if not self.even:
+            return f"{name} with samples that differ in depth or kind"
+        if self.compression == JPEG and self.bits != 8:
+            return f"{self.bits}-bit JPEG"
+        if self.bits not in _DEPTHS.get(self.kind, ()):
+            return f"{self.bits}-bit {_NUMBERS.get(self.kind, 'complex numbers')}"
+        if self.is_lab and (self.kind, self.bits) not in _LABS:
+            return f"{name} as {self.bits}-bit {_NUMBERS[self.kind]}"
+        if self.is_numbers and not (self.is_grey or self.photometric == RGB):
+            return f"{name} as {self.bits}-bit {_NUMBERS[self.kind]}"
+        if self.is_packed and not (self.is_grey and one and self.predictor == 1):
+            return f"{self.bits}-bit {name}"
+        if self.needs_bytes and self.predictor > 1 and not (one and self.predictor == BYTES_APART):
+            return f"{self.bits}-bit {_NUMBERS[self.kind]} with predictor {self.predictor}"
+        if self.bits < 8 and not (one and self.colours == 1):
+            return f"{self.bits}-bit {name} of {self.samples} samples"
+        if self.photometric == YCBCR and (self.bits, self.samples, self.separate) != (8, 3, False):
+            return f"{self.bits}-bit YCbCr of {self.samples} samples, plane by plane or with others"
+        return ""
+
+
+def read(directory: Directory) -> TiffPage:
+    """Return what the tags say, with what TIFF 6.0 and other readers assume where they say nothing."""
+    number, numbers = directory.number, directory.numbers
+    compression = number(tiff_header.COMPRESSION, 1)
+    depths = numbers(tiff_header.BITS, _MOST_SAMPLES) or ((8,) if compression == OLD_JPEG else (1,))
+    samples = number(tiff_header.SAMPLES, 3 if compression == OLD_JPEG else len(depths))
+    photometric = number(tiff_header.PHOTOMETRIC, RGB if samples >= 3 else BLACK_IS_ZERO)
+    if samples == 1 and photometric in (RGB, YCBCR):
+        photometric = BLACK_IS_ZERO
+    kinds = [
+        UNSIGNED if kind == UNDEFINED else kind for kind in numbers(tiff_header.SAMPLE_FORMAT, _MOST_SAMPLES)
+    ]
+    width, height = number(tiff_header.WIDTH, 0), number(tiff_header.HEIGHT, 0)
+    if min(width, height, samples) < 1:
+        raise corrupt("TIFF", "it has no pixels")
+    colours = _COLOURS.get(photometric, 1)
+    opacity, associated = _opacity(directory, photometric, samples, colours)
+    tiled = tiff_header.TILE_OFFSETS in directory.entries
+    tile = number(tiff_header.TILE_WIDTH, 0), number(tiff_header.TILE_HEIGHT, 0)
+    strip = width, min(number(tiff_header.ROWS_PER_STRIP, height), height)
+    if tiled and not (min(tile) > 0 and max(tile) <= _LARGEST_TILE):
+        raise corrupt("TIFF", "its tiles have no size or one beyond all measure")
+    if min(strip) < 1:
+        raise corrupt("TIFF", "its strips have no rows")
+    orientation = number(tiff_header.ORIENTATION, 1)
+    return TiffPage(
+        width=width,
+        height=height,
+        photometric=photometric,
+        compression=compression,
+        predictor=number(tiff_header.PREDICTOR, 1),
+        bits=depths[0],
+        kind=kinds[0] if kinds else UNSIGNED,
+        samples=samples,
+        colours=colours,
+        opacity=opacity,
+        associated=associated,
+        separate=samples > 1 and number(tiff_header.PLANES, 1) == 2,
+        tiled=tiled,
+        chunk=tile if tiled else strip,
+        orientation=orientation if 1 <= orientation <= 8 else 1,
+        no_data=_no_data(directory.content(tiff_header.NO_DATA)),
+        even=len(set(depths[:samples])) == 1 and len(set(kinds[:samples])) <= 1,
+    )
+
+
+def _opacity(directory: Directory, photometric: int, samples: int, colours: int) -> tuple[int | None, bool]:
+    """Return which sample is opacity, and whether colours are multiplied by it."""
+    kinds = directory.numbers(tiff_header.EXTRA_SAMPLES, _MOST_SAMPLES)
+    if not kinds and samples == colours + 1 and photometric in (RGB, WHITE_IS_ZERO, BLACK_IS_ZERO):
+        return colours, False  # the tag is missing, and every reader takes it for opacity
+    for place, kind in enumerate(kinds, colours):
+        if kind in (_ASSOCIATED, _UNASSOCIATED) and place < samples:
+            return place, kind == _ASSOCIATED
+    return None, False
+
+
+def _no_data(words: bytes) -> tuple[float, ...]:
+    try:
+        return (float(words.split(b"\0")[0]),)
+    except ValueError:
+        return ()

@@ -1,0 +1,452 @@
+"""TIFF of every kind: its first full page in its own colours, or refused with the true reason."""
+
+import io
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from tests.support import bombs
+from tests.support.decoder_child import DecoderProcess, spec
+from tests.support.tiffs import (
+    BLACK_IS_ZERO,
+    CFA,
+    CMYK,
+    CODECS,
+    FLOAT,
+    ICC_LAB,
+    LAB,
+    PALETTE,
+    SIGNED,
+    UNSIGNED,
+    WHITE_IS_ZERO,
+    MadePage,
+    Pixel,
+    quarters,
+    tiff,
+)
+
+FOUR: list[Pixel] = [(200, 40, 40), (40, 160, 60), (40, 70, 190), (225, 225, 225)]
+GREYS: list[Pixel] = [(0,), (64,), (128,), (255,)]
+PLAIN = [name for name in CODECS if name not in ("jpeg", "webp", "lerc")]
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "strips": {},
+    "tiles": {"tile": (16, 16)},
+    "planes": {"planar": True},
+    "tiled planes": {"planar": True, "tile": (32, 16)},
+}
+REDUCED = {254: (4, [1])}
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[DecoderProcess]:
+    with DecoderProcess("pillow") as running:
+        yield running
+
+
+def shown(child: DecoderProcess, source: bytes, size: tuple[int, int] = (48, 32)) -> list[tuple[int, ...]]:
+    """The colours of the four quarters, row by row, of a picture of that size."""
+    outcome = child.run(source, [spec(1000, quality=95)])
+    assert outcome.status == "done", outcome.answer
+    picture = Image.open(io.BytesIO(outcome.variants[0])).convert("RGB")
+    assert outcome.probe
+    assert picture.size == (outcome.probe["width"], outcome.probe["height"]) == size
+    across, down = picture.width // 4, picture.height // 4
+    found = [picture.getpixel((x, y)) for y in (down, 3 * down) for x in (across, 3 * across)]
+    return [colour for colour in found if isinstance(colour, tuple)]
+
+
+def assert_close(actual: Sequence[Pixel], expected: Sequence[Pixel], by: float = 8) -> None:
+    for one, other in zip(actual, expected, strict=True):
+        other = other * 3 if len(other) == 1 else other
+        assert max(abs(a - b) for a, b in zip(one, other, strict=True)) <= by, (actual, expected)
+
+
+def grey(levels: Sequence[Pixel], **options: Any) -> bytes:
+    return tiff(MadePage(quarters(levels), **{"photometric": BLACK_IS_ZERO, **options}))
+
+
+def raw(photometric: int = CFA, **options: Any) -> MadePage:
+    return MadePage(quarters(GREYS), photometric=photometric, **options)
+
+
+RAW_PHOTOS = {
+    "DNG": tiff(MadePage(quarters(FOUR), tags={**REDUCED, 50706: (1, [1, 4, 0, 0])}, inside=[raw()])),
+    "DNG with one page": tiff(MadePage(quarters(FOUR), tags={50706: (1, [1, 4, 0, 0])})),
+    "linear DNG": tiff(MadePage(quarters(FOUR), photometric=34892, bits=16, order=">")),
+    "NEF": tiff(MadePage(quarters(FOUR), tags=REDUCED, inside=[raw(tags={259: (3, [34713])})], order=">")),
+    "ARW": tiff(MadePage(quarters(FOUR), tags=REDUCED, inside=[raw(1, tags={259: (3, [32767])})])),
+    "PEF": tiff(raw(tags={259: (3, [65535])}, order=">")),
+    "TIFF/EP": tiff(MadePage(quarters(FOUR)), raw(1, tags={33421: (3, [2, 2]), 33422: (1, [0, 1, 1, 2])})),
+    "BigTIFF": tiff(MadePage(quarters(FOUR), tags=REDUCED), raw(), big=True),
+    "CR2": b"II*\0\x10\0\0\0CR\x02\0" + bytes(100),
+    "IIQ": b"II*\0\x10\0\0\0IIIITwaR" + bytes(100),
+    "CR3": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(100),
+    "CRW": b"II\x1a\0\0\0HEAPCCDR" + bytes(100),
+    "RAF": b"FUJIFILMCCD-RAW 0201" + bytes(100),
+    "RW2": b"IIU\0\x18\0\0\0" + bytes(100),
+    "ORF": b"IIRO\x08\0\0\0" + bytes(100),
+    "X3F": b"FOVb\0\0\2\0" + bytes(100),
+    "MRW": b"\0MRM" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("kind", RAW_PHOTOS)
+def test_a_raw_photo_is_refused_as_one_and_not_shown_as_its_thumbnail(
+    child: DecoderProcess, kind: str
+) -> None:
+    outcome = child.run(RAW_PHOTOS[kind])
+
+    assert outcome.code == "unsupported_format"
+    assert "a raw photo" in outcome.answer["message"]
+
+
+def test_a_tiff_of_a_cameras_maker_is_no_raw_photo(child: DecoderProcess) -> None:
+    maker = {271: (2, b"NIKON CORPORATION\0"), 272: (2, b"NIKON D850\0"), 305: (2, b"NX Studio\0")}
+
+    assert_close(shown(child, tiff(MadePage(quarters(FOUR), tags=maker))), FOUR)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("place", ["next page", "inside", "old tag", "after a mask"])
+def test_of_a_tiff_that_begins_with_a_thumbnail_the_first_full_page_is_shown(
+    child: DecoderProcess, place: str, big: bool, order: str
+) -> None:
+    full = MadePage(quarters(FOUR), order=order)
+    kind = {"old tag": {255: (3, [2])}, "after a mask": {254: (4, [4])}}.get(place, REDUCED)
+    small = MadePage(
+        quarters([(9, 9, 9)] * 4, 12, 8), order=order, tags=kind, inside=[full] if place == "inside" else []
+    )
+
+    source = tiff(small, big=big) if place == "inside" else tiff(small, small, full, big=big)
+
+    assert_close(shown(child, source), FOUR)
+
+
+def test_of_a_pyramid_the_full_page_is_shown(child: DecoderProcess) -> None:
+    halves = MadePage(quarters(GREYS, 24, 16), photometric=BLACK_IS_ZERO, tags=REDUCED)
+
+    assert_close(shown(child, tiff(MadePage(quarters(FOUR), inside=[halves]), halves)), FOUR)
+
+
+def test_of_a_tiff_with_nothing_but_a_reduced_page_that_is_shown(child: DecoderProcess) -> None:
+    assert_close(shown(child, tiff(MadePage(quarters(FOUR), tags=REDUCED))), FOUR)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("link", [-1, 8, 20, 333, 2**31 - 9, 2**32 - 1])
+def test_a_nonsense_link_to_a_next_page_does_not_refuse_a_good_first_one(
+    child: DecoderProcess, link: int, big: bool, order: str
+) -> None:
+    source = tiff(MadePage(quarters(FOUR), order=order), big=big, link=link)
+
+    assert_close(shown(child, source), FOUR)
+
+
+@pytest.mark.rotating(4)
+@pytest.mark.parametrize("codec", PLAIN)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_colours_are_right_in_every_codec_and_layout(child: DecoderProcess, codec: str, layout: str) -> None:
+    for order, big, bits in product("<>", (False, True), (8, 16)):
+        levels = [tuple(level * 257 if bits == 16 else level for level in colour) for colour in FOUR]
+        page = MadePage(quarters(levels), codec=codec, bits=bits, order=order, **LAYOUTS[layout])
+
+        assert_close(shown(child, tiff(page, big=big)), FOUR)
+
+
+@pytest.mark.rotating(6)
+@pytest.mark.parametrize("codec", ["lzw", "deflate", "lzma", "zstd"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("predictor", "kind", "bits"), [(2, UNSIGNED, 8), (2, UNSIGNED, 16), (3, FLOAT, 32)])
+def test_predictors_are_undone_in_every_codec_and_layout(
+    child: DecoderProcess, codec: str, layout: str, predictor: int, kind: int, bits: int
+) -> None:
+    top = {8: 255, 16: 65535, 32: 255}[bits]
+    levels = [(level / 255 * top,) if kind == FLOAT else (level * top // 255,) for (level,) in GREYS]
+
+    source = grey(levels, codec=codec, predictor=predictor, kind=kind, bits=bits, **LAYOUTS[layout])
+
+    assert_close(shown(child, source), GREYS)
+
+
+@pytest.mark.parametrize("layout", ["strips", "tiles"])
+@pytest.mark.parametrize("codec", ["jpeg", "webp"])
+def test_jpeg_and_webp_inside_tiff_are_decoded(child: DecoderProcess, codec: str, layout: str) -> None:
+    layouts: dict[str, dict[str, Any]] = {"strips": {"strip": 16}, "tiles": {"tile": (16, 16)}}
+
+    assert_close(shown(child, tiff(MadePage(quarters(FOUR), codec=codec, **layouts[layout]))), FOUR)
+
+
+@pytest.mark.rotating(14)
+@pytest.mark.parametrize("extra", [[0], [1], [2], [0, 2], [0, 1], [2, 0], [0, 0]], ids=str)
+@pytest.mark.parametrize("codec", PLAIN)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_only_what_extra_samples_call_opacity_is_opacity(
+    child: DecoderProcess, codec: str, layout: str, extra: list[int]
+) -> None:
+    place = next((place for place, kind in enumerate(extra) if kind), None)
+    stored = [0.5 if place is not None and extra[place] == 1 else 1] * 3
+    beside = [128 if kind else 7 for kind in extra]
+    pixels = [
+        (*(int(level * share) for level, share in zip(colour, stored, strict=True)), *beside)
+        for colour in FOUR
+    ]
+    expected = [tuple(level / 2 + 127 for level in colour) for colour in FOUR] if place is not None else FOUR
+
+    source = tiff(MadePage(quarters(pixels), extra=extra, codec=codec, **LAYOUTS[layout]))
+
+    assert_close(shown(child, source), expected)
+
+
+@pytest.mark.rotating(6)
+@pytest.mark.parametrize("codec", PLAIN)
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_opacity_of_grey_and_of_cmyk_is_that_of_extra_samples_too(
+    child: DecoderProcess, kind: int, bits: int, codec: str
+) -> None:
+    top = 2**bits - 1
+    clear, ink = top // 2 if kind else 0, top // 2 if kind == 1 else top
+    black, inks = [(0, clear)] * 4, [(0, 0, 0, ink, clear)] * 4
+
+    of_grey = shown(child, grey(black, extra=[kind], bits=bits, codec=codec))
+    of_cmyk = shown(child, tiff(MadePage(quarters(inks), CMYK, extra=[kind], bits=bits, codec=codec)))
+
+    assert_close(of_grey, [(127 if kind else 0,)] * 4)
+    assert_close(of_cmyk, of_grey, by=45)  # black ink is not quite black
+
+
+@pytest.mark.rotating(8)
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("way", ["zstd", "lzma", "deflate", "tiled planes", "ycbcr"])
+def test_a_tiff_is_turned_upright_once_by_whatever_it_is_decoded(
+    child: DecoderProcess, way: str, orientation: int
+) -> None:
+    levels = bytes(int(level) for row in quarters(FOUR) for pixel in row for level in pixel)
+    picture = Image.frombytes("RGB", (48, 32), levels)
+    picture.getexif()[0x0112] = orientation
+    upright = ImageOps.exif_transpose(picture)
+    if way == "ycbcr":
+        file = io.BytesIO()
+        picture.convert("YCbCr").save(file, "TIFF", compression="tiff_lzw", exif=picture.getexif())
+        source = file.getvalue()
+    else:
+        options: dict[str, Any] = LAYOUTS.get(way, {"codec": way})
+        source = tiff(MadePage(quarters(FOUR), tags={274: (3, [orientation])}, **options))
+
+    expected = [
+        upright.getpixel((x * upright.width // 4, y * upright.height // 4)) for y in (1, 3) for x in (1, 3)
+    ]
+    assert_close(shown(child, source, upright.size), expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.rotating(8)
+@pytest.mark.parametrize("codec", PLAIN)
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 10, 12, 14, 16])
+@pytest.mark.parametrize("photometric", [WHITE_IS_ZERO, BLACK_IS_ZERO])
+def test_grey_of_every_depth_is_as_light_as_it_is(
+    child: DecoderProcess, photometric: int, bits: int, codec: str
+) -> None:
+    top = 2**bits - 1
+    levels = [(round(level * top / 255),) for (level,) in GREYS]
+    stored = [(top - level,) for (level,) in levels] if photometric == WHITE_IS_ZERO else levels
+
+    for layout in LAYOUTS.values():
+        source = grey(stored, photometric=photometric, bits=bits, codec=codec, **layout)
+
+        assert_close(shown(child, source), [(level * 255 / top,) for (level,) in levels], by=3)
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_palette_of_any_depth_gives_its_colours(child: DecoderProcess, bits: int, codec: str) -> None:
+    size = 1 << bits
+    places = [0, 1, size - 2, size - 1] if bits > 1 else [0, 1, 0, 1]
+    table = [0] * (3 * size)
+    for place, colour in zip(places, FOUR, strict=True):
+        for band, level in enumerate(colour):
+            table[band * size + place] = int(level) * 257
+
+    source = grey(
+        [(place,) for place in places], photometric=PALETTE, bits=bits, codec=codec, tags={320: (3, table)}
+    )
+
+    assert_close(shown(child, source), FOUR if bits > 1 else FOUR[2:] * 2)
+
+
+@pytest.mark.parametrize("codec", ["none", "deflate", "zstd"])
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("photometric", [LAB, ICC_LAB])
+def test_lab_with_and_without_signs_has_its_colours(
+    child: DecoderProcess, photometric: int, bits: int, codec: str
+) -> None:
+    picture = Image.new("RGB", (4, 1))
+    picture.putdata([(int(r), int(g), int(b)) for r, g, b in FOUR])
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    lab = ImageCms.profileToProfile(picture, *profiles, outputMode="LAB")
+    assert lab
+    data, flip = lab.tobytes(), 128 if photometric == ICC_LAB else 0
+    white = {8: 1, 16: 256 if flip else 257}[bits]
+    pixels = [
+        (data[at] * white, *((tint ^ flip) << bits - 8 for tint in data[at + 1 : at + 3]))
+        for at in range(0, 12, 3)
+    ]
+
+    assert_close(shown(child, tiff(MadePage(quarters(pixels), photometric, bits=bits, codec=codec))), FOUR)
+
+
+HEIGHTS: list[Pixel] = [(200,), (2400,), (1300,), (2400,)]
+SEEN = [(0,), (255,), (128,), (255,)]
+
+
+@pytest.mark.rotating(10)
+@pytest.mark.parametrize("codec", PLAIN)
+@pytest.mark.parametrize(
+    ("kind", "bits"), [(FLOAT, 16), (FLOAT, 32), (FLOAT, 64), (SIGNED, 16), (SIGNED, 32), (UNSIGNED, 32)]
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_numbers_are_shown_from_the_smallest_to_the_largest(
+    child: DecoderProcess, layout: str, kind: int, bits: int, codec: str
+) -> None:
+    for order in "<>":
+        source = grey(HEIGHTS, kind=kind, bits=bits, codec=codec, order=order, **LAYOUTS[layout])
+
+        assert_close(shown(child, source), SEEN)
+
+
+def test_small_signed_numbers_are_shown_from_the_smallest_to_the_largest(child: DecoderProcess) -> None:
+    levels: list[Pixel] = [(-100,), (100,), (0,), (100,)]
+
+    assert_close(shown(child, grey(levels, kind=SIGNED, bits=8)), SEEN)
+
+
+def test_of_numbers_whose_zero_is_white_the_smallest_is_white(child: DecoderProcess) -> None:
+    source = grey(HEIGHTS, photometric=WHITE_IS_ZERO, kind=FLOAT, bits=32)
+
+    assert_close(shown(child, source), [(255 - level,) for (level,) in SEEN])
+
+
+@pytest.mark.parametrize(
+    ("absent", "named", "bits"),
+    [
+        (-9999, b"", 32),
+        (-32768, b"", 16),
+        (-3.4028234663852886e38, b"", 32),
+        (float("nan"), b"", 32),
+        (float("inf"), b"", 16),
+        (-1.7976931348623157e308, b"-1.79769313486232e+308 \0", 64),
+        (-9999, b"nan\0", 32),
+        (9999, b"9999\0", 32),
+        (0.1, b"0.1\0", 32),
+        (-9999, b"9" * 5000 + b"\0", 32),
+        (-9999, b"no number\0", 32),
+    ],
+)
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_what_stands_for_no_number_is_black_and_does_not_count(
+    child: DecoderProcess, codec: str, absent: float, named: bytes, bits: int
+) -> None:
+    levels = [(absent,), *HEIGHTS[1:3], HEIGHTS[0]]
+    tags = {42113: (2, named)} if named else {}
+
+    source = grey(levels, kind=FLOAT, bits=bits, codec=codec, tags=tags)
+
+    assert_close(shown(child, source), [(0,), (255,), (128,), (0,)])
+
+
+@pytest.mark.parametrize("level", [float("nan"), float("-inf"), -9999, 0, 0.5, 300, -300])
+def test_the_same_number_everywhere_is_a_plain_picture(child: DecoderProcess, level: float) -> None:
+    [*colours] = shown(child, grey([(level,)] * 4, kind=FLOAT, bits=32))
+
+    assert colours == [colours[0]] * 4
+
+
+@pytest.mark.parametrize("top", [255, 4000])
+def test_colours_as_numbers_beyond_light_are_shown_all_by_one_range(child: DecoderProcess, top: int) -> None:
+    levels = [
+        tuple(level * top / 255 for level in colour) for colour in [(0, 0, 0), *FOUR[1:3], (255, 255, 255)]
+    ]
+
+    source = tiff(MadePage(quarters(levels), kind=FLOAT, bits=32))
+
+    assert_close(shown(child, source), [(0, 0, 0), *FOUR[1:3], (255, 255, 255)])
+
+
+def test_unsigned_16_bit_numbers_are_shades_as_the_standard_says(child: DecoderProcess) -> None:
+    assert_close(shown(child, grey(HEIGHTS, bits=16)), [(level / 257,) for (level,) in HEIGHTS])
+
+
+UNSUPPORTED = {
+    "12-bit RGB": MadePage(quarters(FOUR), bits=12),
+    "4-bit RGB": MadePage(quarters([(3, 9, 15)] * 4), bits=4),
+    "12-bit JPEG": MadePage(quarters(GREYS), photometric=BLACK_IS_ZERO, bits=12, tags={259: (3, [7])}),
+    "compressed by LERC": MadePage(quarters(FOUR), codec="lerc"),
+    "compressed by JPEG 2000": MadePage(quarters(FOUR), tags={259: (3, [34712])}),
+    "compressed by method 12345": MadePage(quarters(FOUR), tags={259: (3, [12345])}),
+    "24-bit unsigned integers": MadePage(quarters(GREYS), photometric=1, bits=8, tags={258: (3, [24])}),
+    "32-bit complex numbers": MadePage(quarters(GREYS), photometric=1, bits=32, tags={339: (3, [6])}),
+    "inks other than CMYK": MadePage(quarters([(1, 2)] * 4), photometric=CMYK),
+    "colours of kind 10": MadePage(quarters(FOUR), photometric=10),
+    "samples that differ": MadePage(quarters(FOUR), tags={258: (3, [8, 8, 16])}),
+    "palette as 32-bit": MadePage(quarters(GREYS), photometric=PALETTE, bits=32),
+}
+
+
+@pytest.mark.parametrize("words", UNSUPPORTED)
+def test_a_kind_of_tiff_that_is_not_supported_is_called_so_and_not_damaged(
+    child: DecoderProcess, words: str
+) -> None:
+    outcome = child.run(tiff(UNSUPPORTED[words]))
+
+    assert outcome.code == "unsupported_format"
+    assert words in outcome.answer["message"]
+    assert "damaged" not in outcome.answer["message"]
+
+
+@pytest.mark.parametrize("codec", PLAIN)
+def test_a_tiff_that_was_cut_short_is_refused_as_damaged(child: DecoderProcess, codec: str) -> None:
+    whole = bytearray(tiff(MadePage(quarters(FOUR), codec=codec)))
+    begin = whole.index(MadePage(quarters(FOUR), codec=codec).chunks()[0])
+
+    outcome = child.run(bytes(whole[:begin]) + bytes(len(whole) - begin))
+
+    assert outcome.code == "corrupt_image"
+
+
+ENDLESS = {
+    "180 directories of 4,000 tags": lambda: bombs.tags(180, 4000),
+    "400 tags over the same 8 MB": lambda: bombs.tags(1, 400, kind=3, count=4_000_000, length=9_000_000),
+    "thumbnails that hold 5,000 others each": lambda: tiff(
+        *[MadePage(quarters(GREYS, 2, 2), 1, tags={**REDUCED, 330: (4, [8] * 5000)}) for _ in range(300)],
+        link=-1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_directories_and_tags_without_end_cost_nothing(child: DecoderProcess, name: str) -> None:
+    content = ENDLESS[name]()
+    costs: list[float] = []
+    while not costs or (min(costs) >= 100 and len(costs) < 5):  # another program may slow a core down
+        began = child.cpu_ms()
+        outcome = child.run(content)
+        costs.append(child.cpu_ms() - began)
+
+    assert outcome.status == "done", outcome.answer
+    assert min(costs) < 100
+
+
+@pytest.mark.parametrize("side", [322, 323])
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_a_tile_of_a_billion_pixels_costs_no_memory(child: DecoderProcess, codec: str, side: int) -> None:
+    large, absurd = (
+        tiff(MadePage(quarters(FOUR), codec=codec, tile=(16, 16), tags={side: (4, [1 << power])}))
+        for power in (20, 31)
+    )
+
+    assert child.run(large, proceed=False).answer["estimate"] > 1 << 25
+    assert child.run(absurd, proceed=False).code == "corrupt_image"
