@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 
 import orjson
 
+from pipelines.placeholders import Kind
 from pipelines.scaling import scaled
 
 Fit = Literal["inside", "cover"]
@@ -64,10 +65,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named set of variants."""
+    """A named set of variants, and the kind of placeholder that goes with them."""
 
     name: str
     variants: Sequence[Variant]
+    placeholder: Kind = "thumbhash"
 
 
 DEFAULT = Recipe("default", (Variant("thumb", 150), Variant("medium", 800), Variant("large", 1920)))

@@ -1,12 +1,13 @@
 """Recipes from a TOML file: a table a variant, `[recipe.variant]`, its mistakes reported by their key.
 
-`extends` in a recipe's own table names another one, whose variants it has too.
+`extends` in a recipe's own table names another one, whose variants and placeholder it has too;
+`placeholder` says which kind it has itself.
 """
 
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import (
     BaseModel,
@@ -20,12 +21,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from pipelines.placeholders import Kind
 from pipelines.recipe import BUILT_IN, Crop, Fit, OutputFormat, Recipe, Recipes, Subsampling, Variant
 
 MOST_VARIANTS = 16  # of one recipe: a decoder lists all of them in one answer
 LARGEST_BOX = 16_384  # px
 
-_EXTENDS = "extends"
+_EXTENDS, _PLACEHOLDER = "extends", "placeholder"
+_KINDS: tuple[str, ...] = get_args(Kind)
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
 _NAME: TypeAdapter[str] = TypeAdapter(_Name)
 
@@ -97,22 +100,37 @@ def load_recipes(path: Path) -> Recipes:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeMistakes(str(error)) from error
     mistakes: list[str] = []
-    bases = {name: _base(table) for name, table in tables.items()}
+    bases = {name: _said(table, _EXTENDS) for name, table in tables.items()}
+    kinds = {name: _kind(name, table, mistakes) for name, table in tables.items()}
     own = {name: _recipe(name, table, mistakes) for name, table in tables.items()}
-    recipes = {name: _extended(recipe, own, bases, mistakes) for name, recipe in own.items()}
+    recipes = {name: _extended(recipe, own, bases, kinds, mistakes) for name, recipe in own.items()}
     if mistakes:
         raise RecipeMistakes("\n".join(mistakes))
     return {**BUILT_IN, **recipes}
 
 
-def _base(table: object) -> str | None:
-    """The recipe that a table extends; a table of that name is a variant like any other."""
-    base = table.get(_EXTENDS) if isinstance(table, dict) else None
-    return base if isinstance(base, str) else None
+def _said(table: object, key: str) -> str | None:
+    """What a recipe's own table says under a key; a table of that name is a variant like any other."""
+    value = table.get(key) if isinstance(table, dict) else None
+    return value if isinstance(value, str) else None
 
 
-def _extended(recipe: Recipe, own: Recipes, bases: Mapping[str, str | None], mistakes: list[str]) -> Recipe:
-    """`recipe` with the variants of what it extends, unless it has one of that name itself."""
+def _kind(name: str, table: object, mistakes: list[str]) -> Kind | None:
+    """The kind of placeholder that a table names."""
+    said = _said(table, _PLACEHOLDER)
+    if said is not None and said not in _KINDS:
+        mistakes.append(f"{name}.{_PLACEHOLDER} is one of {', '.join(_KINDS)}, not {said!r}")
+    return next((kind for kind in get_args(Kind) if kind == said), None)
+
+
+def _extended(
+    recipe: Recipe,
+    own: Recipes,
+    bases: Mapping[str, str | None],
+    kinds: Mapping[str, Kind | None],
+    mistakes: list[str],
+) -> Recipe:
+    """`recipe` with what it extends: with its variants, unless it has one of that name, and placeholder."""
     try:
         line_of_descent = [*_bases_of(recipe.name, own, bases)]
     except LookupError as error:
@@ -123,7 +141,8 @@ def _extended(recipe: Recipe, own: Recipes, bases: Mapping[str, str | None], mis
         variants |= {variant.name: variant for variant in one.variants}
     if line_of_descent and len(variants) > MOST_VARIANTS:
         mistakes.append(f"{recipe.name} has {len(variants)} variants; {MOST_VARIANTS} are the most")
-    return Recipe(recipe.name, tuple(variants.values()))
+    named = (kind for one in (recipe, *line_of_descent) if (kind := kinds.get(one.name)))
+    return Recipe(recipe.name, tuple(variants.values()), next(named, recipe.placeholder))
 
 
 def _bases_of(name: str, own: Recipes, bases: Mapping[str, str | None]) -> Iterator[Recipe]:
@@ -146,9 +165,10 @@ def _bases_of(name: str, own: Recipes, bases: Mapping[str, str | None]) -> Itera
 
 
 def _recipe(name: str, table: object, mistakes: list[str]) -> Recipe:
-    extends = _base(table) is not None
-    if extends and isinstance(table, dict):
-        table = {variant: entry for variant, entry in table.items() if variant != _EXTENDS}
+    extends = _said(table, _EXTENDS) is not None
+    if isinstance(table, dict):
+        keys = [key for key in (_EXTENDS, _PLACEHOLDER) if _said(table, key) is not None]
+        table = {variant: entry for variant, entry in table.items() if variant not in keys}
     for part in (name, *(table if isinstance(table, dict) else ())):
         try:
             _NAME.validate_python(part)

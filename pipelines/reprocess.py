@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pipelines.recipe import Recipes
 from pipelines.sweep.findings import stat_all
-from pipelines.upload import key_of
+from pipelines.upload import key_of, lacks_placeholder
 from storage.blobs import BlobInfo, Existence, Stat
 from storage.catalog.backfill import Filter
 from storage.catalog.opening import Catalog
@@ -119,9 +119,10 @@ async def _find_differing(sizes: Mapping[str, int], blobs: Stat, sources: Source
 
 
 def _is_stale(upload: Upload, recipes: Recipes) -> bool:
-    """Whether the upload's variants were made by an older version of its recipe."""
+    """Whether the upload's variants, or its placeholder, were made by an older version of its recipe."""
     recipe = recipes.get(upload.recipe)
     if recipe is None or upload.original is None:
         return False
     current = {key_of(upload.id, variant, upload.original.sha256) for variant in recipe.variants}
-    return current != {variant.key for variant in upload.variants}
+    is_current = current == {variant.key for variant in upload.variants}
+    return not is_current or lacks_placeholder(upload.original, recipe)

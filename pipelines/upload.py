@@ -11,6 +11,7 @@ from uuid import UUID
 from pipelines.digests import content_sha256
 from pipelines.errors import DecoderCrashed, DecodeTimeout, PictureRefused, SourceChanged
 from pipelines.metrics import Reuse
+from pipelines.placeholders import Placeholder
 from pipelines.poison import Deadly, PoisonList
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
@@ -63,8 +64,9 @@ async def make_variants(
 ) -> Made:
     """Make the variants of `recipe` that the claimed upload lacks, published under their names.
 
-    What is stored under a name stays as it is. Nothing is decoded where nothing is missing: neither when
-    the file has not changed since it was last ready, nor when only its name, times or place have.
+    What is stored under a name stays as it is. Nothing is decoded where nothing is missing, nor the
+    placeholder: neither when the file has not changed since it was last ready, nor when only its name, times
+    or place have.
     `holds` is asked after a long time: a worker that was frozen must not replace what has been made since.
 
     Raises: PipelineError, StorageError.
@@ -75,17 +77,24 @@ async def make_variants(
     async with blobs.open(upload.source or "", fetched=False) as source:
         kept = await _find_stored(claim, recipe, known.sha256, blobs) if known else {}
         missing = [variant for variant in recipe.variants if variant.name not in kept]
+        unchanged = None
         if known and not missing and known.stamp == source.stamp:
-            stored = _in_order(recipe, kept)
-            return Made(Ready(claim, known, stored, source.info), _clocked({}, began), reused="unchanged")
-        await poison.check(source)
+            ready = Ready(claim, known, _in_order(recipe, kept), source.info)
+            unchanged = Made(ready, _clocked({}, began), reused="unchanged")
+        lacking = missing
+        if known and not missing and lacks_placeholder(known, recipe):
+            lacking = [min(recipe.variants, key=lambda variant: variant.box)]  # which is made with it
+        if unchanged and not lacking:
+            return unchanged
         try:
+            await poison.check(source)
             rendered = await sandbox.render(
                 source.fd,
                 source.bytes,
                 recipe.variants,
                 known.sha256 if known else None,
-                missing=missing,
+                missing=lacking,
+                placeholder=recipe.placeholder,
                 fetch=source.fetch,
                 release=source.release,
             )
@@ -96,7 +105,9 @@ async def make_variants(
             await _check_unchanged(upload.source or "", source, blobs)
             if isinstance(error, Deadly):
                 await poison.add(source, error)
-            elif isinstance(error, PictureRefused) and await _may_be_unfinished(error, source):
+            if unchanged:  # a decoder of before has made all that is served, but for the placeholder
+                return unchanged
+            if isinstance(error, PictureRefused) and await _may_be_unfinished(error, source):
                 raise PictureRefused(error.code, str(error), source.info) from error
             raise
         rendered_at = time.perf_counter()
@@ -115,9 +126,13 @@ async def make_variants(
             width=rendered.width,
             height=rendered.height,
             color=rendered.color,
+            thumbhash=rendered.placeholder.thumbhash,
+            blurhash=rendered.placeholder.blurhash,
         )
-        if known and known.sha256 == rendered.sha256:  # the answer's colour is that of another variant
+        if known and known.sha256 == rendered.sha256:  # the answer's are those of another variant
             original = replace(original, color=known.color or rendered.color)
+            if not lacks_placeholder(known, recipe):
+                original = replace(original, thumbhash=known.thumbhash, blurhash=known.blurhash)
         else:
             kept = await _find_stored(claim, recipe, rendered.sha256, blobs)
         made = _made(claim.upload.id, recipe, rendered, kept)
@@ -179,6 +194,11 @@ async def _find_stored(claim: Claim, recipe: Recipe, sha256: str, blobs: Picture
     # No sweep repairs a superseded one that is damaged, so it is verified before it is current again.
     found += [one for one in claim.superseded if one.key in names and await _is_whole(one, blobs)]
     return {names[one.key]: one for one in found}
+
+
+def lacks_placeholder(original: Original, recipe: Recipe) -> bool:
+    """Whether the recipe asks for a placeholder of another kind than there is of the original."""
+    return recipe.placeholder not in ("none", Placeholder(original.thumbhash, original.blurhash).kind)
 
 
 def _made(upload_id: UUID, recipe: Recipe, rendered: Rendered, kept: Kept) -> Mapping[str, RenderedVariant]:

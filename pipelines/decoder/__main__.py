@@ -5,6 +5,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterator
+from itertools import cycle
 
 import orjson
 
@@ -12,6 +13,7 @@ from pipelines import formats
 from pipelines.decoder import landlock, limits, seccomp, session, vips
 from pipelines.decoder.refusal import Declined
 from pipelines.decoder.wire import Channel, close_all
+from pipelines.placeholders import Kind
 
 # Bytes of an estimate; after a usual photo the memory is kept: asking for it again costs a tenth of the time
 _TRIM_ABOVE = 64 * 1024 * 1024
@@ -19,6 +21,7 @@ _WARM_UP = tuple(
     {"name": "warm", "box": 40, "fit": fit, "format": kind, "quality": 80, "background": [255, 255, 255]}
     for fit, kind in (("inside", "jpeg"), ("cover", "webp"))
 )
+_KINDS: tuple[Kind, ...] = ("thumbhash", "blurhash")
 
 
 def main(argument: str) -> None:
@@ -67,10 +70,11 @@ def _engine(engine: str, max_pixels: int) -> session.Decoder:
 
 def _warm_up(bounds: session.Limits) -> None:
     """Let tiny pictures go the whole way: codecs and Python load lazily, and later no file can be opened."""
+    kinds = cycle(_KINDS)
     for data in _samples(bounds):
         work = session.Work()
         picture = session.check(bytearray(data), bounds, work)
-        session.make(picture, _WARM_UP, bounds.output, work, {"warm"})
+        session.make(picture, _WARM_UP, bounds.output, work, {"warm"}, next(kinds))
     try:
         session.check(bytearray(b"nothing"), bounds, session.Work())
     except Declined:

@@ -55,6 +55,11 @@ def targets(width: int, height: int, specs: Sequence[dict[str, Any]]) -> list[Ta
     return sorted(found, key=lambda target: target.width * target.height, reverse=True)
 
 
+def smallest_whole(order: Sequence[Target]) -> Target:
+    """The last that has the proportions of the picture; of those that are all cut, the last."""
+    return next((target for target in reversed(order) if target.spec["fit"] == "inside"), order[-1])
+
+
 def _target(index: int, spec: dict[str, Any], width: int, height: int) -> Target:
     box = int(spec["box"])
     side = min(width, height) if spec["fit"] == "cover" else max(width, height)

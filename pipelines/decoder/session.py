@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import pyvips
 
 from pipelines import formats
-from pipelines.decoder import colour, reading, refusal, render, shortage, vips
+from pipelines.decoder import colour, placeholder, reading, refusal, render, shortage, vips
 from pipelines.decoder.limits import trim_large_heap
 from pipelines.decoder.picture import Picture
 from pipelines.decoder.refusal import Declined
 from pipelines.decoder.wire import Channel, close_all
+from pipelines.placeholders import Kind
 
 _FOR_A_HEADER = 96 * formats.MIB  # beside the file itself; beyond that the parent ends its decoder
 
@@ -161,7 +162,7 @@ def _process(
     if not consent["proceed"]:
         return None
     work.resume()
-    return make(picture, specs, limits.output, work, wanted)
+    return make(picture, specs, limits.output, work, wanted, request["placeholder"])
 
 
 def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int) -> int:
@@ -194,28 +195,40 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
 
 
 def make(
-    picture: Picture, specs: Sequence[dict[str, Any]], file: int, work: Work, wanted: Container[str]
+    picture: Picture,
+    specs: Sequence[dict[str, Any]],
+    file: int,
+    work: Work,
+    wanted: Container[str],
+    kind: Kind = "thumbhash",
 ) -> dict[str, Any]:
     """Write the `wanted` variants to the file, all from one decode, and return the answer.
 
-    The others are made as far as those come from them, so that one that is made alone has the same bytes.
+    The others are made as far as those come from them, so that one that is made alone has the same bytes. The
+    placeholder, of that `kind`, is of the smallest with the picture's own proportions, wanted or not.
     """
     order = render.targets(picture.width, picture.height, specs)
     backgrounds = {target.background for target in order}
-    while order[-1].name not in wanted:
+    shown = render.smallest_whole(order) if kind != "none" else None
+    while order[-1].name not in wanted and order[-1] is not shown:
         order.pop()
     output = reading.Output(file)
     made: dict[int, dict[str, Any]] = {}
     places: dict[tuple[Any, ...], tuple[int, int]] = {}
+    small = None
     try:
         image = render.first(picture, order[0], backgrounds)
         work.lap("decode")
         for target in order:
             image = render.smaller(image, target.width, target.height)
-            if target.name not in wanted:
+            if target.name not in wanted and target is not shown:
                 continue
             part = render.flatten(render.crop(image, target), target.background)
+            if target is shown:
+                small = placeholder.make(part, kind)
             work.lap("resize")
+            if target.name not in wanted:
+                continue
             key = target.encoding_key
             if key not in places:
                 content = render.encode(part, target)
@@ -236,6 +249,7 @@ def make(
     return {
         "status": "done",
         "color": dominant,
+        "placeholder": small,
         "variants": [made[index] for index in sorted(made)],
         "ms": work.ms,
     }

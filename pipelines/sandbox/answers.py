@@ -84,10 +84,11 @@ class Written(_Frame):
 
 
 class Done(_Frame):
-    """All variants are written."""
+    """All variants are written; the placeholder is text, which is read once it is known of what kind."""
 
     status: Literal["done"]
     color: Annotated[str, StringConstraints(pattern=r"^#[0-9a-f]{6}$")]
+    placeholder: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,40}$")] | None = None
     variants: Sequence[Written]
     ms: dict[Word, float]
 

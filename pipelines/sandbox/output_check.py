@@ -10,6 +10,7 @@ from hashlib import sha256
 from itertools import pairwise
 
 from pipelines.errors import DecoderCrashed
+from pipelines.placeholders import NO_PLACEHOLDER, Kind, Placeholder, parse
 from pipelines.recipe import Variant
 from pipelines.sandbox.answers import Done, Probed, Written
 
@@ -50,6 +51,7 @@ class Rendered:
     color: str | None
     variants: Sequence[RenderedVariant]
     ms: Mapping[str, float]
+    placeholder: Placeholder = NO_PLACEHOLDER
 
 
 ReadOutput = Callable[[Sequence[tuple[int, int]]], Sequence[bytes]]
@@ -57,7 +59,7 @@ ReadOutput = Callable[[Sequence[tuple[int, int]]], Sequence[bytes]]
 
 
 def check_output(
-    probed: Probed, done: Done, variants: Sequence[Variant], read: ReadOutput, most: int
+    probed: Probed, done: Done, variants: Sequence[Variant], kind: Kind, read: ReadOutput, most: int
 ) -> Rendered:
     """The variants, if they are what was asked for, in `most` bytes. Raises: DecoderCrashed."""
     if [written.name for written in done.variants] != [variant.name for variant in variants]:
@@ -70,7 +72,15 @@ def check_output(
         _check_content(content, variant, written)
         for variant, written, content in zip(variants, done.variants, contents, strict=True)
     ]
-    return Rendered(probed.sha256, probed.format, probed.width, probed.height, done.color, checked, done.ms)
+    of_picture = probed.sha256, probed.format, probed.width, probed.height
+    return Rendered(*of_picture, done.color, checked, done.ms, _check_placeholder(done, kind))
+
+
+def _check_placeholder(done: Done, kind: Kind) -> Placeholder:
+    try:
+        return parse(kind, done.placeholder)
+    except ValueError as error:
+        raise DecoderCrashed("the decoder made another placeholder than it was asked for") from error
 
 
 def _check_claim(written: Written, size: tuple[int, int]) -> None:

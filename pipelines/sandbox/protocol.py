@@ -8,6 +8,7 @@ from functools import partial
 from pipelines.allowance import CHILD_MEMORY
 from pipelines.errors import DecoderCrashed, DecoderStarved, PictureRefused, PipelineError, SourceChanged
 from pipelines.formats import MIB
+from pipelines.placeholders import Kind
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import (
@@ -35,9 +36,9 @@ _CHECKED_INLINE = 2 * MIB  # more bytes of variants are checked in a thread
 
 @dataclass
 class Task:
-    """A picture to decode: the descriptor of its file, its size, and the variants to make of it.
+    """A picture to decode: the descriptor of its file, its size, and what to make of it.
 
-    Of the content `known_sha256` all of them are there but the `missing` ones.
+    Of the content `known_sha256` all variants are there but the `missing` ones.
     """
 
     source_fd: int
@@ -45,6 +46,7 @@ class Task:
     variants: Sequence[Variant]
     known_sha256: str | None
     missing: Sequence[Variant] = ()
+    placeholder: Kind = "thumbhash"
     needs_new_child: bool = False
     has_used_child: bool = False
     fetch: Callable[[], Awaitable[None]] | None = None
@@ -77,8 +79,8 @@ class Attempt:
                 budget.has_picture = True
                 done = await self._proceed(answer, budget)
                 most = self.guard.most_output(answer.estimate)
-                wanted = self.task.wanted(answer.sha256)
-                check = partial(check_output, answer, done, wanted, self.child.take_output, most)
+                asked = self.task.wanted(answer.sha256), self.task.placeholder
+                check = partial(check_output, answer, done, *asked, self.child.take_output, most)
                 # The usual is checked in a millisecond, of which the way to a thread takes a part.
                 is_small = sum(written.bytes for written in done.variants) < _CHECKED_INLINE
                 return check() if is_small else await in_thread(check)
@@ -96,6 +98,7 @@ class Attempt:
             "known_sha256": task.known_sha256,
             "missing": [variant.name for variant in task.missing],
             "variants": [asdict(variant) for variant in task.variants],
+            "placeholder": task.placeholder,
         }
         await self.child.send(request, [task.source_fd])
         return await self.child.receive(

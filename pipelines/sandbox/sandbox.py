@@ -10,6 +10,7 @@ from pipelines.allowance import Allowance
 from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved, DecodeTimeout
 from pipelines.formats import Engine
 from pipelines.metrics import NO_METRICS, Metrics
+from pipelines.placeholders import Kind
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Hello
@@ -45,10 +46,11 @@ class Sandbox:
         known_sha256: str | None,
         *,
         missing: Sequence[Variant] = (),
+        placeholder: Kind = "thumbhash",
         fetch: Callable[[], Awaitable[None]] | None = None,
         release: Callable[[], None] = lambda: None,
     ) -> Rendered | None:
-        """Read the picture at `source_fd` once and make each of `variants` of it.
+        """Read the picture at `source_fd` once and make each of `variants` of it, and a placeholder.
 
         Where its content is `known_sha256`, only the `missing` ones are made, to the bytes that they get
         beside the others; None where there are none of them.
@@ -59,7 +61,11 @@ class Sandbox:
         Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderFailed, DecoderKilled,
         DecoderStarved, DecoderUnavailable, BlobsUnavailable where the original cannot be read in time.
         """
-        task = Task(source_fd, source_bytes, variants, known_sha256, missing, fetch=fetch, release=release)
+        task = Task(
+            *(source_fd, source_bytes, variants, known_sha256, missing, placeholder),
+            fetch=fetch,
+            release=release,
+        )
         try:
             return await self._in_a_child_that_reads(task)
         except (DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved):

@@ -4,12 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from storage.catalog.records import WAITING, DeletionRequested, State, StreamId, UploadRequested
+from storage.catalog.records import (
+    WAITING,
+    DeletionRequested,
+    Original,
+    State,
+    StreamId,
+    UploadRequested,
+)
 from storage.catalog.rows import Row, dump_metadata
 
 _UNSIGNED = 2**64 - 1
 GOING = (State.DELETING, State.DELETED)
-_NOTHING_READ = dict.fromkeys(("stamp", "sha256", "bytes", "format", "width", "height", "color"))
+_NOTHING_READ = dict.fromkeys(Original.__dataclass_fields__)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from uuid import UUID
 from storage.blobs import BlobInfo, Existence
 
 Metadata = Mapping[str, Any]
+ThumbHash = bytes
 
 
 _LONGEST_WAIT_MS = 30 * 24 * 3600 * 1000  # of an event in the stream, while nobody takes it
@@ -123,6 +124,8 @@ class Original:
     width: int
     height: int
     color: str | None = None
+    thumbhash: ThumbHash | None = None  # what is shown while a picture loads; of the two there is one at most
+    blurhash: str | None = None
 
 
 @dataclass(frozen=True)

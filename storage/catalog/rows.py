@@ -1,5 +1,6 @@
 """Between rows and records: the one place that knows how a record's field is stored in a column."""
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,10 @@ Row = dict[str, Any]
 
 # A worker of the version before may be at work still: it reads no message with a field that it does not know.
 _OF_A_BODY = Message.__dataclass_fields__.keys() - {"traceparent", "owner"}
+# Nor any original with one; what it does not know beside the message's own fields, it leaves out.
+_PLACEHOLDERS = ("thumbhash", "blurhash")
+_OF_AN_ORIGINAL = [name for name in Original.__dataclass_fields__ if name not in _PLACEHOLDERS]
+_PLACEHOLDER = "placeholder"
 
 
 def dump_metadata(metadata: Metadata) -> str:
@@ -100,21 +105,35 @@ def message_of(
 
 def dump_message(message: Message) -> str:
     """A message as JSON text; its `seq` and its `traceparent` are the row's."""
-    return orjson.dumps({name: value for name, value in vars(message).items() if name in _OF_A_BODY}).decode()
+    body = {name: value for name, value in vars(message).items() if name in _OF_A_BODY}
+    if (read := message.original) is not None:
+        body["original"] = {name: getattr(read, name) for name in _OF_AN_ORIGINAL}
+        body[_PLACEHOLDER] = {
+            "thumbhash": read.thumbhash and b64encode(read.thumbhash).decode(),
+            "blurhash": read.blurhash,
+        }
+    return orjson.dumps(body).decode()
 
 
 def to_message(seq: int, body: str, traceparent: str | None) -> Message:
     """A message out of the outbox, without what only a newer version knows. Raises: CatalogDamaged."""
-    fields = {name: value for name, value in load_json(body).items() if name in _OF_A_BODY}
-    original = fields["original"]
+    content = load_json(body)
+    fields = {name: value for name, value in content.items() if name in _OF_A_BODY}
     return Message(
         **{
             **fields,
             "seq": seq,
             "kind": State(fields["kind"]),
             "id": UUID(fields["id"]) if fields["id"] else None,
-            "original": Original(**original) if original else None,
+            "original": _to_original(fields["original"], content.get(_PLACEHOLDER) or {}),
             "variants": [StoredVariant(**variant) for variant in fields["variants"]],
             "traceparent": traceparent,
         }
     )
+
+
+def _to_original(fields: Mapping[str, Any] | None, placeholder: Mapping[str, str | None]) -> Original | None:
+    if not fields:
+        return None
+    thumbhash, blurhash = (placeholder.get(name) for name in _PLACEHOLDERS)
+    return Original(**fields, thumbhash=b64decode(thumbhash) if thumbhash else None, blurhash=blurhash)

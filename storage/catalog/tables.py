@@ -93,6 +93,9 @@ uploads = Table(
     Column("color", String(7)),
     Column("traceparent", Ascii(55)),  # of the trace in which an app asked for it
     Column("owner", Ascii(64)),  # that its newest event names
+    # What is shown while a picture loads: 25 bytes at most, or 28 characters.
+    Column("thumbhash", LargeBinary),
+    Column("blurhash", String(32)),
     # Lists are pages, newest first: an index has the filter that selects most, and the order.
     Index("uploads_by_change", "changed_ms", "id"),
     Index("uploads_by_state", "state", "changed_ms", "id"),

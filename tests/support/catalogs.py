@@ -37,6 +37,7 @@ ON_BOTH = pytest.mark.parametrize("database_kind", ["sqlite", "postgres"])
 CAT = UUID("4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
 SOURCE = "uploads/2026/11/cat.jpg"
 SHA = "a" * 64
+THUMBHASH = bytes.fromhex("d666064596176888708788818a598886178f727008")
 
 
 def upload_event(ms: int, upload_id: UUID = CAT, source: str = SOURCE, **metadata: object) -> UploadRequested:
@@ -89,7 +90,7 @@ async def try_claim(catalog: Catalog, upload_id: UUID = CAT, holder: str = "work
 
 def ready(of: Claim, sha256: str = SHA, names: tuple[str, ...] = ("thumb", "large")) -> Ready:
     """The outcome of a claim whose variants were all made from that content."""
-    original = Original("stamp", sha256, 1000, "jpeg", 640, 480, "#102030")
+    original = Original("stamp", sha256, 1000, "jpeg", 640, 480, "#102030", THUMBHASH)
     keys = [key(of.upload.id, sha256, name) for name in names]
     made = [
         StoredVariant(name, place, 64 * size, 48 * size, 500 * size, SHA)

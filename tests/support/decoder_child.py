@@ -120,6 +120,7 @@ class DecoderProcess:
         proceed: bool = True,
         size: int | None = None,
         known: str | None = None,
+        placeholder: str = "thumbhash",
     ) -> "Outcome":
         """Push one picture through; the outcome holds the last answer, the probe and the variants' bytes."""
         file = os.memfd_create("file")
@@ -131,6 +132,7 @@ class DecoderProcess:
                 "known_sha256": known,
                 "missing": [],
                 "variants": list(specs),
+                "placeholder": placeholder,
             }
             self.send(request, [file])
             answer = self.receive()

@@ -17,6 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 MIB = 1024 * 1024
+PLACEHOLDERS = {
+    "thumbhash": "XwgGDISEIGhTNHp1lnb3Vxl/aQ==",
+    "blurhash": "LEHV6nWB2yk8pyo0adR*.7kCMdnj",
+    "none": None,
+}
 Message = dict[str, Any]
 
 
@@ -63,11 +68,14 @@ class Job:
 
     def written(self) -> list[Message]:
         size = {"width": self.width, "height": self.height, "start": 0, "bytes": len(self.picture)}
-        return [{"name": spec["name"], **size} for spec in self.request["variants"]]
+        names = [spec["name"] for spec in self.request["variants"]]
+        wanted = self.request["missing"] if self.sha256 == self.request["known_sha256"] else names
+        return [{"name": name, **size} for name in names if name in wanted]
 
     def done(self) -> Message:
         ms = {"read": 0.1}
-        return {"status": "done", "color": "#102030", "variants": self.written(), "ms": ms}
+        made = {"color": "#102030", "placeholder": PLACEHOLDERS[self.request["placeholder"]]}
+        return {"status": "done", **made, "variants": self.written(), "ms": ms}
 
     def say(self, message: object) -> None:
         send(self.connection, message)
@@ -80,7 +88,7 @@ class Job:
         os.pwrite(self.output, self.picture if content is None else content, 0)
 
     def honest(self) -> None:
-        if self.request["known_sha256"] == self.sha256:
+        if self.request["known_sha256"] == self.sha256 and not self.request["missing"]:
             self.say(self.unchanged(self.sha256))
         elif self.probe():
             self.write()
@@ -385,6 +393,13 @@ FAULTS: dict[str, Callable[[Job], None]] = {
         lambda job: {"variants": [{**each, "start": at} for at, each in enumerate(job.written())]}
     ),
     "another content": answered(lambda job: {"sha256": "0" * 64}),
+    "no placeholder": answered(lambda job: {"placeholder": None}),
+    "a placeholder of the other kind": answered(lambda job: {"placeholder": PLACEHOLDERS["blurhash"]}),
+    "a placeholder that is a page": answered(lambda job: {"placeholder": "<script>alert(1)</script>"}),
+    "a placeholder that is too long": answered(lambda job: {"placeholder": "A" * 400}),
+    "a placeholder with more than it has": answered(
+        lambda job: {"placeholder": "XwgGDISEIGhTNHp1lnb3Vxl/aQA="}
+    ),
     "another picture": answered(lambda job: {"width": 99}),
     "nothing written": answer_only,
     # what was written

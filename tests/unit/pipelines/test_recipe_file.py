@@ -84,6 +84,49 @@ extends = "banner"
     assert set(recipes["again"].variants) == set(recipes["banner"].variants)
 
 
+def test_a_recipe_says_which_placeholder_it_has_and_else_has_that_of_what_it_extends(tmp_path: Path) -> None:
+    file = """
+[avatar]
+placeholder = "blurhash"
+small = {box = 64}
+[icon]
+extends = "avatar"
+[plain]
+extends = "icon"
+placeholder = "none"
+[post.small]
+box = 64
+"""
+
+    recipes = load_recipes(written(tmp_path, file))
+
+    kinds = {name: recipe.placeholder for name, recipe in recipes.items()}
+    expected = {"avatar": "blurhash", "icon": "blurhash", "plain": "none", "post": "thumbhash"}
+    assert kinds == {"default": "thumbhash", **expected}
+    assert [variant.name for variant in recipes["plain"].variants] == ["small"]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (
+            "a.placeholder = 'lqip'\na.b.box = 1",
+            "a.placeholder is one of thumbhash, blurhash, none, not 'lqip'",
+        ),
+        ("a.placeholder = true\na.b.box = 1", "a.placeholder: a variant is a table [a.placeholder]"),
+        ("a.placeholder = 'none'", "a recipe has 1 to 16 tables [a.VARIANT]"),
+    ],
+)
+def test_what_is_no_placeholder_is_reported(tmp_path: Path, text: str, mistake: str) -> None:
+    assert mistakes_of(tmp_path, text) == [mistake]
+
+
+def test_a_variant_may_be_called_placeholder(tmp_path: Path) -> None:
+    recipes = load_recipes(written(tmp_path, "[avatar.placeholder]\nbox = 10\n"))
+
+    assert recipes["avatar"].variants == (Variant("placeholder", 10),)
+
+
 def test_a_variant_may_be_called_extends(tmp_path: Path) -> None:
     recipes = load_recipes(written(tmp_path, "[avatar.extends]\nbox = 10\n"))
 

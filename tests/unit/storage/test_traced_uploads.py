@@ -201,7 +201,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str
 async def old_url(empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where there is a catalog of the first schema, with an upload that waits and a message."""
     first = Path(shutil.copytree(schema.MIGRATIONS, tmp_path / "migrations"))
-    for later in ("v1001_traceparent.py", "v1002_http.py", "v1003_failures.py"):
+    for later in ("v1001_traceparent.py", "v1002_http.py", "v1003_failures.py", "v1004_placeholders.py"):
         (first / "versions" / later).unlink()
     with monkeypatch.context() as before:
         before.setattr(schema, "MIGRATIONS", first)

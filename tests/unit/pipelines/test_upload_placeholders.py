@@ -1,0 +1,155 @@
+"""The placeholder of an upload: made once with its variants, and later of uploads that have none yet."""
+
+import os
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from pipelines.placeholders import Kind, Placeholder, thumbhash
+from pipelines.recipe import DEFAULT, Recipe, Variant
+from pipelines.reprocess import Selection
+from pipelines.sandbox import Sandbox, open_sandbox
+from pipelines.upload import Made
+from storage.catalog.backfill import Filter
+from storage.catalog.sources import Sources
+from tests.support.batches import Pipeline, Uploads
+from tests.support.blobs import on_files
+from tests.support.sandboxes import allowance, children, jpeg, ordered
+
+pytestmark = on_files
+
+BLUR = replace(DEFAULT, placeholder="blurhash")
+NONE = replace(DEFAULT, placeholder="none")
+
+
+@pytest.fixture
+def pipeline(uploads: Uploads, rogue: Sandbox) -> Pipeline:
+    """Whose decoder makes the same placeholder of each small picture."""
+    return Pipeline(uploads, rogue)
+
+
+def placeholder(made: Made) -> Placeholder:
+    original = made.outcome.original
+    return Placeholder(original.thumbhash, original.blurhash)
+
+
+async def forget(pipeline: Pipeline) -> None:
+    """As if a worker of the version before had made them."""
+    async with pipeline.catalog.database.writing() as connection:
+        await connection.execute(text("UPDATE uploads SET thumbhash = NULL, blurhash = NULL"))
+
+
+async def test_an_upload_has_a_thumbhash_of_at_most_25_bytes_and_other_content_another(
+    uploads: Uploads, sandbox: Sandbox
+) -> None:
+    pipeline = Pipeline(uploads, sandbox)
+    contents = jpeg(1000, 500), jpeg(500, 1000, (10, 200, 10))
+    first, second = [placeholder(await pipeline.put("cat.jpg", one)).thumbhash for one in contents]
+
+    assert first is not None
+    assert thumbhash.is_whole(first)
+    assert second not in (None, first)
+
+
+@pytest.mark.parametrize("touched", [False, True])
+async def test_unchanged_content_keeps_its_placeholder_without_being_decoded(
+    pipeline: Pipeline, touched: bool
+) -> None:
+    first = await pipeline.put("cat.jpg", jpeg())
+    if touched:
+        os.utime(pipeline.uploads.path("cat.jpg"), (0, 0))
+    second = await pipeline.again("cat.jpg")
+
+    assert placeholder(second) == placeholder(first)
+    assert not second.is_decoded
+
+
+@pytest.mark.parametrize("touched", [False, True])
+async def test_an_upload_that_has_none_gets_one_when_it_is_processed_again(
+    pipeline: Pipeline, touched: bool
+) -> None:
+    first = await pipeline.put("cat.jpg", jpeg())
+    await forget(pipeline)
+    if touched:
+        os.utime(pipeline.uploads.path("cat.jpg"), (0, 0))
+    before = await pipeline.blobs.stat([one.key for one in first.outcome.variants])
+    second = await pipeline.again("cat.jpg")
+
+    assert placeholder(second) == placeholder(first)
+    assert second.outcome.variants == first.outcome.variants
+    assert second.written == 0
+    assert await pipeline.blobs.stat([one.key for one in first.outcome.variants]) == before
+
+
+@pytest.mark.parametrize(
+    ("recipes", "kinds"),
+    [
+        ((DEFAULT, BLUR), ("thumbhash", "blurhash")),
+        ((BLUR, DEFAULT), ("blurhash", "thumbhash")),
+        ((DEFAULT, NONE), ("thumbhash", "thumbhash")),  # it is right still
+        ((NONE, NONE), ("none", "none")),
+    ],
+)
+async def test_the_placeholder_becomes_what_the_recipe_asks_for(
+    pipeline: Pipeline, recipes: tuple[Recipe, Recipe], kinds: tuple[Kind, Kind]
+) -> None:
+    await pipeline.uploads.put("cat.jpg", jpeg())
+    first = await pipeline.make("cat.jpg", recipes[0])
+    second = await pipeline.again("cat.jpg", recipes[1])
+
+    assert (placeholder(first).kind, placeholder(second).kind) == kinds
+    assert second.outcome.variants == first.outcome.variants
+
+
+async def test_a_variant_that_is_added_changes_no_placeholder(pipeline: Pipeline) -> None:
+    first = await pipeline.put("cat.jpg", jpeg())
+    more = replace(DEFAULT, variants=(*DEFAULT.variants, Variant("xlarge", 2560)))
+
+    for recipe in (more, replace(more, placeholder="none")):
+        assert placeholder(await pipeline.again("cat.jpg", recipe)) == placeholder(first)
+
+
+async def made_before(uploads: Uploads, rogue: Sandbox, fault: str) -> tuple[Pipeline, Made]:
+    """What a decoder of before has made of content that is too much for the one of now."""
+    async with open_sandbox(allowance()) as before:
+        made = await Pipeline(uploads, before).put("cat.jpg", ordered(fault))
+    pipeline = Pipeline(uploads, rogue)
+    await forget(pipeline)
+    return pipeline, made
+
+
+async def test_what_is_served_stays_ready_although_its_decoder_refuses_it_by_now(
+    uploads: Uploads, rogue: Sandbox
+) -> None:
+    pipeline, first = await made_before(uploads, rogue, "refuse colourfully")
+    second = await pipeline.again("cat.jpg")
+
+    assert second.outcome.variants == first.outcome.variants
+    assert placeholder(second).kind == "none"
+
+
+async def test_what_is_served_stays_ready_although_it_kills_its_decoder_by_now_and_kills_one_alone(
+    uploads: Uploads, rogue: Sandbox
+) -> None:
+    pipeline, first = await made_before(uploads, rogue, "abort")
+    second = await pipeline.again("cat.jpg")
+    pipeline.sandbox = Sandbox(allowance())
+    decoders = children()
+    third = await pipeline.again("cat.jpg")
+
+    assert first.outcome.variants == second.outcome.variants == third.outcome.variants
+    assert children() == decoders
+
+
+async def test_uploads_without_what_their_recipe_asks_for_are_stale(pipeline: Pipeline) -> None:
+    await pipeline.put("cat.jpg", jpeg())
+    selection = Selection(Filter(), None, stale=True, missing=False)
+    page, sources = await pipeline.catalog.backfill.page(Filter(), "", 10), Sources(pipeline.catalog.database)
+
+    chosen = [
+        len((await selection.among(page, {"default": recipe}, pipeline.blobs, sources)).uploads)
+        for recipe in (DEFAULT, BLUR, NONE)
+    ]
+
+    assert chosen == [0, 1, 0]
