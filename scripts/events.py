@@ -10,6 +10,7 @@ from storage.catalog.opening import open_catalog
 from storage.catalog.records import Message
 from worker.documents import payload
 from worker.settings import Settings
+from worker.srcset import Link, lasting_link
 
 _PAUSE_S = 0.5
 
@@ -22,13 +23,13 @@ def command(
     """Print the messages of the last 7 days."""
 
     async def body(settings: Settings) -> None:
-        last = since
+        last, link = since, lasting_link(settings.http_url, settings.http_files)
         async with open_catalog(settings.catalog, create=False) as catalog:
             while True:
                 messages = await catalog.outbox.since(last)
                 for message in messages:
                     last = message.seq
-                    _print(message, as_json=as_json)
+                    _print(message, link, as_json=as_json)
                 if not messages and not follow:
                     return
                 if not messages:
@@ -37,8 +38,8 @@ def command(
     run(body)
 
 
-def _print(message: Message, *, as_json: bool) -> None:
-    body = payload(message)
+def _print(message: Message, link: Link, *, as_json: bool) -> None:
+    body = payload(message, link)
     if as_json:
         print_json(body)
         return

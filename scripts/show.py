@@ -71,6 +71,9 @@ def _print(upload: Upload) -> None:
         output.print(
             f"[dim] original[/dim]  {safe(read.format)}, {read.width} x {read.height}, {size(read.bytes)}"
         )
+    for kind in ("thumbhash", "blurhash"):
+        if document[kind] is not None:
+            output.print(f"[dim]{kind:>9}[/dim]  {safe(document[kind])}")
     rows = [(v.name, v.width, v.height, size(v.bytes), v.key) for v in upload.variants]
     if rows:
         output.print(table("", ("variant", "#width", "#height", "#size", "key"), rows))

@@ -60,6 +60,7 @@ from worker.retry import classify
 from worker.sampling import Sampler
 from worker.settings import LEAST_MEMORY_MB, Settings
 from worker.shutdown import Shutdown
+from worker.srcset import lasting_link
 from worker.status import SWEEP, Status
 from worker.stores import open_stores
 
@@ -143,7 +144,8 @@ async def open_app(
         await _prepare(stores.blobs)
         sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder, metrics))
         _show_sandbox(sandbox, settings, metrics)
-        publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics, traces)
+        link = lasting_link(settings.http_url, settings.http_files)
+        publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics, traces, link)
         stack.push_async_callback(publisher.close)
         stores.catalog.outbox.stay_above(publisher.newest_seq)
         slots = Slots(2 * settings.decoders + 2)

@@ -1,5 +1,6 @@
 """The JSON that leaves: messages for apps; uploads, failures, dead letters and plans for people."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ from pipelines.moments import moment, precise_moment
 from pipelines.sweep.findings import Kind
 from pipelines.sweep.plan import Plan
 from storage.catalog.records import DeadLetter, Message, Original, State, StoredVariant, Upload
+from worker.srcset import Link, srcset
 
 OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
 PLANNED = (Kind.ORPHAN, Kind.MISSING, Kind.OUTDATED, Kind.LEFTOVER, Kind.RETIRED, Kind.UNKNOWN)
@@ -14,8 +16,8 @@ PLANNED = (Kind.ORPHAN, Kind.MISSING, Kind.OUTDATED, Kind.LEFTOVER, Kind.RETIRED
 _VARIANT = ("name", "key", "width", "height", "bytes")
 
 
-def payload(message: Message) -> dict[str, Any]:
-    """A message as apps receive it."""
+def payload(message: Message, link: Link = str) -> dict[str, Any]:
+    """A message as apps receive it, with a `link` to each variant in its srcset."""
     body: dict[str, Any] = {
         "type": f"upload.{message.kind}",
         "seq": message.seq,
@@ -28,7 +30,9 @@ def payload(message: Message) -> dict[str, Any]:
         body["recipe"] = message.recipe
         if message.original is not None:
             body["original"] = _view(message.original, "width", "height", "format", "bytes", "color")
+        body |= placeholder_view(message.original)
         body["variants"] = [_view(variant, *_VARIANT) for variant in message.variants]
+        body["srcset"] = srcset(message.variants, message.original, link)
     if message.kind is State.FAILED:
         # The catalog keeps the traceback of a bug, which is not for the outside.
         text = OUR_FAULT if message.error_code == "internal_error" else message.error_message
@@ -62,8 +66,15 @@ def upload_document(upload: Upload) -> dict[str, Any]:
         "traceparent": upload.traceparent,
         "error": {"code": upload.error_code, "message": upload.error_message} if upload.error_code else None,
         "original": None if original is None else _view(original, *names),
+        **placeholder_view(original),
         "variants": [_view(variant, *_VARIANT, "sha256") for variant in upload.variants],
     }
+
+
+def placeholder_view(original: Original | None) -> dict[str, str | None]:
+    """What is shown while the picture loads: its ThumbHash in base64, or its BlurHash; null for the other."""
+    thumbhash, blurhash = (original.thumbhash, original.blurhash) if original else (None, None)
+    return {"thumbhash": b64encode(thumbhash).decode() if thumbhash else None, "blurhash": blurhash}
 
 
 def failure_document(upload: Upload) -> dict[str, Any]:

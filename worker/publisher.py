@@ -14,6 +14,7 @@ from storage.catalog.records import Message
 from storage.errors import CatalogUnavailable
 from worker.documents import payload
 from worker.queue import Queue, QueueUnavailable
+from worker.srcset import Link
 
 log = structlog.get_logger(__name__)
 
@@ -25,12 +26,19 @@ class OutboxPublisher:
     """Sends messages in the background, in the order in which they were handed over."""
 
     def __init__(
-        self, outbox: Outbox, queue: Queue, metrics: Metrics = NO_METRICS, traces: Traces = NO_TRACES
+        self,
+        outbox: Outbox,
+        queue: Queue,
+        metrics: Metrics = NO_METRICS,
+        traces: Traces = NO_TRACES,
+        link: Link = str,
     ) -> None:
+        """`link` leads to a variant, in the srcset of messages."""
         self._outbox = outbox
         self._queue = queue
         self._metrics = metrics
         self._traces = traces
+        self._link = link
         self._waiting: list[Message] = []
         self._sent: list[Message] = []
         self._sent_at = 0.0
@@ -101,7 +109,7 @@ class OutboxPublisher:
 
     async def _publish(self, messages: Sequence[Message]) -> None:
         ordered = sorted(messages, key=lambda message: message.seq)
-        payloads = [payload(message) for message in ordered]
+        payloads = [payload(message, self._link) for message in ordered]
         with self._traces.sending(payloads):
             await self._queue.messages.send(payloads)
         self._metrics.messages_sent([sent["type"] for sent in payloads])

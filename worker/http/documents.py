@@ -1,6 +1,6 @@
 """Uploads as the HTTP face shows them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -9,14 +9,14 @@ from fastapi import Response
 from pipelines.moments import precise_moment
 from storage.catalog.records import State, StoredVariant, Upload
 from storage.keys import owner_of_source
-from worker.documents import OUR_FAULT
+from worker.documents import OUR_FAULT, placeholder_view
 from worker.events import default_id
 from worker.http.links import Links
+from worker.srcset import srcset
 
 
 def upload_view(upload: Upload, links: Links) -> dict[str, Any]:
     """An upload with links to its variants."""
-    variants = [_variant(variant, links) for variant in upload.variants]
     return {
         "id": str(upload.id),
         "source": upload.source,
@@ -26,9 +26,9 @@ def upload_view(upload: Upload, links: Links) -> dict[str, Any]:
         "attempts": upload.attempts,
         "error": _error(upload),
         "original": _original(upload),
-        "thumbhash": None,
-        "variants": variants,
-        "srcset": srcset(variants),
+        **placeholder_view(upload.original),
+        "variants": [_variant(variant, links) for variant in upload.variants],
+        "srcset": srcset(upload.variants, upload.original, links.of),
         "created": precise_moment(upload.queued_ms),
         "changed": precise_moment(upload.changed_ms),
     }
@@ -54,12 +54,6 @@ def announced_upload(event: Mapping[str, Any], event_ms: int) -> Upload:
         variants=(),
         owner=owner_of_source(source) if owner is None else owner,
     )
-
-
-def srcset(variants: Sequence[Mapping[str, Any]]) -> str:
-    """What an `<img srcset>` takes: each width once."""
-    by_width = {variant["width"]: variant["url"] for variant in variants}
-    return ", ".join(f"{url} {width}w" for width, url in sorted(by_width.items()))
 
 
 def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

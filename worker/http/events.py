@@ -28,10 +28,13 @@ _EXAMPLE = {
     "metadata": {"post": 42},
     "time": "2026-11-29T22:14:03.120Z",
     "recipe": "default",
-    "original": {"width": 4000, "height": 3000, "format": "jpeg", "bytes": 3512004, "color": "srgb"},
+    "original": {"width": 4000, "height": 3000, "format": "jpeg", "bytes": 3512004, "color": "#8a7f6b"},
+    "thumbhash": "1mYGRZYXaIhwh4iBilmIhhePcnAI",
+    "blurhash": None,
     "variants": [
         {"name": "thumb", "key": "variants/ab/cd/1f0e.jpg", "width": 150, "height": 113, "bytes": 5120}
     ],
+    "srcset": "https://media.example.com/files/variants/ab/cd/1f0e.jpg 150w",
 }
 _SSE_EXAMPLE = (
     f"retry: {RETRY_MS}\n\nid: 17\nevent: upload.ready\ndata: {orjson.dumps(_EXAMPLE).decode()}\n\n: ping\n\n"

@@ -21,6 +21,7 @@ from worker.http.tail import Tail
 from worker.http.tokens import Tokens
 from worker.queue import Queue, open_queue
 from worker.settings import Settings
+from worker.srcset import lasting_link
 from worker.stores import Stores, open_stores
 
 log = structlog.get_logger(__name__)
@@ -47,7 +48,9 @@ class Face:
         self.access = Access(self._keys, Tokens(settings.http_secret), is_local=settings.http_is_local)
         signing = settings.http_secret if settings.http_files == "signed" else ""
         self.links = Links(settings.http_url, signing)
-        self.tail = Tail(lambda: self.reader, queue.messages)
+        self.lasting_link = lasting_link(settings.http_url, settings.http_files)
+        """The links in messages."""
+        self.tail = Tail(lambda: self.reader, queue.messages, self.lasting_link)
         self.pulse = Pulse(lambda: self.reader, self.tail, lambda: self.stores.catalog.outbox.now_ms())
         """What the console shows of the last hour; nobody counts where there is none."""
         self.opened = asyncio.Event()

@@ -388,6 +388,7 @@ _FAILED = {
     "attempts": 1,
     "error": {"code": "corrupt_image", "message": "The picture is damaged."},
     "original": None,
+    "thumbhash": None,
     "variants": [],
     "srcset": "",
 }

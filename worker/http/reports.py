@@ -90,6 +90,7 @@ class RecipeView(BaseModel):
     """A recipe, with what it makes."""
 
     name: str
+    placeholder: str = Field(description="what is made for pages that load a picture")
     variants: list[VariantLimits]
 
 
@@ -207,6 +208,7 @@ def _limits(settings: Settings) -> dict[str, Any]:
         "recipes": [
             {
                 "name": recipe.name,
+                "placeholder": recipe.placeholder,
                 "variants": [_variant(variant) for variant in recipe.variants],
             }
             for recipe in settings.recipe_book.values()
@@ -242,6 +244,7 @@ _LIMITS = {
     "recipes": [
         {
             "name": "default",
+            "placeholder": DEFAULT.placeholder,
             "variants": [_variant(DEFAULT.variants[0])],
         }
     ],

@@ -60,9 +60,15 @@ class UploadView(BaseModel):
     attempts: int = Field(description="tries that failed because of the upload itself")
     error: ErrorView | None
     original: OriginalView | None = Field(description="null: it was not read yet")
-    thumbhash: str | None
+    thumbhash: str | None = Field(
+        description="what to show while it loads, in base64; null: it was made before there were any, or the "
+        "recipe asks for another kind"
+    )
+    blurhash: str | None = Field(description="the same as a BlurHash, where the recipe asks for that")
     variants: list[VariantView] = Field(description="the smallest first")
-    srcset: str = Field(description="the variants, for an `<img srcset>`")
+    srcset: str = Field(
+        description="for an `<img srcset>`: the variants of the original's proportions, each width once"
+    )
     created: str = Field(description="when its newest event was taken: ISO 8601, UTC")
     changed: str = Field(description="when it last changed: ISO 8601, UTC")
 
@@ -106,7 +112,8 @@ UPLOAD: Mapping[str, Any] = {
         "height": 3024,
         "color": "#8a7f6b",
     },
-    "thumbhash": None,
+    "thumbhash": "1mYGRZYXaIhwh4iBilmIhhePcnAI",
+    "blurhash": None,
     "variants": [
         {
             "name": "thumb",

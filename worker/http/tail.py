@@ -19,6 +19,7 @@ from worker.documents import payload
 from worker.outage_log import OutageLog
 from worker.queue import QueueUnavailable
 from worker.queue.messages import Messages
+from worker.srcset import Link
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +45,9 @@ class SentMessage:
     data: bytes  # JSON
 
     @classmethod
-    def of(cls, message: Message) -> "SentMessage":
+    def of(cls, message: Message, link: Link) -> "SentMessage":
         """The very message that is on the stream of messages."""
-        body = payload(message)
+        body = payload(message, link)
         return cls(message.seq, message.id, body["type"], message.source, message.owner, orjson.dumps(body))
 
 
@@ -76,7 +77,8 @@ class Tail:
     `seq` is given in the order of the commits, so nothing comes later below what was read.
     """
 
-    def __init__(self, reader: Callable[[], Reader], arrivals: Messages) -> None:
+    def __init__(self, reader: Callable[[], Reader], arrivals: Messages, link: Link = str) -> None:
+        self._link = link
         self._reader = reader
         self._arrivals = arrivals
         self.last: int | None = None
@@ -132,7 +134,7 @@ class Tail:
         """
         async with self._replays:
             found = await self._reader().messages(seq, _REPLAY_PAGE, upload_id)
-        return [SentMessage.of(message) for message in found]
+        return [SentMessage.of(message, self._link) for message in found]
 
     async def follow(self) -> None:
         """Follow the outbox until cancelled, through every outage of the catalog and of Redis."""
@@ -180,7 +182,7 @@ class Tail:
             return False
         messages = await self._reader().messages(self.last, _PAGE)
         for message in messages:
-            self._keep(SentMessage.of(message))
+            self._keep(SentMessage.of(message, self._link))
         return len(messages) == _PAGE
 
     def _keep(self, message: SentMessage) -> None:

@@ -16,6 +16,7 @@ EXAMPLE: Mapping[str, Any] = {
     "error": None,
     "original": None,
     "thumbhash": None,
+    "blurhash": None,
     "variants": [],
     "srcset": "",
     "created": "2026-11-28T12:00:00.000Z",

@@ -20,6 +20,7 @@ from storage.catalog.records import (
     StreamId,
     UploadRequested,
 )
+from tests.support.catalogs import THUMBHASH
 from worker.documents import payload
 from worker.events import (
     MAX_EVENT_BYTES,
@@ -320,7 +321,7 @@ def test_the_published_schema_is_the_models() -> None:
 # -- what apps hear
 
 VARIANT = StoredVariant("thumb", "variants/ab/cd/x.jpg", 150, 113, 4211, "a" * 64)
-ORIGINAL = Original("stamp", "b" * 64, 1000, "jpeg", 4000, 3000, "#102030")
+ORIGINAL = Original("stamp", "b" * 64, 1000, "jpeg", 4000, 3000, "#102030", THUMBHASH)
 
 
 def message(kind: State, **more: Any) -> Message:
@@ -345,10 +346,28 @@ def test_a_ready_upload_is_reported_with_its_variants() -> None:
         "time": "1970-01-01T00:00:00.000Z",
         "recipe": "default",
         "original": {"width": 4000, "height": 3000, "format": "jpeg", "bytes": 1000, "color": "#102030"},
+        "thumbhash": "1mYGRZYXaIhwh4iBilmIhhePcnAI",
+        "blurhash": None,
         "variants": [
             {"name": "thumb", "key": "variants/ab/cd/x.jpg", "width": 150, "height": 113, "bytes": 4211}
         ],
+        "srcset": "variants/ab/cd/x.jpg 150w",
     }
+
+
+def test_a_ready_upload_is_reported_with_links_where_they_are_known() -> None:
+    sent = payload(
+        message(State.READY, original=ORIGINAL, variants=[VARIANT]), lambda key: f"https://m/{key}"
+    )
+
+    assert sent["srcset"] == "https://m/variants/ab/cd/x.jpg 150w"
+
+
+def test_a_ready_upload_whose_recipe_asks_for_a_blurhash_is_reported_with_that() -> None:
+    blurred = replace(ORIGINAL, thumbhash=None, blurhash="LEHV6nWB2yk8pyo0adR*.7kCMdnj")
+    sent = payload(message(State.READY, original=blurred, variants=[VARIANT]))
+
+    assert (sent["thumbhash"], sent["blurhash"]) == (None, "LEHV6nWB2yk8pyo0adR*.7kCMdnj")
 
 
 def test_a_failed_upload_is_reported_with_code_and_message() -> None:

@@ -22,6 +22,7 @@ from worker.http.console.stored_files import GoneFiles, StoredFiles
 from worker.http.console.visitors import Visitor
 from worker.http.documents import upload_view
 from worker.http.problems import not_found
+from worker.srcset import Link
 
 MESSAGES = 20  # the newest, on a page
 _WAITS = (State.QUEUED, State.DELETING)
@@ -85,7 +86,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             reason=reason(upload, visitor),
             retry_hint=retry_hint(upload),
             traceback=traceback(upload, visitor),
-            messages=[_shown(one, visitor) for one in messages[:MESSAGES]],
+            messages=[_shown(one, visitor, face.lasting_link) for one in messages[:MESSAGES]],
             has_more=len(messages) > MESSAGES,
             most_tries=face.settings.max_attempts,
             waits_for_next=upload.state in _WAITS and upload.not_before_ms > upload.changed_ms,
@@ -99,8 +100,8 @@ def _resend(stream: str, upload: Upload, visitor: Visitor) -> str | None:
     return sending_of(stream, upload.source, upload.id, upload.recipe, upload.owner)
 
 
-def _shown(message: Message, visitor: Visitor) -> ShownMessage:
-    return ShownMessage(message, None if visitor.is_demo else _pretty(payload(message)))
+def _shown(message: Message, visitor: Visitor, link: Link) -> ShownMessage:
+    return ShownMessage(message, None if visitor.is_demo else _pretty(payload(message, link)))
 
 
 def _pretty(document: object) -> str:
