@@ -37,7 +37,17 @@ REFUSALS = {
     "too_much_memory",
     "unsupported_format",
 }
-_SLOW_TO_MAKE = {"photo.heic": 20_000_000}  # one of 100 megapixels takes minutes to encode, and is refused
+# One of 100 megapixels takes minutes to encode, and is refused.
+_SLOW_TO_MAKE = {"photo.heic": 20_000_000, "pq.heic": 40_000_000, "pq-alpha.heic": 30_000_000}
+# What is refused for its size is tried again with so much of its pixels, until it is admitted.
+_SMALLER = 0.7
+_LEAST = 5_000_000
+_CUT = "cut"
+_RECIPES = f"""
+[{_CUT}]
+square = {{box = 1920, fit = "cover", crop = "attention"}}
+small = {{box = 300, fit = "cover", crop = "entropy", subsampling = "4:4:4"}}
+"""
 _TIMEOUT_S = 1800.0
 
 
@@ -71,7 +81,15 @@ def limited_worker(place: Workplace, memory_mib: int = MEMORY_MIB, cpus: int = C
     with open_cgroup(memory_mib, cpus) as cgroup:
         STARTS["limited"] = cgroup.inside(STARTS["media"])
         try:
-            place.start("limited", MEDIA_CPUS=str(cpus), MEDIA_LEASE="15", MEDIA_RECONCILE_INTERVAL="15")
+            recipes = place.home / "recipes.toml"
+            recipes.write_text(_RECIPES)
+            place.start(
+                "limited",
+                MEDIA_CPUS=str(cpus),
+                MEDIA_RECIPES=str(recipes),
+                MEDIA_LEASE="15",
+                MEDIA_RECONCILE_INTERVAL="15",
+            )
             yield cgroup
         finally:
             place.close()
@@ -85,8 +103,12 @@ def push(
         target = place.root / source
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(path, target)
-    place.send_all({"source": source} for source in pictures)
+    place.send_all({"source": source, "recipe": _recipe(source)} for source in pictures)
     return place.await_end_of(*pictures, within=within)
+
+
+def _recipe(source: str) -> str:
+    return _CUT if "panorama" in source else "default"
 
 
 def outcome(answer: dict[str, Any]) -> str:
@@ -121,11 +143,11 @@ def main() -> int:
     Path("var").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="limits-", dir="var") as folder, temporary_redis() as redis:
         home = Path(folder).absolute()
-        worst = _make_worst(home / "worst", asked.pixels, asked.only)
+        (home / "worst").mkdir()
         place = Workplace(home / "place", redis.url)
         try:
             with limited_worker(place, cpus=asked.cpus) as cgroup, Watch().over(cgroup) as watch:
-                wrong = _campaign(place, cgroup, watch, worst, asked)
+                wrong = _campaign(place, cgroup, watch, home / "worst", asked)
         except NoCgroupsError as error:
             print(f"Skipped: {error}")
             return 0
@@ -135,16 +157,17 @@ def main() -> int:
 
 
 def _campaign(
-    place: Workplace, cgroup: Cgroup, watch: Watch, worst: dict[str, Path], asked: argparse.Namespace
+    place: Workplace, cgroup: Cgroup, watch: Watch, folder: Path, asked: argparse.Namespace
 ) -> list[str]:
     ends: dict[str, dict[str, Any]] = {}
     if asked.corpus is not None and not asked.only:
         files = [path for path in sorted(asked.corpus.rglob("*")) if path.is_file()]
         pictures = {f"uploads/corpus/{number}{path.suffix}": path for number, path in enumerate(files)}
         ends |= _round("the corpus", place, watch, _copied(pictures, place.home / "corpus"))
-    for name, path in worst.items():
-        ends |= _round(name, place, watch, {f"uploads/{name}/{n}": path for n in range(asked.copies)})
-    mixed = {f"uploads/mixed/{n}-{name}": path for n in range(2) for name, path in worst.items()}
+    worst = [name for name in WORST if asked.only in name]
+    for name in worst:
+        ends |= _down_to_what_is_admitted(name, place, watch, folder, asked)
+    mixed = {f"uploads/mixed/{n}-{path.name}": path for n in range(2) for path in sorted(folder.iterdir())}
     ends |= _round("all of them at once", place, watch, mixed)
     wrong = broken(place, cgroup, ends)
     print(
@@ -164,14 +187,22 @@ def _round(name: str, place: Workplace, watch: Watch, pictures: dict[str, Path])
     return ends
 
 
-def _make_worst(folder: Path, pixels: int, only: str) -> dict[str, Path]:
-    folder.mkdir(parents=True)
-    made = {}
-    for name, picture in WORST.items():
-        if only in name:
-            made[name] = folder / name
-            made[name].write_bytes(picture(min(pixels, _SLOW_TO_MAKE.get(name, pixels))))
-    return made
+def _down_to_what_is_admitted(
+    name: str, place: Workplace, watch: Watch, folder: Path, asked: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """Send that worst case, smaller and smaller, until it is admitted: that is where memory is tightest."""
+    ends: dict[str, dict[str, Any]] = {}
+    pixels = min(asked.pixels, _SLOW_TO_MAKE.get(name, asked.pixels))
+    refused = True
+    while refused and pixels >= min(_LEAST, asked.pixels):
+        path = folder / f"{pixels // 1_000_000}-{name}"
+        path.write_bytes(WORST[name](pixels))
+        sources = {f"uploads/{path.name}/{n}": path for n in range(asked.copies)}
+        answers = _round(path.name, place, watch, sources)
+        refused = {outcome(answer) for answer in answers.values()} <= {"too_much_memory", "source_too_large"}
+        ends |= answers
+        pixels = int(pixels * _SMALLER)
+    return ends
 
 
 def _copied(pictures: dict[str, Path], folder: Path) -> dict[str, Path]:

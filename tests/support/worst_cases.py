@@ -11,6 +11,8 @@ import pillow_heif
 import pyvips
 from PIL import Image
 
+from tests.support.iso_boxes import numbered
+
 Picture = Callable[[int], bytes]
 """Makes a picture of about so many pixels."""
 
@@ -19,7 +21,10 @@ _TILE = 2048
 
 def _scene(pixels: int, bands: int = 3, *, deep: bool = False, widest: int = 10_000) -> pyvips.Image:
     width = min(isqrt(pixels), widest)
-    height = min(pixels // width, widest)
+    return _tiled_scene(width, min(pixels // width, widest), bands, deep=deep)
+
+
+def _tiled_scene(width: int, height: int, bands: int = 3, *, deep: bool = False) -> pyvips.Image:
     waves = pyvips.Image.xyz(_TILE, _TILE).linear([0.005, 0.007], [0, 0]).math("sin")
     mixed = waves.bandjoin(waves[0] * waves[1]) if bands != 1 else waves[0]
     mixed = (mixed * 0.5 + 0.5) * (65535 if deep else 255)
@@ -34,6 +39,12 @@ def _scene(pixels: int, bands: int = 3, *, deep: bool = False, widest: int = 10_
 
 def _jpeg(pixels: int, **options: object) -> bytes:
     return bytes(_scene(pixels).jpegsave_buffer(Q=60, **options))
+
+
+def _panorama(pixels: int, **options: object) -> bytes:
+    """Nine times as wide as it is high: before it is cut to a square, it is scaled to the square's height."""
+    height = isqrt(pixels // 9)
+    return bytes(_tiled_scene(height * 9, height).jpegsave_buffer(Q=60, **options))
 
 
 def _many_scans(pixels: int) -> bytes:
@@ -69,6 +80,12 @@ def _png(pixels: int, bands: int = 3, *, deep: bool = False, interlace: bool = F
     return b"\x89PNG\r\n\x1a\n" + b"".join(map(_chunk, *zip(*chunks, strict=True)))
 
 
+def _pq_png(pixels: int, **options: bool) -> bytes:
+    """Sixteen bits of BT.2020 and PQ, each pixel of which is decoded to light and compressed."""
+    png = _png(pixels, bands=4, deep=True, **options)
+    return png[:33] + _chunk(b"cICP", bytes(_BT2020_PQ[:2]) + b"\0\1") + png[33:]
+
+
 def _interlaced(width: int, height: int, step: int, packer: "zlib._Compress") -> bytes:
     packed = b""
     for left, top, across, down in _PASSES:
@@ -102,6 +119,26 @@ def _heic(pixels: int) -> bytes:
     return file.getvalue()
 
 
+def _pq_avif(pixels: int, bands: int = 3) -> bytes:
+    scene = _scene(pixels, bands, deep=True)
+    content = scene.heifsave_buffer(Q=30, compression="av1", effort=0, bitdepth=10)
+    return numbered(bytes(content), *_BT2020_PQ[:2])
+
+
+def _pq_heic(pixels: int, bands: int = 3) -> bytes:
+    scene = _scene(pixels, bands, deep=True)
+    numbers = dict(zip(_NUMBERS, _BT2020_PQ, strict=True))
+    file = io.BytesIO()
+    mode = "RGB;16" if bands == 3 else "RGBA;16"
+    heif = pillow_heif.from_bytes(mode, (scene.width, scene.height), scene.write_to_memory())
+    heif.save(file, quality=20, enc_params={"preset": "ultrafast"}, **numbers)
+    return file.getvalue()
+
+
+_NUMBERS = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
+_BT2020_PQ = (9, 16, 9)  # ITU-T H.273
+
+
 def gif(pixels: int, frames: int = 5000) -> bytes:
     """A GIF with a large canvas and many frames, each a few pixels."""
     side = isqrt(pixels)
@@ -120,6 +157,59 @@ def _tiff(pixels: int, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, "TIFF", compression="tiff_adobe_deflate", strip_size=2**31 - 1, **options)
     return file.getvalue()
+
+
+def _repeated_tiff(
+    pixels: int, bits: int, compression: int, photometric: int, bands: int = 1, kind: int = 1
+) -> bytes:
+    """A TIFF each of whose tiles is the same bytes; with more than one band, plane by plane."""
+    across = down = isqrt(pixels) // 256
+    tile = b"".join(bytes([n % 256] * (256 * bits // 8)) for n in range(256))
+    packed = zstd_raw(tile) if compression == _ZSTD else zlib.compress(tile, 9)
+    count = across * down * bands
+    lists = [struct.pack(f"<{bands}H", *[number] * bands) for number in (bits, kind)]
+    lists += [struct.pack(f"<{count}I", *[number] * count) for number in (8, len(packed))]
+    places, at = [], 8 + len(packed)
+    for one in lists:
+        places.append(at)
+        at += len(one)
+    depth, formats = (
+        place if bands > 2 else value for place, value in zip(places, (bits, kind), strict=False)
+    )
+    entries = [
+        *((256, 4, 1, across * 256), (257, 4, 1, down * 256), (258, 3, bands, depth)),
+        *(
+            (259, 3, 1, compression),
+            (262, 3, 1, photometric),
+            (277, 3, 1, bands),
+            (284, 3, 1, 2 if bands > 1 else 1),
+        ),
+        *((322, 3, 1, 256), (323, 3, 1, 256), (324, 4, count, places[2]), (325, 4, count, places[3])),
+        (339, 3, bands, formats),
+    ]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<I", at) + packed + b"".join(lists) + directory + bytes(4)
+
+
+_DEFLATE, _ZSTD = 8, 50000
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_FLOAT, _SIGNED = 3, 2
+
+
+def zstd_raw(content: bytes) -> bytes:
+    """A frame of Zstandard (RFC 8878) whose blocks are stored as they are, or say a byte and how often."""
+    blocks = []
+    for start in range(0, len(content), _ZSTD_BLOCK):
+        block = content[start : start + _ZSTD_BLOCK]
+        last = start + _ZSTD_BLOCK >= len(content)
+        same = block.count(block[:1]) == len(block)
+        head = (len(block) << 3) | (1 << 1 if same else 0) | last
+        blocks.append(head.to_bytes(3, "little") + (block[:1] if same else block))
+    # A single segment of a size in eight bytes.
+    return b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", len(content)) + b"".join(blocks)
+
+
+_ZSTD_BLOCK = 512
 
 
 def runs(pixels: int, bits: int = 8) -> bytes:
@@ -153,4 +243,25 @@ WORST: Mapping[str, Picture] = {
     "frames.gif": gif,
     "one-strip.tif": _tiff,
     "runs.bmp": runs,
+    "runs-4.bmp": partial(runs, bits=4),
+    "pq.png": _pq_png,
+    "pq-interlaced.png": partial(_pq_png, interlace=True),
+    "pq.avif": _pq_avif,
+    "pq-alpha.avif": partial(_pq_avif, bands=4),
+    "pq.heic": _pq_heic,
+    "pq-alpha.heic": partial(_pq_heic, bands=4),
+    "planes.tif": partial(_repeated_tiff, bits=8, compression=_DEFLATE, photometric=_RGB, bands=3),
+    "planes-16.tif": partial(_repeated_tiff, bits=16, compression=_ZSTD, photometric=_RGB, bands=3),
+    "white-is-zero.tif": partial(_repeated_tiff, bits=16, compression=_ZSTD, photometric=_WHITE_IS_ZERO),
+    "float.tif": partial(
+        _repeated_tiff, bits=32, compression=_DEFLATE, photometric=_BLACK_IS_ZERO, kind=_FLOAT
+    ),
+    "float-zstd.tif": partial(
+        _repeated_tiff, bits=32, compression=_ZSTD, photometric=_BLACK_IS_ZERO, kind=_FLOAT
+    ),
+    "signed.tif": partial(
+        _repeated_tiff, bits=16, compression=_DEFLATE, photometric=_BLACK_IS_ZERO, kind=_SIGNED
+    ),
+    "panorama.jpg": _panorama,
+    "panorama-progressive.jpg": partial(_panorama, interlace=True),
 }
