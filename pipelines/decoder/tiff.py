@@ -12,7 +12,7 @@ from pipelines.decoder.tiff_page import BLACK_IS_ZERO, ICC_LAB, INKS, LAB, RGB, 
 from pipelines.formats import Format, Shape
 
 _PILLOWS_RGB = 7.2  # bytes a pixel: four in Pillow, three beside it
-_NUMBERS, _LIGHT = 0.4, 1.0  # bytes a sample, while the range of numbers is looked for
+_NUMBERS, _LIGHT = 0.2, 1.0  # bytes a sample, while the range of numbers is looked for
 # As what libvips is to read such colours, and how many samples of a pixel those are: the rest is ours.
 _READ_AS = {RGB: (RGB, 3), LAB: (RGB, 3), ICC_LAB: (RGB, 3), INKS: (INKS, 4), YCBCR: (YCBCR, 3)}
 

@@ -170,6 +170,8 @@ def read(directory: Directory) -> TiffPage:
     depths = numbers(tiff_header.BITS, _MOST_SAMPLES) or ((8,) if compression == OLD_JPEG else (1,))
     samples = number(tiff_header.SAMPLES, 3 if compression == OLD_JPEG else len(depths))
     photometric = number(tiff_header.PHOTOMETRIC, RGB if samples >= 3 else BLACK_IS_ZERO)
+    if samples >= 3 and photometric in _GREY and tiff_header.EXTRA_SAMPLES not in directory.entries:
+        photometric = RGB  # nothing says what those beside grey are, and every reader takes them for colours
     if samples == 1 and photometric in (RGB, YCBCR):
         photometric = BLACK_IS_ZERO
     kinds = [

@@ -36,7 +36,7 @@ _BRIGHTEST_LIGHT = 16  # of linear light, where 1 is white: scRGB ends at 7.5
 def as_colours(page: TiffPage, directory: Directory, read: Callable[[], Image]) -> Image:
     """Return colours with a plain meaning, and opacity behind them if the page has any.
 
-    `read` starts to decode the wanted samples; those of numbers are decoded twice, first for their range.
+    `read` starts to decode the wanted samples; numbers are decoded again, for first comes their range.
     """
     if page.is_half and not page.needs_bytes:
         read = _as_floats(read)
@@ -113,7 +113,7 @@ def _has_daylight_white(directory: Directory) -> bool:
 
 def _from_numbers(page: TiffPage, read: Callable[[], Image]) -> Image:
     """Return light as it is, and of other numbers shades: from the smallest to the largest, or as agreed."""
-    lowest, highest = _extremes(page, _parted(page, read())[0])
+    lowest, highest, absent = _extremes(page, read)
     colours, opacity = _parted(page, read())
     if page.is_light and lowest >= -_BRIGHTEST_LIGHT and highest <= _BRIGHTEST_LIGHT:
         light = colours.cast("float").copy(interpretation="scrgb")
@@ -127,7 +127,7 @@ def _from_numbers(page: TiffPage, read: Callable[[], Image]) -> Image:
     scale = 255 / (white - black)
     numbers = _precise(page, colours)
     shades = numbers.linear(scale, 0.5 - black * scale)
-    shades = _valid(page, numbers).ifthenelse(shades, 0).cast("uchar")
+    shades = _valid(numbers, absent).ifthenelse(shades, 0).cast("uchar")
     shades = shades.copy(interpretation="b-w" if page.colours == 1 else "srgb")
     return shades if opacity is None else shades.bandjoin(_share(page, opacity))
 
@@ -136,21 +136,34 @@ def _precise(page: TiffPage, image: Image) -> Image:
     return image.cast("float" if page.bits < 32 or (page.kind == FLOAT and page.bits == 32) else "double")
 
 
-def _valid(page: TiffPage, numbers: Image) -> Image:
-    """Return where there are numbers: neither NaN nor infinite nor what stands for no value."""
-    absent = {*_USUAL_NO_DATA, *page.no_data}
+def _absent(page: TiffPage, numbers: Image) -> set[float]:
+    """Return what stands for no value, as the numbers would hold it."""
+    absent = {each for each in (*_USUAL_NO_DATA, *page.no_data) if abs(each) <= _BEYOND}
     if numbers.format == "float":
-        absent = {struct.unpack("f", struct.pack("f", each))[0] for each in absent if abs(each) <= _BEYOND}
-    tests = [numbers.abs() <= _BEYOND, *(numbers != each for each in absent if abs(each) <= _BEYOND)]
-    return reduce(and_, tests)
+        absent = {struct.unpack("f", struct.pack("f", each))[0] for each in absent}
+    return absent
 
 
-def _extremes(page: TiffPage, colours: Image) -> tuple[float, float]:
-    """Return the smallest and the largest of the numbers, of all colours together."""
-    numbers = _precise(page, colours)
-    valid = _valid(page, numbers)
+def _valid(numbers: Image, absent: set[float]) -> Image:
+    """Return where there are numbers: neither NaN nor infinite nor what stands for no value."""
+    return reduce(and_, (numbers != each for each in absent), numbers.abs() <= _BEYOND)
+
+
+def _extremes(page: TiffPage, read: Callable[[], Image]) -> tuple[float, float, set[float]]:
+    """Return the smallest and the largest of the numbers, and what stands for no value among them."""
+    numbers = _precise(page, _parted(page, read())[0])
+    lowest, highest = _ends(numbers, set())
+    absent = {each for each in _absent(page, numbers) if lowest <= each <= highest}
+    if absent:
+        lowest, highest = _ends(_precise(page, _parted(page, read())[0]), absent)
+    return lowest, highest, absent
+
+
+def _ends(numbers: Image, absent: set[float]) -> tuple[float, float]:
+    """Return the ends of all colours together."""
+    valid = _valid(numbers, absent)
     both = valid.ifthenelse(numbers, 2 * _BEYOND).bandjoin(valid.ifthenelse(numbers, -2 * _BEYOND))
-    found, count = both.stats(), page.colours
+    found, count = both.stats(), numbers.bands
     lowest = min(found(0, 1 + band)[0] for band in range(count))
     return lowest, max(found(1, 1 + count + band)[0] for band in range(count))
 

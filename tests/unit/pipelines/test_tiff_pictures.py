@@ -380,6 +380,21 @@ def test_unsigned_16_bit_numbers_are_shades_as_the_standard_says(child: DecoderP
     assert_close(shown(child, grey(HEIGHTS, bits=16)), [(level / 257,) for (level,) in HEIGHTS])
 
 
+@pytest.mark.parametrize("samples", [3, 4, 5])
+def test_several_samples_of_which_nothing_is_said_are_colours(child: DecoderProcess, samples: int) -> None:
+    pixels = [(*colour, 255, 7)[:samples] for colour in FOUR]
+
+    assert_close(shown(child, grey(pixels)), FOUR)
+
+
+def test_of_a_damaged_tiff_what_decodes_is_shown_where_that_is_asked_for() -> None:
+    page = MadePage(quarters(FOUR), codec="deflate", strip=16)
+    last = page.chunks()[-1]
+
+    with DecoderProcess("pillow", ["tiff"], damaged="accept") as child:
+        assert_close(shown(child, tiff(page).replace(last, bytes(len(last))))[:2], FOUR[:2])
+
+
 UNSUPPORTED = {
     "12-bit RGB": MadePage(quarters(FOUR), bits=12),
     "4-bit RGB": MadePage(quarters([(3, 9, 15)] * 4), bits=4),
