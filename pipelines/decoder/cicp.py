@@ -11,6 +11,7 @@ REFERENCE_WHITE = 203.0  # cd/m2: ITU-R BT.2408, 2.2
 _USUAL_PEAK = 1000.0  # cd/m2: that of the displays on which HDR pictures are graded
 _HIGHEST = 10_000.0  # cd/m2: SMPTE ST 2084
 _PER_CANDELA = 10_000  # units of 0.0001 cd/m2
+_MOST_TAGS = 100  # of a profile, as in lcms
 _MOST = 4096  # chunks: a file made of tiny ones must not cost seconds
 
 # H.273, tables 2 and 3. What says BT.601 or BT.709 is shown as sRGB: phones and encoders mean no other.
@@ -97,6 +98,18 @@ def _before_pixels(data: bytearray) -> Iterator[tuple[bytes, bytes]]:
             chunk = bytes(data[start + 4 : end])
             if zlib.crc32(chunk[:-4]) == number(chunk[-4:]):
                 yield kind, chunk[4:-4]
+
+
+def of_profile(profile: bytes) -> Code | None:
+    """Return numbers in an ICC profile (ICC.1:2022, 9.2.17) where they say PQ or HLG, which itself cannot."""
+    entries = profile[132 : 132 + 12 * min(number(profile[128:132]), _MOST_TAGS)]
+    at = next((n for n in range(0, len(entries), 12) if entries[n : n + 4] == b"cicp"), None)
+    if at is None:
+        return None
+    place = number(entries[at + 4 : at + 8])
+    tag = profile[place : place + 12]
+    code = named(tag[8], tag[9]) if tag[:4] == b"cicp" and len(tag) == 12 else None
+    return code if code is not None and code.is_hdr else None
 
 
 def _peak(content: float, mastering: float) -> float:

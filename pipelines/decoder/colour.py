@@ -6,7 +6,7 @@ from typing import Literal
 
 import pyvips
 
-from pipelines.decoder import hdr
+from pipelines.decoder import cicp, hdr
 from pipelines.decoder.cicp import Code
 from pipelines.decoder.picture import Image
 
@@ -17,6 +17,7 @@ _SPACES = {b"RGB ": 3, b"GRAY": 1, b"CMYK": 4}
 _LEVELS = (0, 64, 128, 200, 255)
 _SAME = 2  # eight-bit steps: sRGB profiles of different makers differ that much
 _MEANINGS = {"srgb", "b-w", "rgb16", "grey16", "cmyk", "lab", "labs", "scrgb", "xyz"}
+_TAGS_END = 132 + 12 * 100  # ICC.1, 7.3: the table of tags lies behind the header
 _classified: OrderedDict[bytes, ProfileKind] = OrderedDict()
 
 
@@ -81,6 +82,14 @@ def numbers_beside(profile: bytes | None, numbers: Code | None) -> Code | None:
     if numbers is None or profile is None or numbers.is_hdr or classify(profile) == "broken":
         return numbers
     return None
+
+
+def numbers_in(image: Image, profile: bytes | None) -> Code | None:
+    """Return what a profile says by number of HDR, where the pixels can be meant."""
+    if profile is None or b"cicp" not in profile[:_TAGS_END] or image.format not in ("uchar", "ushort"):
+        return None
+    fits = image.interpretation != "cmyk" and space(profile) in (1, 3)
+    return cicp.of_profile(profile) if fits else None
 
 
 def colour_bands(image: Image) -> int:

@@ -73,7 +73,7 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
     width, height = (target.height, target.width) if picture.turned else (target.width, target.height)
     shrink = min(picture.shape.width / width, picture.shape.height / height)
     image = colour.understood(picture.load(shrink))
-    numbered = picture.numbered
+    numbered = picture.numbered or colour.numbers_in(image, picture.profile)
     profile = None if numbered else colour.needed_profile(image, picture.profile)
     if profile is None and numbered is None:
         image = colour.to_eight_bits(image)

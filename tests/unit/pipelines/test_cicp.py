@@ -143,3 +143,12 @@ def test_megabytes_of_tiny_parts_cost_next_to_nothing(content: bytes) -> None:
     assert cicp.of_png(data) is None
     assert cicp.of_boxes(data) == Boxes()
     assert process_time() - since < 0.2
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, 2**32 - 1])
+@pytest.mark.parametrize("place", [0, 144, 2**32 - 1])
+def test_tags_of_a_profile_that_lie_nowhere_say_nothing(count: int, place: int) -> None:
+    entry = struct.pack(">4sII", b"cicp", place, 12)
+
+    for rest in (b"", b"cicp", b"cicp" + bytes(7), bytes(12)):
+        assert cicp.of_profile(bytes(128) + struct.pack(">I", count) + entry + rest) is None

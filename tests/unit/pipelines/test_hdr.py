@@ -438,3 +438,43 @@ def test_opacity_of_an_avif_is_turned_with_its_colour_where_that_alone_says_how(
     assert found.size == expected.size
     quarters = found.resize((2, 2), Image.Resampling.BOX), expected.resize((2, 2), Image.Resampling.BOX)
     assert max(ImageChops.difference(*quarters).tobytes()) <= 8
+
+
+def _with_numbers(profile: bytes, primaries: int, transfer: int) -> bytes:
+    """A profile with one more tag, of type `cicp`, behind all others."""
+    count = int.from_bytes(profile[128:132])
+    table, rest = profile[132 : 132 + 12 * count], profile[132 + 12 * count :]
+    moved = b"".join(
+        table[n : n + 4]
+        + struct.pack(">I", int.from_bytes(table[n + 4 : n + 8]) + 12)
+        + table[n + 8 : n + 12]
+        for n in range(0, len(table), 12)
+    )
+    tag = struct.pack(">4s4xBBBB", b"cicp", primaries, transfer, 0, 1)
+    moved += struct.pack(">4sII", b"cicp", 144 + 12 * count + len(rest), len(tag))
+    size = struct.pack(">I", len(profile) + 12 + len(tag))
+    return size + profile[4:128] + struct.pack(">I", count + 1) + moved + rest + tag
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_hdr_that_a_profile_names_by_number_becomes_standard_range(
+    child: DecoderProcess, format: str
+) -> None:
+    pixels, file = light.patches([light.in_pq(colour) for colour in COLOURS], 8), io.BytesIO()
+    picture = Image.frombytes("RGB", (pixels.width, pixels.height), pixels.write_to_memory())
+    options = {"quality": 98, "subsampling": 0} if format == "JPEG" else {"lossless": True}
+
+    picture.save(file, format, icc_profile=_with_numbers(_p3(), BT2020, PQ), **options)
+
+    assert furthest(shown(child, file.getvalue()), COLOURS) <= 20
+
+
+def test_a_profile_that_names_its_colours_by_number_besides_is_converted_as_it_is(
+    child: DecoderProcess,
+) -> None:
+    files = {name: io.BytesIO() for name in ("plain", "numbered")}
+    picture = Image.new("RGB", (light.SIDE, light.SIDE), (200, 80, 40))
+    for name, profile in (("plain", _p3()), ("numbered", _with_numbers(_p3(), P3, SRGB))):
+        picture.save(files[name], "PNG", icc_profile=profile)
+
+    assert shown(child, files["numbered"].getvalue()) == shown(child, files["plain"].getvalue())
