@@ -12,11 +12,11 @@ from typing import Any
 
 import pillow_heif
 import pyvips
-from PIL import AvifImagePlugin, BmpImagePlugin, IcoImagePlugin, ImageFile
+from PIL import AvifImagePlugin, IcoImagePlugin, ImageFile
 from PIL import Image as PillowImage
 from PIL import __version__ as pillow_version
 
-from pipelines.decoder import cicp, colour, tiff, vips
+from pipelines.decoder import bmp, cicp, colour, tiff, vips
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Declined
 from pipelines.formats import Format, Shape
@@ -79,7 +79,7 @@ def samples(name: str) -> list[bytes]:
         return vips.samples(name)
     if name == "heic":  # encoding one would load the whole encoder
         return [zlib.decompress(base64.b85decode(_TINY_HEIC))]
-    return [_saved(name)]
+    return [_saved(name), bmp.TINY] if name == "bmp" else [_saved(name)]
 
 
 def _saved(name: str, **options: object) -> bytes:
@@ -110,6 +110,8 @@ def _probe(format: Format, data: bytearray, damaged: str) -> Picture:
     ImageFile.LOAD_TRUNCATED_IMAGES = damaged == "accept"
     try:
         picture = _PROBES[format.name](format, bytes(data), damaged)
+    except Declined:
+        raise
     except Exception as error:  # Pillow's plugins raise whatever a malformed header makes them stumble over
         raise vips.refusal(format, error) from None
     return replace(picture, load=partial(_load, format, picture.load))
@@ -118,6 +120,8 @@ def _probe(format: Format, data: bytearray, damaged: str) -> Picture:
 def _load(format: Format, load: Callable[[float], Image], shrink: float) -> Image:
     try:
         return load(shrink)
+    except Declined:
+        raise
     except Exception as error:
         raise vips.refusal(format, error) from None
 
@@ -142,17 +146,28 @@ def _probe_heic(format: Format, data: bytes, _: str) -> Picture:
     return Picture(format, shape, 1, profile, load, numbered=colour.numbers_beside(profile, code))
 
 
+def _probe_bmp(format: Format, data: bytes, damaged: str) -> Picture:
+    masks = bmp.read_masks(data)
+    if masks is not None and not masks.are_usual:
+        return bmp.probe_masked(format, data, masks, damaged)
+    opened = bmp.Bitmap(io.BytesIO(data))
+    if opened.has_runs:
+        return bmp.probe_runs(format, data, opened, damaged)
+    return _picture(format, opened)
+
+
 def _probe_ico(format: Format, data: bytes, damaged: str) -> Picture:
     icons = IcoImagePlugin.IcoFile(io.BytesIO(data))
     largest = icons.entry[0]
     inside = data[largest.offset : largest.offset + largest.size]
     if inside.startswith(b"\x89PNG"):  # may be of any size, whatever the directory says
         return vips.probe(format, bytearray(inside), damaged)
-    width, height = BmpImagePlugin.DibImageFile(io.BytesIO(inside)).size
-    shape = Shape(
-        width, height // 2, bands=4, whole=True
-    )  # the mask lies below the picture and counts as height
-    return Picture(format, shape, 1, None, lambda _: _pixels(icons.frame(0)))
+    bitmap = bmp.open_icon(inside)
+
+    def load(_: float) -> Image:
+        return _pixels(bmp.decode_icon(bitmap, inside, largest.size, damaged))
+
+    return Picture(format, Shape(*bitmap.size, bands=4, whole=True), 1, None, load)
 
 
 def _probe_avif(format: Format, data: bytes, _: str) -> Picture:
@@ -199,7 +214,7 @@ def _mode(opened: PillowImage.Image) -> str:
 
 _PROBES: dict[str, _Probe] = {
     "heic": _probe_heic,
-    "bmp": _probe_file(BmpImagePlugin.BmpImageFile),
+    "bmp": _probe_bmp,
     "ico": _probe_ico,
     "avif": _probe_avif,
 }

@@ -159,7 +159,7 @@ FORMATS: tuple[Format, ...] = (
         matches=_is_bmp,
         memory=memory.bmp,
         costliest=Shape(4000, 3000, bands=4),
-        note="1 to 32 bit, RLE; through Pillow",
+        note="1 to 32 bit, RLE, all masks; opaque if no pixel has opacity",
     ),
     Format(
         name="ico",
