@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import pyvips
@@ -15,6 +16,7 @@ from pipelines.formats import Format, Shape, loaders
 
 LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyond that it is a bomb
 
+_SHORTEST = 16  # pixels: of a side that loaders would make shorter they leave out rows that one would see
 _SHORT = ("out of memory", "insufficient memory", "memory allocation", "allocate", "allocating")
 # libjpeg repairs these and goes on; its other warnings are about bytes between the segments.
 _DAMAGE = ("premature end of data segment", "bad Huffman code", "instead of RST", "bad arithmetic code")
@@ -79,19 +81,20 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
 
     boxes = cicp.of_boxes(data) if format.name == "avif" else cicp.Boxes()
 
-    def load(shrink: float) -> Image:
-        image = pyvips.Operation.call(operation, source, **options, **_shrinking(format.name, shrink))
+    def load(shrink: float = 1, side: int = 1) -> Image:
+        shrinking = _shrinking(format.name, shrink, side)
+        image = pyvips.Operation.call(operation, source, **options, **shrinking)
         return image.unpremultiply().cast(image.format) if boxes.premultiplied and image.hasalpha() else image
 
     try:
-        image = load(1)
+        image = load()
         profile, numbered = _colour(format, data, image, boxes.code)
         return Picture(
             format=format,
             shape=headers.jpeg_shape(data, image.width, image.height) or _shape(format, data, image),
             orientation=_orientation(image),
             profile=profile,
-            load=load,
+            load=partial(load, side=min(image.width, image.height)),
             damage=damage if damaged == "reject" else str,
             numbered=numbered,
         )
@@ -123,14 +126,15 @@ def _last_word(detail: str) -> str:
     return lines[-1] if lines else ""
 
 
-def _shrinking(name: str, shrink: float) -> dict[str, float]:
-    """The options by which that format's loader scales down by at most `shrink`."""
+def _shrinking(name: str, shrink: float, side: int) -> dict[str, float]:
+    """The options by which that format's loader scales down, by at most `shrink`; `side` is the shorter."""
+    most = side / _SHORTEST
     match name:
         case "jpeg":  # halving is as good as the resampler's and a third quicker; by 4 and 8 it is coarser
-            factors = (factor for factor, least in ((8, 12), (4, 6), (2, 2)) if shrink >= least)
+            factors = (by for by, least in ((8, 12), (4, 6), (2, 2)) if shrink >= least and by <= most)
             return {"shrink": next(factors, 1)}
         case "webp":
-            return {"scale": 1 / max(1.0, shrink)}
+            return {"scale": 1 / max(1.0, shrink if shrink <= most else 1.0)}
         case _:
             return {}
 
