@@ -8,7 +8,7 @@ from pipelines.formats import Shape
 _MOST = 4096  # segments that are read: a file made of tiny ones must not cost seconds
 
 # JPEG markers: ITU T.81, table B.1. Fill bytes (0xFF) may stand before each.
-_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
 _SCAN = 0xDA
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}

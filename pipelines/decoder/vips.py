@@ -8,7 +8,7 @@ from typing import Any
 
 import pyvips
 
-from pipelines.decoder import cicp, colour, headers, png, shortage
+from pipelines.decoder import cicp, colour, headers, jpeg, png, shortage
 from pipelines.decoder.cicp import Code
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Declined, corrupt, starved, too_much_memory, unknown_kind
@@ -75,6 +75,7 @@ def samples(name: str) -> list[bytes]:
 def probe(format: Format, data: bytearray, damaged: str) -> Picture:
     """Read the header, or raise `Declined`."""
     warnings.clear()
+    ended = format.name == "jpeg" and damaged == "reject" and jpeg.add_end(data)
     source = pyvips.Source.new_from_memory(png.strip_chunks(data, LARGEST_PROFILE))
     operation = pyvips.base.nickname_find(pyvips.type_from_name(format.loaders[0]))
     options = {"access": "sequential", "fail_on": "error" if damaged == "reject" else "none"}
@@ -95,7 +96,7 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
             orientation=_orientation(image),
             profile=profile,
             load=partial(load, side=min(image.width, image.height)),
-            damage=damage if damaged == "reject" else str,
+            damage=_lost if ended else damage if damaged == "reject" else str,
             numbered=numbered,
         )
     except pyvips.Error as error:
@@ -105,6 +106,11 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
 def damage() -> str:
     """Return the warning, if any, about missing or false pixels in the picture just decoded."""
     return next((line for line in warnings if any(word in line for word in _DAMAGE)), "")
+
+
+def _lost() -> str:
+    """Return a warning, if any, about a picture that was given its end marker and may lack pixels as well."""
+    return "" if all(map(jpeg.is_harmless, warnings)) else "premature end of JPEG image"
 
 
 def refusal(format: Format, error: Exception) -> Declined:
