@@ -23,6 +23,17 @@ class Images:
         self._properties = list(_boxes(_first(described, b"ipco")))
         self._associations = [body for kind, body in _boxes(described) if kind == b"ipma"]
 
+    def kinds(self) -> set[bytes]:
+        """Return how the images are coded, each by four letters, and what else the file has as an item."""
+        body = _first(self._meta, b"iinf")
+        entries = _boxes(body[6 if _version(body) == 0 else 8 :])
+        # ISO/IEC 14496-12, 8.11.6: before the kind are the number of the item and that of its protection.
+        return {
+            bytes(entry[8:12] if _version(entry) == 2 else entry[10:14])
+            for kind, entry in entries
+            if kind == b"infe"
+        }
+
     def referred(self, kind: bytes, image: int) -> int | None:
         """Return the first image to which one refers so."""
         return next((to for one, source, to in self._references if (one, source) == (kind, image)), None)

@@ -3,7 +3,8 @@
 import gc
 import hashlib
 import traceback
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 import pyvips
 
 from pipelines import formats
-from pipelines.decoder import colour, placeholder, reading, refusal, render, shortage, vips
+from pipelines.decoder import colour, kinds, placeholder, reading, refusal, render, shortage, vips
 from pipelines.decoder.limits import trim_large_heap
 from pipelines.decoder.picture import Picture
 from pipelines.decoder.refusal import Declined
@@ -162,7 +163,20 @@ def _process(
     if not consent["proceed"]:
         return None
     work.resume()
-    return make(picture, specs, limits.output, work, wanted, request["placeholder"])
+    with _in_words(picture.format, data):
+        return make(picture, specs, limits.output, work, wanted, request["placeholder"])
+
+
+@contextmanager
+def _in_words(format: formats.Format, data: bytearray) -> Iterator[None]:
+    """Refuse what is not damaged but of a kind that no library here reads as that."""
+    try:
+        yield
+    except Declined as refused:
+        damaged = refused.code in ("corrupt_image", "unsupported_format")
+        if damaged and (kind := kinds.unsupported(format.name, data)):
+            raise refusal.unknown_kind(format.title, kind) from None
+        raise
 
 
 def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int) -> int:
@@ -186,7 +200,8 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
         raise refusal.unsupported(f"a {format.title} picture", accepted)
     if format.engine not in ("vips", limits.engine):
         raise WrongEngine
-    picture = limits.decoder.probe(format, data, limits.damaged)
+    with _in_words(format, data):
+        picture = limits.decoder.probe(format, data, limits.damaged)
     if min(picture.width, picture.height) < 1:
         raise refusal.corrupt(format.title, "it has no pixels")
     if picture.shape.pixels > limits.max_pixels:

@@ -1,0 +1,153 @@
+"""A JPEG that lacks only its end marker is accepted; one that lacks pixels is refused, wherever it ends."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipelines.decoder import headers, jpeg, kinds
+from tests.support.decoder_child import DecoderProcess, spec
+
+END = b"\xff\xd9"
+SCAN = b"\xff\xda"
+KINDS: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "4:4:4": {"subsampling": 0},
+    "optimized": {"optimize": True},
+    "restart markers": {"restart_marker_blocks": 5},
+    "progressive": {"progressive": True},
+    "progressive, restart markers": {"progressive": True, "restart_marker_rows": 1},
+}
+BEHIND = {
+    "nothing": b"",
+    "half of it": b"\xff",
+    "zeros": bytes(4000),
+    "fill bytes": b"\xff" * 40,
+    "text": b"hello world" * 40,
+    "markers": b"hello\xff\xe1\xff\xc2\xff\xd8\xff\xda world" * 20,
+}
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[DecoderProcess]:
+    with DecoderProcess() as running:
+        yield running
+
+
+def photo(*, mode: str = "RGB", **options: object) -> bytes:
+    """A JPEG with enough in it that each of its parts matters."""
+    noise = Image.effect_noise((200, 150), 60)
+    file = io.BytesIO()
+    Image.merge("RGB", (noise, noise.rotate(90), noise.rotate(180))).convert(mode).save(
+        file, "JPEG", **options
+    )
+    return file.getvalue()
+
+
+def scans(picture: bytes) -> list[int]:
+    """Where its scans begin."""
+    return [at for at in range(len(picture)) if picture.startswith(SCAN, at)]
+
+
+def in_three_scans(picture: bytes) -> bytes:
+    """Three components with the data of a grey picture, each in a scan of its own."""
+    frame, scan = picture.index(b"\xff\xc0"), picture.index(SCAN)
+    component = picture[frame + 10 : frame + 13]
+    others = b"".join(bytes((number, *component[1:])) for number in (1, 2, 3))
+    head = picture[:frame] + b"\xff\xc0\0\x11" + picture[frame + 4 : frame + 9] + b"\3" + others
+    tables, data = picture[frame + 13 : scan], picture[scan + 10 : -2]
+    parts = [
+        b"\xff\xda\0\x08\1" + bytes((number,)) + picture[scan + 6 : scan + 10] + data for number in (1, 2, 3)
+    ]
+    return head + tables + b"".join(parts) + END
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_jpeg_that_lacks_only_its_end_looks_as_with_it(
+    child: DecoderProcess, kind: str, behind: str
+) -> None:
+    whole = photo(**KINDS[kind])
+    expected = child.run(whole, (spec(100),)).variants
+
+    outcome = child.run(whole[:-2] + BEHIND[behind], (spec(100),))
+
+    assert outcome.variants == expected, outcome.answer
+
+
+@pytest.mark.parametrize("behind", ["nothing", "zeros", "fill bytes", "end"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_jpeg_that_lacks_pixels_is_damaged(child: DecoderProcess, kind: str, behind: str) -> None:
+    whole = photo(**KINDS[kind])
+
+    for missing in (2, 30, len(whole) // 2):
+        cut = whole[: -2 - missing] + (END if behind == "end" else BEHIND[behind])
+        assert child.run(cut, (spec(100),)).code == "corrupt_image", missing
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_press_colours_are_no_exception(child: DecoderProcess, mode: str) -> None:
+    whole = photo(mode=mode)
+
+    assert child.run(whole[:-2], (spec(100),)).variants == child.run(whole, (spec(100),)).variants
+    assert child.run(whole[:-40], (spec(100),)).code == "corrupt_image"
+
+
+def test_a_progressive_jpeg_that_lacks_a_scan_is_damaged_even_where_the_scan_before_is_whole(
+    child: DecoderProcess,
+) -> None:
+    whole = photo(progressive=True)
+    starts = scans(whole)
+
+    assert len(starts) == 10
+    for start in starts[1:]:
+        assert child.run(whole[:start], (spec(100),)).code == "corrupt_image"
+
+
+def test_a_jpeg_with_a_scan_for_each_component_needs_them_all(child: DecoderProcess) -> None:
+    whole = in_three_scans(photo(mode="L"))
+    starts = scans(whole)
+
+    assert child.run(whole[:-2], (spec(100),)).variants == child.run(whole, (spec(100),)).variants
+    for start in starts[1:]:
+        assert child.run(whole[:start], (spec(100),)).code == "corrupt_image"
+
+
+def test_a_warning_about_something_else_hides_no_missing_pixels(child: DecoderProcess) -> None:
+    whole = photo()
+    scan = whole.index(SCAN)
+    odd = whole[:scan] + b"junk" + whole[scan:]
+
+    assert child.run(odd).status == "done"
+    assert child.run(odd[:-300]).code == "corrupt_image"
+
+
+def test_damaged_ones_are_shown_as_far_as_they_go_where_that_is_wanted() -> None:
+    with DecoderProcess(damaged="accept") as lenient:
+        assert lenient.run(photo()[:-300]).status == "done"
+
+
+@pytest.mark.parametrize("behind", [b"", b"hello", bytes(4), b"\xff\xd8\xff\xe0" + bytes(40) + END])
+def test_a_jpeg_that_has_its_end_is_left_as_it_is(behind: bytes) -> None:
+    for options in KINDS.values():
+        picture = bytearray(photo(**options) + behind)
+        before = bytes(picture)
+
+        assert not jpeg.add_end(picture)
+        assert picture == before
+
+
+def test_fill_bytes_before_what_is_no_marker_cost_nothing() -> None:
+    whole = photo()
+    filled = bytearray(whole[:2] + b"\xff" * 1_000_000 + b"\0" + whole[2:])
+
+    assert headers.jpeg_shape(filled, 200, 150) == headers.jpeg_shape(bytearray(whole), 200, 150)
+    assert kinds.unsupported("jpeg", filled) == ""
+
+
+def test_what_stands_behind_a_jpeg_is_searched_within_a_moment() -> None:
+    empty_segments = b"\xff\xfe\0\2" * 100_000
+    for behind in (bytes(1_000_000), b"\xff" * 1_000_000, empty_segments, b"\xff\xd0" * 500_000):
+        jpeg.add_end(bytearray(photo(progressive=True)[:-2] + behind))
