@@ -19,6 +19,7 @@ from scripts.terminal import (
     table,
 )
 from storage.catalog.opening import Catalog, open_catalog
+from storage.filenames import name_for_people
 from worker.amounts import counted
 from worker.failures import NO_EVENT, Chosen, choose, discard, list_failures, retry
 from worker.queue import open_queue
@@ -40,9 +41,9 @@ _REASON = {"code": "code", "reason": "message"}
 _TABLES = {
     "waiting": (
         "Waiting for another try",
-        {"next try": "next_try", "id": "id", "source": "source", **_REASON},
+        {"next try": "next_try", "id": "id", "file": "file", **_REASON},
     ),
-    "uploads": ("Failed uploads", {"time": "time", "id": "id", "source": "source", **_REASON}),
+    "uploads": ("Failed uploads", {"time": "time", "id": "id", "file": "file", **_REASON}),
     "dead_letters": (
         "Dead letters",
         {"#number": "id", "time": "time", "entry": "stream_id", **_REASON, "event": "body"},
@@ -163,7 +164,15 @@ def _print(found: dict[str, Any]) -> None:
     shown = [kind for kind in _TABLES if found[kind]]
     for kind in shown:
         title, fields = _TABLES[kind]
-        flat = [{**one, **one["error"], "body": one.get("body", "")[:_SHOWN]} for one in found[kind]]
+        flat = [
+            {
+                **one,
+                **one["error"],
+                "body": one.get("body", "")[:_SHOWN],
+                "file": name_for_people(one.get("source"), one.get("filename")),
+            }
+            for one in found[kind]
+        ]
         output.print(table(title, list(fields), [[one[field] for field in fields.values()] for one in flat]))
     if not shown:
         output.print("Nothing has failed.")

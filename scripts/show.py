@@ -9,6 +9,7 @@ from rich.filesize import decimal as size
 from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
 from storage.catalog.opening import open_catalog
 from storage.catalog.records import Upload
+from storage.filenames import filename_in
 from worker.documents import upload_document
 from worker.events import default_id
 from worker.settings import Settings
@@ -46,8 +47,9 @@ def parse_id(text: str) -> UUID:
 
 
 def _print(upload: Upload) -> None:
-    document = upload_document(upload)
+    document = {"file": filename_in(upload.metadata), **upload_document(upload)}
     for name in (
+        "file",
         "id",
         "source",
         "owner",

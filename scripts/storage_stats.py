@@ -12,6 +12,7 @@ from storage.blobs import Space
 from storage.blobs.opening import open_blobs
 from storage.blobs.s3_place import is_s3
 from storage.errors import StorageError
+from storage.filenames import name_for_people
 from storage.tasks import together
 from storage.totals import StorageTotals
 from worker.amounts import counted
@@ -128,9 +129,12 @@ def _print_days(report: StorageReport) -> None:
 
 def _print_largest(report: StorageReport) -> None:
     found = [one for one in report.largest if one.bytes]
-    rows = [(one.source, size(one.bytes), size(one.variant_bytes), one.id) for one in found]
+    rows = [
+        (name_for_people(one.source, one.filename), size(one.bytes), size(one.variant_bytes), one.id)
+        for one in found
+    ]
     if rows:
-        output.print(table("Largest uploads", ("source", "#original", "#variants", "id"), rows))
+        output.print(table("Largest uploads", ("file", "#original", "#variants", "id"), rows))
 
 
 def _print_queue(queue: QueueDepth | None) -> None:

@@ -22,12 +22,16 @@ class Total:
 
 @dataclass(frozen=True)
 class Large:
-    """One of the largest uploads: the bytes of its original, and those of all its variants together."""
+    """One of the largest uploads: the bytes of its original, and those of all its variants together.
+
+    `filename` is what the app calls the file; null: it does not say.
+    """
 
     id: str
     source: str | None
     bytes: int
     variant_bytes: int
+    filename: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pipelines.moments import moment, precise_moment
 from pipelines.sweep.findings import Kind
 from pipelines.sweep.plan import Plan
 from storage.catalog.records import DeadLetter, Message, Original, State, StoredVariant, Upload
+from storage.filenames import filename_in
 from worker.srcset import Link, srcset
 
 OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
@@ -81,6 +82,7 @@ def failure_document(upload: Upload) -> dict[str, Any]:
     return {
         "id": str(upload.id),
         "source": upload.source,
+        "filename": filename_in(upload.metadata),
         "time": moment(upload.changed_ms),
         "attempts": upload.attempts,
         "error": {"code": upload.error_code, "message": upload.error_message},

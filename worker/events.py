@@ -108,7 +108,8 @@ class UploadEvent(_Event):
     recipe: str = Field("default", description="The name of the recipe that says which variants are made.")
     metadata: Metadata = Field(
         default_factory=dict,
-        description="Handed back in every message about the upload; at most 4 KiB as JSON.",
+        description="Handed back in every message about the upload; at most 4 KiB as JSON. People are told "
+        "its `filename` where the source is a hash.",
     )
     owner: Annotated[str, AfterValidator(_owner)] | None = Field(
         None,

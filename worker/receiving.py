@@ -1,6 +1,7 @@
 """Receiving an original: its bytes go to the storage root, then its event to the stream."""
 
 import hashlib
+import os
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from uuid import UUID
 
 from pipelines.errors import PictureRefused
 from storage.blobs import BlobInfo, Put, Stat
+from storage.filenames import FILENAME
 from storage.keys import received_key
 from worker.events import default_id
 from worker.queue.stream import EventStream
@@ -17,6 +19,7 @@ from worker.queue.stream import EventStream
 Read = Callable[[], AsyncIterator[bytes]]
 """Reads the content from its beginning; it is called twice."""
 
+_LONGEST_NAME = 255  # characters: more than a file system takes, and at most 1.5 KiB as JSON
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 
 
@@ -26,10 +29,11 @@ class ReceivingBlobs(Put, Stat, Protocol):
 
 @dataclass(frozen=True)
 class Received:
-    """An original in the storage root, and the id of its upload."""
+    """An original in the storage root, the id of its upload, and the name of the file that it was."""
 
     id: UUID
     source: str
+    filename: str
 
 
 class Receiver:
@@ -50,11 +54,15 @@ class Receiver:
         source = received_key(self._folder, sha256, _extension(name))
         if not isinstance((await self._blobs.stat([source]))[source], BlobInfo):
             await self._blobs.put(source, read())
-        return Received(default_id(source), source)
+        return Received(default_id(source), source, _readable(name))
 
     async def announce(self, received: Received, recipe: str, traceparent: str | None = None) -> str:
-        """Send the event of a stored original; returns the ID of its entry. Raises: QueueUnavailable."""
-        event = {"source": received.source, "recipe": recipe}
+        """Send the event of a stored original; returns the ID of its entry. Raises: QueueUnavailable.
+
+        Of several files of one content, which are one upload, the last has given it its name.
+        """
+        metadata = {FILENAME: received.filename}
+        event = {"source": received.source, "recipe": recipe, "metadata": metadata}
         return await self._stream.add(event | ({"traceparent": traceparent} if traceparent else {}))
 
     async def _hash(self, read: Read) -> str:
@@ -65,6 +73,11 @@ class Receiver:
                 raise PictureRefused("source_too_large", f"The file has more than {self._max_bytes} bytes.")
             digest.update(chunk)
         return digest.hexdigest()
+
+
+def _readable(name: str) -> str:
+    r"""The name as text, with bytes that are not UTF-8 as `\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")[:_LONGEST_NAME]
 
 
 def _extension(name: str) -> str:

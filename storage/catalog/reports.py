@@ -14,8 +14,10 @@ from storage.catalog.counting import Place, amounts, find_wrong_totals
 from storage.catalog.database import Database, open_to_read, pending_migration
 from storage.catalog.kv import read_value
 from storage.catalog.records import State, Upload
-from storage.catalog.rows import to_upload, to_variant
+from storage.catalog.rows import load_metadata, to_upload, to_variant
 from storage.catalog.tables import Big, snapshots, summed, totals, uploads, variants
+from storage.errors import CatalogDamaged
+from storage.filenames import filename_in
 from storage.totals import LARGEST, LAST_SWEEP, Count, Large, Snapshot, StorageTotals, Swept, Total
 
 
@@ -49,7 +51,11 @@ _CODE = func.coalesce(uploads.c.error_code, "")
 _IN_WORK = select(_CODE, func.count()).where(uploads.c.state == State.PROCESSING).group_by(_CODE)
 _VARIANT_BYTES = select(summed(variants.c.bytes)).where(variants.c.upload_id == uploads.c.id)
 _LARGEST = (
-    select(uploads.c.id, uploads.c.source, uploads.c.bytes, _VARIANT_BYTES.scalar_subquery())
+    select(
+        *(uploads.c.id, uploads.c.source, uploads.c.bytes),
+        _VARIANT_BYTES.scalar_subquery(),
+        uploads.c.metadata,
+    )
     .where(uploads.c.bytes.is_not(None))
     .order_by(uploads.c.bytes.desc())
 )
@@ -169,7 +175,15 @@ async def read_totals(
 
 
 async def _largest(connection: AsyncConnection, limit: int) -> Sequence[Large]:
-    return [Large(*row) for row in await connection.execute(_LARGEST.limit(limit))]
+    found = await connection.execute(_LARGEST.limit(limit))
+    return [Large(*row[:4], _filename(row.metadata)) for row in found]
+
+
+def _filename(metadata: str) -> str | None:
+    try:
+        return filename_in(load_metadata(metadata))
+    except CatalogDamaged:  # the row says so to whoever reads it, and the others are reported
+        return None
 
 
 def _split(totals: Sequence[Total], in_work: Mapping[str, int]) -> Sequence[Total]:

@@ -106,6 +106,8 @@ def test_the_same_content_under_two_names_is_one_upload(live: Workplace, tmp_pat
     assert {**one, "path": ""} == {**two, "path": ""}
     assert one["status"] == "ready"
     assert len(copies(live, content)) == 1
+    shown = media(live.env(), "show", one["id"]).stdout  # the last has given it its name
+    assert "     file  two.jpg\n" in shown
 
 
 def test_a_file_that_is_too_large_is_refused_without_being_copied(live: Workplace, tmp_path: Path) -> None:
@@ -158,6 +160,9 @@ def test_hostile_names_are_escaped_for_people_and_valid_for_programs(live: Workp
     for output in (for_people.stdout, shown):
         assert not any(bad in output for bad in ("\x1b]0;", "\x07", "\u202e", "\x1b[31mmarkup"))
     assert len({answer["path"] for answer in documents(as_json)}) == len(HOSTILE)
+    listed = media(live.env(), "failed", "list").stdout
+    assert all(text.rpartition("/")[2] in listed for text in HOSTILE.values())
+    assert "uploads/cli/" not in listed
 
 
 @pytest.mark.parametrize("arguments", [["no-such-file.jpg"], ["--recipe", "huge", "--wait"], []])

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import subprocess
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def test_an_upload_is_shown_with_its_state_and_variants(used: Workplace) -> None
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert all(f" {word}" in ended.stdout for word in (CAT, "ready", "thumb", "medium", "large", "1200"))
-    [thumb] = [line for line in ended.stdout.splitlines() if "thumb" in line]
+    [thumbhash, thumb] = [line for line in ended.stdout.splitlines() if "thumb" in line]
+    assert re.fullmatch(r"thumbhash  [A-Za-z0-9+/]{27,33}={0,2} *", thumbhash)
     assert re.search(r"150 +113 .*variants/../../[0-9a-f-]{36}\.jpg", thumb)
 
 
@@ -79,6 +81,7 @@ def test_an_upload_is_shown_as_json_with_all_that_is_known(used: Workplace) -> N
     )
     assert (answer["metadata"], answer["attempts"], answer["error"]) == ({"owner": "42"}, 0, None)
     assert answer["original"]["format"] == "jpeg"
+    assert len(b64decode(answer["thumbhash"])) <= 25
     assert [(v["name"], v["width"], v["height"]) for v in answer["variants"]] == [
         ("thumb", 150, 113),
         ("medium", 800, 600),

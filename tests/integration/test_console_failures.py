@@ -34,7 +34,9 @@ async def look(client: httpx.AsyncClient, path: str = PAGE, **options: object) -
 async def fail(catalog: Catalog, code: str, ago_ms: int = 0, source: str = "", message: str = "") -> UUID:
     """An upload that has failed with that code, so long ago."""
     upload_id = uuid4()
-    await take(catalog, upload_event(1, upload_id, source or f"uploads/{upload_id}.jpg"))
+    await take(
+        catalog, upload_event(1, upload_id, source or f"uploads/{upload_id}.jpg", filename="secret.jpg")
+    )
     outcome = failed(await claim(catalog, upload_id))
     await commit(catalog, replace(outcome, code=code, message=message or outcome.message))
     changed = catalog.database.now_ms() - ago_ms
@@ -251,6 +253,14 @@ async def test_failures_that_are_no_more_are_gone_from_the_page(
     broken = [await fail(catalog, "corrupt_image", ago_ms=1000 * n) for n in range(2)]
     await catalog.requeuer.requeue(broken[:1], State.FAILED)
     assert listed(await look(client)) == [str(broken[1])]
+
+
+async def test_the_name_that_an_app_gives_a_file_stands_beside_its_source(
+    catalog: Catalog, client: httpx.AsyncClient
+) -> None:
+    await fail(catalog, "corrupt_image")
+
+    assert (await look(client)).one("span", class_="own-name").text == "secret.jpg"
 
 
 async def test_a_demo_names_no_source_and_finds_none(

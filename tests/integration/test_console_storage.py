@@ -78,11 +78,12 @@ async def test_the_largest_originals_lead_to_their_uploads(
     catalog: Catalog, client: httpx.AsyncClient
 ) -> None:
     upload_id = uuid4()
-    await take(catalog, upload_event(1, upload_id, "uploads/<b>cat</b>.jpg"))
+    await take(catalog, upload_event(1, upload_id, "uploads/<b>cat</b>.jpg", filename="<i>C\u202eat"))
     await work(catalog, upload_id)
 
-    link = (await seen(client)).one("a", href=f"/console/uploads/{upload_id}")
-    assert link.text == "uploads/<b>cat</b>.jpg"
+    page = await seen(client)
+    assert page.one("a", href=f"/console/uploads/{upload_id}").text == "uploads/<b>cat</b>.jpg"
+    assert page.one("span", class_="own-name").text == "<i>C\\u202eat"
 
 
 async def test_growth_is_drawn_and_told_day_by_day_until_now(
@@ -211,7 +212,7 @@ async def test_while_the_storage_is_away_the_page_says_so_and_shows_the_rest(
 
 @pytest.mark.sqlite
 async def test_a_demo_names_no_source_and_no_path(catalog: Catalog, opening: Opening) -> None:
-    await take(catalog, upload_event(1, source="uploads/secret.jpg"))
+    await take(catalog, upload_event(1, source="uploads/secret.jpg", filename="secret.jpg"))
     await work(catalog)
     stopped = "The storage root /srv/media has no marker"
     await catalog.sweeps.remember(swept("", catalog.database.now_ms(), stopped=stopped))

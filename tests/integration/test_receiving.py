@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from pipelines.errors import PictureRefused
 from storage.blobs.local import LocalBlobs
-from worker.events import default_id
+from storage.catalog.records import StreamId, UploadRequested
+from worker.events import default_id, parse_event
 from worker.queue import Queue
 from worker.receiving import Read, Receiver
 
@@ -52,8 +54,30 @@ async def test_the_same_content_is_one_original_and_is_announced_as_often_as_it_
 
     [source] = {received.source for received in both}
     events = [json.loads(fields[b"event"]) for _, fields in await queue.redis.xrange("media:uploads")]
+    names = [event.pop("metadata") for event in events]
     assert events == [{"source": source, "recipe": "avatar"}] * 2
+    assert names == [{"filename": "a.jpg"}, {"filename": "b.jpg"}]
     assert [path.name for path in (root / "uploads").rglob("*.jpg")] == [f"{SHA256}.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("K\u00e4tzchen \U0001f408.jpg".encode(), "K\u00e4tzchen \U0001f408.jpg"),
+        (b"latin-\xe9\xff.jpg", r"latin-\xe9\xff.jpg"),
+        (b"\x01" * 255, "\x01" * 255),  # six bytes each as JSON
+        (b"\xff" * 255, r"\xff" * 63 + r"\xf"),
+    ],
+)
+async def test_a_file_keeps_its_name_in_the_metadata_of_its_upload_whatever_bytes_it_has(
+    receiver: Receiver, queue: Queue, name: bytes, expected: str
+) -> None:
+    await receiver.announce(await receiver.store(reading(CONTENT), os.fsdecode(name)), "default")
+
+    [(_, fields)] = await queue.redis.xrange("media:uploads")
+    event = parse_event(fields[b"event"], StreamId(1), frozenset({"default"}))
+    assert isinstance(event, UploadRequested)
+    assert event.metadata == {"filename": expected}
 
 
 async def test_a_content_over_the_limit_is_refused_and_not_stored(receiver: Receiver, root: Path) -> None:

@@ -176,6 +176,20 @@ async def test_the_largest_come_first_with_what_their_variants_take(catalog: Cat
     assert largest[0] == Large(str(ids[11]), f"uploads/{ids[11]}", 11, 1500)
 
 
+async def test_the_largest_have_the_names_of_their_files_unless_a_row_is_damaged(
+    catalog: Catalog, path: Path
+) -> None:
+    for number, name in enumerate(("Beach.jpg", 7, "x"), 1):
+        upload_id = UUID(int=number)
+        await take(catalog, upload_event(number, upload_id, f"uploads/{number}", filename=name))
+        await commit(catalog, ready(await claim(catalog, upload_id)))
+    with another(path) as database:
+        database.execute("UPDATE uploads SET metadata = '{' WHERE source = 'uploads/3'")
+
+    names = {large.source: large.filename for large in (await totals_of(path)).largest}
+    assert names == {"uploads/1": "Beach.jpg", "uploads/2": None, "uploads/3": None}
+
+
 # -- and stays right
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from storage.catalog.records import StoredVariant, Upload
+from storage.filenames import filename_in
+from storage.totals import Large
 from worker.http.console import wording
 from worker.http.console.paths import ROOT, picture_path, with_query
 from worker.http.console.safe_originals import is_shown
@@ -15,7 +17,6 @@ from worker.http.console.visitors import Visitor
 
 STATIC = Path(__file__).parent / "static"
 LEAST_SIDE = 120  # px of the longer side of what lists show
-LONGEST_NAME = 200  # characters of what an app calls a file
 
 
 def source_name(upload: Upload, visitor: Visitor) -> str:
@@ -34,10 +35,13 @@ def own_name(upload: Upload, visitor: Visitor) -> str:
     """What an app calls the file in its metadata; empty: nothing that this visitor is to see, or the same."""
     if visitor.is_demo:
         return ""
-    given = (upload.metadata.get(field) for field in ("filename", "name"))
-    found = next((text.strip() for text in given if isinstance(text, str) and text.strip()), "")
-    name = wording.visible(found[:LONGEST_NAME])
+    name = wording.visible(filename_in(upload.metadata, "name") or "")
     return "" if name == file_name(upload, visitor) else name
+
+
+def large_name(large: Large, visitor: Visitor) -> str:
+    """The same of one of the largest."""
+    return "" if visitor.is_demo else wording.visible(large.filename or "")
 
 
 def small_variant(variants: Sequence[StoredVariant]) -> StoredVariant:
@@ -95,6 +99,7 @@ def template_environment() -> Environment:
         "source_name": source_name,
         "file_name": file_name,
         "own_name": own_name,
+        "large_name": large_name,
         "small_variant": small_variant,
         "fitted": fitted,
         "picture_path": picture_path,
