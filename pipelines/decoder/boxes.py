@@ -54,7 +54,7 @@ class Images:
         return bytes(data[start : start + min(size or _BEGINNING, _BEGINNING)])
 
 
-def number(field: bytes | memoryview) -> int:
+def number(field: bytes | bytearray | memoryview) -> int:
     """Return the number in a field, 0 if it lies behind the end."""
     return int.from_bytes(field)
 

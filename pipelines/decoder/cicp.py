@@ -23,6 +23,8 @@ _TRANSFERS = {1, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 18}
 _BT709_CURVE = 1
 _LIKE_BT709_CURVE = {1, 6, 7, 11, 12, 14, 15}
 _SRGB = 13
+_MATRICES = {*range(15)} - {3}
+_UNSPECIFIED = b"\0\2"
 
 _NARROW = 0  # the flag of PNG for levels that leave room below black and above white
 
@@ -132,6 +134,19 @@ def of_boxes(data: bytes | bytearray) -> Boxes:
         premultiplied=images.referred(b"prem", images.primary) is not None,
         opacity_lies_otherwise=any(_is_opacity(one) and _transforms(one) != turned for one in opacity),
     )
+
+
+def without_reserved(data: bytes) -> bytes:
+    """Return a HEIC in which numbers that H.273 reserves are unspecified: libheif refuses them."""
+    mended, at = bytearray(data), -1
+    for _ in range(_MOST):
+        at = mended.find(b"colrnclx", at + 1)
+        if at < 0 or at + 14 > len(mended):
+            break
+        for place, known in ((at + 8, _PRIMARIES), (at + 10, _TRANSFERS | {9, 10}), (at + 12, _MATRICES)):
+            if number(mended[place : place + 2]) not in known:
+                mended[place : place + 2] = _UNSPECIFIED
+    return bytes(mended)
 
 
 def _transforms(properties: list[Property]) -> list[Property]:

@@ -128,7 +128,14 @@ def _load(format: Format, load: Callable[[float], Image], shrink: float) -> Imag
 
 def _probe_heic(format: Format, data: bytes, _: str) -> Picture:
     code = cicp.of_boxes(data).code
-    file = pillow_heif.open_heif(data, convert_hdr_to_8bit=code is None or not code.needs_depth)
+    reduced = code is None or not code.needs_depth
+    try:
+        file = pillow_heif.open_heif(data, convert_hdr_to_8bit=reduced)
+    except ValueError:
+        mended = cicp.without_reserved(data)
+        if mended == data:
+            raise
+        file = pillow_heif.open_heif(mended, convert_hdr_to_8bit=reduced)
     heif = file[file.primary_index]
     profile: Any = heif.info.get("icc_profile")
     depth: Any = heif.info["bit_depth"]

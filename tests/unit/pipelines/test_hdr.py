@@ -269,11 +269,12 @@ def test_numbers_that_say_srgb_or_nothing_change_no_byte(
     assert child.run(numbered(plain, *numbers)).variants == child.run(plain).variants
 
 
-@pytest.mark.parametrize("numbers", [(0, 0), (3, 200), (65535, 65535)])
-def test_numbers_that_are_reserved_change_no_byte_of_an_avif(
-    child: DecoderProcess, numbers: tuple[int, int]
+@pytest.mark.parametrize("numbers", [(0, 0), (3, 13), (1, 200), (65535, 65535)])
+@pytest.mark.parametrize("encode", [light.heic, light.avif])
+def test_numbers_that_are_reserved_change_no_byte(
+    child: DecoderProcess, encode: Encode, numbers: tuple[int, int]
 ) -> None:
-    plain = light.avif(ODD, 8, BT709, SRGB)
+    plain = encode(ODD, 8, BT709, SRGB)
 
     assert child.run(numbered(plain, *numbers)).variants == child.run(plain).variants
 
