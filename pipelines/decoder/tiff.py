@@ -1,18 +1,21 @@
 """TIFF: the first full page, decoded by libvips, or by Pillow where libvips lacks what it takes."""
 
 from functools import partial
+from typing import Any
 
 import pyvips
 
-from pipelines.decoder import tiff_codecs, tiff_header, tiff_page, tiff_samples, vips
+from pipelines.decoder import headers, tiff_codecs, tiff_header, tiff_page, tiff_samples, vips
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Declined, corrupt, unknown_kind
 from pipelines.decoder.tiff_header import LONG, SHORT, Directory, Entry, Tags
-from pipelines.decoder.tiff_page import BLACK_IS_ZERO, ICC_LAB, INKS, LAB, RGB, YCBCR, TiffPage
+from pipelines.decoder.tiff_page import BLACK_IS_ZERO, ICC_LAB, INKS, JPEG, LAB, RGB, WEBP, YCBCR, TiffPage
 from pipelines.formats import Format, Shape
 
 _PILLOWS_RGB = 7.2  # bytes a pixel: four in Pillow, three beside it
 _NUMBERS, _LIGHT = 0.2, 1.0  # bytes a sample, while the range of numbers is looked for
+_DEEP_INKS = 0.5  # bytes a pixel, while they become eight-bit
+_JPEG_HEADER = 256 * 1024
 # As what libvips is to read such colours, and how many samples of a pixel those are: the rest is ours.
 _READ_AS = {RGB: (RGB, 3), LAB: (RGB, 3), ICC_LAB: (RGB, 3), INKS: (INKS, 4), YCBCR: (YCBCR, 3)}
 
@@ -26,7 +29,7 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
         raise unknown_kind(format.title, page.lacks)
     return Picture(
         format=format,
-        shape=_shape(page),
+        shape=_shape(page, directory),
         orientation=page.orientation,
         profile=None if page.is_light or page.is_lab else _profile(directory),
         load=partial(_load, format, page, directory, damaged, []),
@@ -34,12 +37,12 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
     )
 
 
-def _shape(page: TiffPage) -> Shape:
+def _shape(page: TiffPage, directory: Directory) -> Shape:
     bands = len(page.wanted) if page.separate else page.samples
-    return Shape(page.width, page.height, bands, page.sample, held=int(_held(page, bands)))
+    return Shape(page.width, page.height, bands, page.sample, held=int(_held(page, bands, directory)))
 
 
-def _held(page: TiffPage, bands: int) -> float:
+def _held(page: TiffPage, bands: int, directory: Directory) -> float:
     """Return the bytes that are in memory beside the rows in work."""
     pixels = page.width * page.height
     planes = bands if page.separate else 1
@@ -47,12 +50,23 @@ def _held(page: TiffPage, bands: int) -> float:
         return _PILLOWS_RGB * pixels
     if page.needs_bytes or page.compression in tiff_page.ONLY_PILLOW:
         return page.plane_bytes * (planes + 1)  # one in Pillow, all beside it
-    # libvips keeps two rows of tiles, and libtiff the tile in work.
     height = page.chunk[1]
-    rows = min(2 * height, page.height) * page.across * page.row_bytes * planes if page.tiled else 0
-    tile = height * page.row_bytes if page.tiled else 0
-    ranges = (_LIGHT if page.is_light else _NUMBERS) * pixels * bands if page.is_numbers else 0
-    return rows + tile + ranges
+    held = 0.0
+    if page.tiled or page.compression in (JPEG, WEBP):  # libvips keeps two rows of them, and libtiff one
+        rows = min(2 * height, page.height) * page.across * page.row_bytes * planes
+        held += rows + height * page.row_bytes
+    if page.compression == JPEG:
+        held += _coefficients(page, directory)
+    if page.is_numbers:
+        held += (_LIGHT if page.is_light else _NUMBERS) * pixels * bands
+    return held + (_DEEP_INKS * pixels if page.photometric == INKS and page.bits == 16 else 0)
+
+
+def _coefficients(page: TiffPage, directory: Directory) -> float:
+    """Return the bytes of a strip's or tile's coefficients, where libjpeg keeps all of them."""
+    begin = directory.number(tiff_header.TILE_OFFSETS if page.tiled else tiff_header.STRIP_OFFSETS, 0)
+    shape = headers.jpeg_shape(directory.data[begin : begin + _JPEG_HEADER], *page.chunk)
+    return 2 * shape.density * shape.pixels if shape and shape.whole else 0
 
 
 def _profile(directory: Directory) -> bytes | None:
@@ -93,7 +107,9 @@ def _load(
 def _read(data: bytearray, page: TiffPage, planes: int, damaged: str, sources: list[pyvips.Source]) -> Image:
     """Start to decode the samples that are wanted."""
     sources += (pyvips.Source.new_from_memory(data) for _ in range(planes))
-    options = {"access": "sequential", "fail_on": "error" if damaged == "reject" else "none"}
+    options: dict[str, Any] = {"access": "sequential", "fail_on": "error" if damaged == "reject" else "none"}
+    if page.compression == WEBP:  # which is decoded whole: its memory was asked for
+        options["unlimited"] = True
     images = [
         pyvips.Operation.call("tiffload_source", source, page=number, **options)
         for number, source in enumerate(sources[-planes:])

@@ -9,10 +9,10 @@ from pipelines.decoder.tiff_header import Directory
 # Photometric interpretation and sample format: TIFF 6.0, sections 8, 16 to 23, and Adobe's technical notes.
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, INKS, YCBCR, LAB, ICC_LAB = 0, 1, 2, 3, 4, 5, 6, 8, 9
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4
-OLD_JPEG, JPEG = 6, 7
+OLD_JPEG, JPEG, WEBP = 6, 7, 50001
 BYTES_APART = 3  # the predictor of floats: their first bytes, then their second ones: Adobe's third note
 ONLY_PILLOW = frozenset((34925, 50000))  # LZMA and Zstandard, of which libvips' libtiff knows nothing
-_FOR_VIPS = {1, 2, 3, 4, 5, JPEG, 8, 32773, 32946, 50001}  # the codecs that every build of it has
+_FOR_VIPS = {1, 2, 3, 4, 5, JPEG, 8, 32773, 32946, WEBP}  # the codecs that every build of it has
 
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of opacity
 _GREY = {WHITE_IS_ZERO, BLACK_IS_ZERO, MASK}
@@ -102,7 +102,7 @@ class TiffPage:
     @property
     def sample(self) -> int:
         """Bytes of a sample in memory."""
-        return 4 if self.is_half else -(-self.bits // 8)
+        return 4 if self.is_half or self.is_lab else -(-self.bits // 8)
 
     @property
     def across(self) -> int:

@@ -43,6 +43,7 @@ class MadePage:
     tags: Mapping[int, tuple[int, bytes | Sequence[int]]] = field(default_factory=dict)
     inside: Sequence["MadePage"] = ()
     order: str = "<"
+    stored: bytes = b""  # instead of the rows
 
     @property
     def width(self) -> int:
@@ -54,6 +55,8 @@ class MadePage:
 
     def chunks(self) -> list[bytes]:
         """The strips or tiles, compressed."""
+        if self.stored:
+            return [self.stored]
         places = [[n] for n in range(self.samples)] if self.planar else [list(range(self.samples))]
         across, down = self.tile or (self.width, self.strip)
         return [

@@ -465,3 +465,23 @@ def test_a_tile_of_a_billion_pixels_costs_no_memory(child: DecoderProcess, codec
 
     assert child.run(large, proceed=False).answer["estimate"] > 1 << 25
     assert child.run(absurd, proceed=False).code == "corrupt_image"
+
+
+def test_a_jpeg_in_one_strip_is_estimated_with_all_its_pixels(child: DecoderProcess) -> None:
+    picture, estimates = Image.new("RGB", (2000, 2000)), list[int]()
+    for strip_size in (65536, 2**31 - 1):
+        file = io.BytesIO()
+        picture.save(file, "TIFF", compression="jpeg", strip_size=strip_size)
+        estimates.append(child.run(file.getvalue(), proceed=False).answer["estimate"])
+
+    assert estimates[1] - estimates[0] > 2000 * 2000 * 3
+
+
+def test_a_large_webp_in_one_strip_is_decoded(child: DecoderProcess) -> None:
+    picture, file = Image.new("RGB", (6000, 3000), (200, 40, 40)), io.BytesIO()
+    picture.save(file, "WEBP", quality=50, method=0)
+    size = {256: (4, [6000]), 257: (4, [3000]), 278: (4, [3000])}
+
+    source = tiff(MadePage(quarters(FOUR), codec="webp", stored=file.getvalue(), tags=size))
+
+    assert child.run(source, [spec(1000)]).status == "done"
