@@ -94,7 +94,7 @@ def _load(
             return tiff_samples.as_colours(page, directory, lambda: _wanted(page, images))
         if page.compression in tiff_page.ONLY_PILLOW:
             data, planes = tiff_codecs.recompressed(page, directory, planes, damaged)
-        tiff_header.replace(data, planes, directory.layout)
+        tiff_header.put(data, planes, directory.layout)
         return tiff_samples.as_colours(
             page, directory, partial(_read, data, page, len(planes), damaged, sources)
         )

@@ -108,11 +108,10 @@ def _opened(directory: Directory, tags: Tags, damaged: str) -> PillowImage.Image
     ImageFile.LOAD_TRUNCATED_IMAGES = damaged == "accept"
     # Pillow knows no BigTIFF in Motorola's order. No upload is so large that it must be one.
     layout = tiff_header.as_classic(directory.data, directory.layout)
-    tiff_header.replace(directory.data, [_narrow(directory, tags)], layout)
+    tiff_header.put(directory.data, [_narrow(directory, tags)], layout)
     most = PillowImage.MAX_IMAGE_PIXELS
-    PillowImage.MAX_IMAGE_PIXELS = (
-        None  # the pixels were counted; here each of their bytes would count as one
-    )
+    # The pixels were counted; here each of their bytes would count as one.
+    PillowImage.MAX_IMAGE_PIXELS = None
     try:
         opened = TiffImagePlugin.TiffImageFile(io.BytesIO(directory.data))
         opened.load()

@@ -5,9 +5,9 @@ TIFF 6.0, section 2; BigTIFF has the same with eight bytes where TIFF has two or
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pipelines.decoder.refusal import corrupt, raw_photo
 
@@ -26,6 +26,7 @@ DECODED_WITH |= {PREDICTOR, SAMPLE_FORMAT, SUBSAMPLING, 292, 293, 347, *range(51
 
 _NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _DIRECTORIES_INSIDE, _OLD_JPEG = 254, 255, 330, 513
 _WANTED = DECODED_WITH | {ORIENTATION, PLANES, COLOUR_MAP, EXTRA_SAMPLES, WHITE, PROFILE, NO_DATA}
+_INHERITED = (ORIENTATION, PROFILE)  # by pages inside: TIFF/EP has them with the thumbnail
 _WANTED |= {_NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _DIRECTORIES_INSIDE}
 
 # DNG 1.7 (its version, CFA, LinearRaw), TIFF/EP (CFARepeatPatternDim, CFAPattern), Leaf's own tag; and how
@@ -74,6 +75,7 @@ class Layout:
     count: struct.Struct
     entry: struct.Struct
     link: struct.Struct
+    endian: Literal["little", "big"]
     first: int  # where the header has the place of the first directory
 
 
@@ -146,43 +148,38 @@ def first_full_page(data: bytearray) -> Directory:
     full = (each for each in found if each.has_pixels and not each.is_reduced)
     chosen = next(full, found[0])
     # No two tags' values need to be the same bytes, so more than the file is nonsense.
-    if (
-        sum(entry.end - entry.start for entry in chosen.entries.values())
-        > 2 * len(data) + _MAX_EXTRA_TAG_BYTES
-    ):
+    stored = sum(entry.end - entry.start for entry in chosen.entries.values())
+    if stored > 2 * len(data) + _MAX_EXTRA_TAG_BYTES:
         raise corrupt("TIFF", "its directories hold too much")
     return chosen
 
 
 def _walk(data: bytearray) -> Iterator[Directory]:
     """Yield each directory, then those inside it, then the next; a nonsense link ends nothing but itself."""
-    layout = _layout(data)
-    seen, left = set[int](), _MOST_TAGS
-    try:
-        (place,) = layout.link.unpack_from(data, layout.first)
-        directory, tags = _directory(data, layout, place, left)
-    except struct.error:
-        raise corrupt("TIFF", "its first directory lies beyond the end or holds too much") from None
-    waiting = [place]
+    layout, left, seen = _layout(data), _MOST_TAGS, set[int]()
+    head = data[layout.first : layout.first + layout.link.size]
+    waiting: list[tuple[int, Directory | None]] = [(int.from_bytes(head, layout.endian), None)]
     while waiting:
-        place = waiting.pop()
+        place, outer = waiting.pop()
         if place in seen:
             continue
-        if seen:
-            try:
-                directory, tags = _directory(data, layout, place, left)
-            except struct.error:
-                continue
-            finally:
-                seen.add(place)
         seen.add(place)
+        found = _directory(data, layout, place, left)
+        if found is None:
+            if len(seen) == 1:
+                raise corrupt("TIFF", "its first directory lies beyond the end or holds too much")
+            continue
+        directory, tags = found
         left -= len(tags)
         # Tags are in ascending order; pixels that a link leads to are not.
         if len(seen) > 1 and not all(one < other for one, other in pairwise(tags)):
             continue
+        if outer is not None:
+            inherited = {tag: outer.entries[tag] for tag in _INHERITED if tag in outer.entries}
+            directory = replace(directory, entries={**inherited, **directory.entries})
         yield directory
         inside = directory.numbers(_DIRECTORIES_INSIDE, _MOST_DIRECTORIES)
-        waiting += [link for link in (directory.next, *reversed(inside)) if link]
+        waiting += [(directory.next, None), *((link, directory) for link in reversed(inside))]
 
 
 def _layout(data: bytearray) -> Layout:
@@ -190,7 +187,7 @@ def _layout(data: bytearray) -> Layout:
     big = bytes(data[2:4]) in (b"+\0", b"\0+")
     forms = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
     count, entry, link = (struct.Struct(order + form) for form in forms)
-    return Layout(order, count, entry, link, 8 if big else 4)
+    return Layout(order, count, entry, link, "little" if order == "<" else "big", 8 if big else 4)
 
 
 def as_classic(data: bytearray, layout: Layout) -> Layout:
@@ -199,15 +196,15 @@ def as_classic(data: bytearray, layout: Layout) -> Layout:
     return _layout(data)
 
 
-def _directory(data: bytearray, layout: Layout, place: int, most: int) -> tuple[Directory, list[int]]:
-    """Return the directory there and all of its tags; raise `struct.error` where there can be none."""
-    if place > len(data):
-        raise struct.error
+def _directory(data: bytearray, layout: Layout, place: int, most: int) -> tuple[Directory, list[int]] | None:
+    """Return the directory there and all of its tags, None where there can be none or more than so many."""
+    if not 0 < place <= len(data) - layout.count.size:
+        return None
     (count,) = layout.count.unpack_from(data, place)
     begin = place + layout.count.size
     end = begin + count * layout.entry.size
     if count > most or end > len(data):
-        raise struct.error
+        return None
     tags, entries = [], dict[int, Entry]()
     at = begin + layout.entry.size - layout.link.size  # of the value, or of its place
     for tag, kind, number, value in layout.entry.iter_unpack(memoryview(data)[begin:end]):
@@ -221,7 +218,7 @@ def _directory(data: bytearray, layout: Layout, place: int, most: int) -> tuple[
     return Directory(data, layout, entries, follows, raw), tags
 
 
-def replace(data: bytearray, pages: Sequence[Tags], layout: Layout) -> None:
+def put(data: bytearray, pages: Sequence[Tags], layout: Layout) -> None:
     """Append these directories and let the header begin with them: for a library there are no others."""
     header = layout.first
     for page in pages:

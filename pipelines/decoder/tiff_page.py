@@ -21,7 +21,7 @@ _NAMES = {**dict.fromkeys(_GREY, "grey"), RGB: "RGB", PALETTE: "palette", INKS: 
 _NAMES |= {LAB: "CIELab", ICC_LAB: "ICCLab"}
 _COMPRESSIONS = {
     32766: "NeXT",
-    32771: "CCITT RLE/W",
+    32771: "word-aligned CCITT",
     32809: "ThunderScan",
     **dict.fromkeys((32908, 32909), "Pixar's method"),
     **dict.fromkeys((33003, 33004, 33005, 34712), "JPEG 2000"),
@@ -37,6 +37,8 @@ _DEPTHS = {UNSIGNED: {1, 2, 4, 8, 10, 12, 14, 16, 32}, SIGNED: {8, 16, 32}, FLOA
 _LABS = {(UNSIGNED, 8), (SIGNED, 8), (UNSIGNED, 16), (SIGNED, 16), (FLOAT, 32)}
 _MOST_SAMPLES = 1024
 _LARGEST_TILE = 1 << 20
+_GROUP = 4  # packed samples, at most, until one begins with a byte again
+_LONGEST_NUMBER = 400  # characters
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ class TiffPage:
             return f"{name} as {self.bits}-bit {_NUMBERS[self.kind]}"
         if self.is_packed and not (self.is_grey and one and self.predictor == 1):
             return f"{self.bits}-bit {name}"
+        if self.is_packed and self.tiled and self.chunk[0] % _GROUP:
+            return f"{self.bits}-bit {name} in tiles of {self.chunk[0]} pixels"
         if self.needs_bytes and self.predictor > 1 and not (one and self.predictor == BYTES_APART):
             return f"{self.bits}-bit {_NUMBERS[self.kind]} with predictor {self.predictor}"
         if self.bits < 8 and not (one and self.colours == 1):
@@ -224,6 +228,6 @@ def _opacity(directory: Directory, photometric: int, samples: int, colours: int)
 
 def _no_data(words: bytes) -> tuple[float, ...]:
     try:
-        return (float(words.split(b"\0")[0]),)
+        return (float(words[:_LONGEST_NUMBER].split(b"\0")[0]),)
     except ValueError:
         return ()

@@ -126,6 +126,13 @@ def test_of_a_tiff_that_begins_with_a_thumbnail_the_first_full_page_is_shown(
     assert_close(shown(child, source), FOUR)
 
 
+def test_a_full_page_inside_a_thumbnail_is_turned_as_that_says(child: DecoderProcess) -> None:
+    inside = MadePage(quarters(FOUR))
+    small = MadePage(quarters(FOUR, 12, 8), tags={**REDUCED, 274: (3, [3])}, inside=[inside])
+
+    assert_close(shown(child, tiff(small)), FOUR[::-1])
+
+
 def test_of_a_pyramid_the_full_page_is_shown(child: DecoderProcess) -> None:
     halves = MadePage(quarters(GREYS, 24, 16), photometric=BLACK_IS_ZERO, tags=REDUCED)
 
