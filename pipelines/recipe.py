@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from hashlib import sha256
 from typing import Literal
 from uuid import UUID, uuid5
@@ -36,7 +37,7 @@ class Variant:
     subsampling: Subsampling = "4:2:0"
     crop: Crop = "centre"
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that change with every field but the name.
 

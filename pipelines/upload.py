@@ -187,6 +187,8 @@ async def _find_stored(claim: Claim, recipe: Recipe, sha256: str, blobs: Picture
     What is stored under a name stays, although another version of a library, or of the recipe, might make
     other bytes of it now.
     """
+    if not claim.upload.variants and not claim.superseded:
+        return {}
     names = {key_of(claim.upload.id, variant, sha256): variant.name for variant in recipe.variants}
     current = [one for one in claim.upload.variants if one.key in names and one.sha256 != DAMAGED]
     there = await _find_present([one.key for one in current], blobs)
