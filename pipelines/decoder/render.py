@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.decoder import colour
+from pipelines.decoder import colour, vips
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import corrupt
+from pipelines.formats import memory
 from pipelines.scaling import scaled
 
 _TURNS = {
@@ -67,6 +68,15 @@ def _target(index: int, spec: dict[str, Any], width: int, height: int) -> Target
     size = (width, height) if side <= box else (scaled(width, side, box), scaled(height, side, box))
     cropped = size if spec["fit"] != "cover" else (min(size[0], box), min(size[1], box))
     return Target(index, spec, *size, *cropped)
+
+
+def rows_at_hand(picture: Picture, target: Target) -> float:
+    """Say how many rows of a picture, as they are stored, are at hand at once while it is scaled down."""
+    width, height = (target.height, target.width) if picture.turned else (target.width, target.height)
+    shrink = min(picture.shape.width / width, picture.shape.height / height)
+    side = min(picture.shape.width, picture.shape.height)
+    shrunk = vips.shrunk_by(picture.format.name, shrink, side)
+    return memory.rows_at_hand(picture.shape.height / shrunk, height) / shrunk
 
 
 def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -> Image:

@@ -5,7 +5,7 @@ import hashlib
 import traceback
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -182,8 +182,9 @@ def _in_words(format: formats.Format, data: bytearray) -> Iterator[None]:
 def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int) -> int:
     order = render.targets(picture.width, picture.height, specs)
     pixels = order[0].width * order[0].height
+    shape = replace(picture.shape, rows=render.rows_at_hand(picture, order[0]))
     encoders = {render.encoder(spec) for spec in specs}
-    return max(picture.format.estimate(picture.shape, size, pixels, encoder) for encoder in encoders)
+    return max(picture.format.estimate(shape, size, pixels, encoder) for encoder in encoders)
 
 
 def check(data: bytearray, limits: Limits, work: Work) -> Picture:

@@ -132,6 +132,12 @@ def _last_word(detail: str) -> str:
     return lines[-1] if lines else ""
 
 
+def shrunk_by(name: str, shrink: float, side: int) -> float:
+    """Return by how much that format's loader scales down itself; `side` is the shorter one."""
+    options = _shrinking(name, shrink, side)
+    return options.get("shrink", 1 / options.get("scale", 1))
+
+
 def _shrinking(name: str, shrink: float, side: int) -> dict[str, float]:
     """The options by which that format's loader scales down, by at most `shrink`; `side` is the shorter."""
     most = side / _SHORTEST

@@ -47,6 +47,19 @@ def _panorama(pixels: int, **options: object) -> bytes:
     return bytes(_tiled_scene(height * 9, height).jpegsave_buffer(Q=60, **options))
 
 
+def _low(pixels: int, width: int = 60_000) -> pyvips.Image:
+    """A wide and low scene: each of its rows takes much, and few of them make one of a variant."""
+    return _tiled_scene(width, pixels // width)
+
+
+def _low_png(pixels: int) -> bytes:
+    return bytes(_low(pixels).pngsave_buffer(compression=1))
+
+
+def _low_jpeg(pixels: int) -> bytes:
+    return bytes(_low(pixels).jpegsave_buffer(Q=40))
+
+
 def _many_scans(pixels: int) -> bytes:
     """A baseline JPEG with one scan for each component: all coefficients are kept."""
     width = height = min(isqrt(pixels), 10_000) // 8 * 8
@@ -235,6 +248,8 @@ WORST: Mapping[str, Picture] = {
     "interlaced.png": partial(_png, interlace=True),
     "rgba16.png": partial(_png, bands=4, deep=True),
     "plain.png": _png,
+    "low.png": _low_png,
+    "low.jpg": _low_jpeg,
     "lossy.webp": _webp,
     "lossy-alpha.webp": partial(_webp, bands=4),
     "lossless.webp": partial(_webp, lossless=True),

@@ -1,0 +1,54 @@
+"""Wide and low pictures: what scaling them takes is a number of their rows, not a share of the picture."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.decoder_child import DEFAULT, DecoderProcess, spec
+from tests.support.worst_cases import WORST
+
+PIXELS = 12_000_000
+RECIPES = {
+    "inside": DEFAULT,
+    "cover": (spec(100, fit="cover"),),
+    "attention": (spec(150, fit="cover", crop="attention"),),
+    "entropy": (spec(190, fit="cover", crop="entropy"),),
+}
+
+
+def peak(process: DecoderProcess) -> int:
+    """Bytes that it had at most since it was asked last."""
+    status = Path(f"/proc/{process.process.pid}/status").read_text()
+    found = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    Path(f"/proc/{process.process.pid}/clear_refs").write_text("5")  # proc_pid_clear_refs(5)
+    return int(found.split()[1]) * 1024
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may reset the peak of another process's memory")
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("kind", ["low.png", "low.jpg"])
+@pytest.mark.rotating(2)
+def test_a_panorama_takes_no_more_memory_than_was_estimated(kind: str, recipe: str) -> None:
+    content = WORST[kind](PIXELS)
+    with DecoderProcess(names=["jpeg", "png"]) as child:
+        child.run(WORST["baseline.jpg"](100_000))
+        peak(child)
+        before = child.resident()
+        outcome = child.run(content, RECIPES[recipe])
+        growth = peak(child) - before
+
+    assert outcome.status == "done"
+    assert outcome.probe is not None
+    assert growth <= outcome.probe["estimate"]
+
+
+def test_a_usual_photo_is_estimated_as_before() -> None:
+    estimates: list[Any] = []
+    with DecoderProcess(names=["jpeg"]) as child:
+        for recipe in (DEFAULT, DEFAULT[2:]):
+            probe = child.run(WORST["baseline.jpg"](PIXELS), recipe, proceed=False).probe
+            estimates.append(probe and probe["estimate"] >> 20)
+
+    assert estimates[0] == estimates[1] < 50
