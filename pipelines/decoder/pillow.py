@@ -24,6 +24,9 @@ from pipelines.formats import Format, Shape
 _Probe = Callable[[Format, bytes, str], Picture]
 
 _ROWS = 256
+_LARGEST_REDUCED = (
+    24_000_000  # pixels: to reduce ten bits to eight, libheif takes more memory than sixteen do
+)
 _TINY_HEIC = (
     "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>UfiWyMwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfUycf1A!zED`"
     "#frrGa@MQBfc#l?lqrC`&d3G5HEIOLE~#u4NV!6#(h&nFY!DK)M2`%$boHBs2l6NbUo}pT9qTFfi~lCjfOwI56@s{{Ih"
@@ -128,15 +131,9 @@ def _load(format: Format, load: Callable[[float], Image], shrink: float) -> Imag
 
 def _probe_heic(format: Format, data: bytes, _: str) -> Picture:
     code = cicp.of_boxes(data).code
-    reduced = code is None or not code.needs_depth
-    try:
-        file = pillow_heif.open_heif(data, convert_hdr_to_8bit=reduced)
-    except ValueError:
-        mended = cicp.without_reserved(data)
-        if mended == data:
-            raise
-        file = pillow_heif.open_heif(mended, convert_hdr_to_8bit=reduced)
-    heif = file[file.primary_index]
+    heif = _primary(data, reduced=code is None or not code.needs_depth)
+    if heif.size[0] * heif.size[1] > _LARGEST_REDUCED:
+        heif = _primary(data, reduced=False)
     profile: Any = heif.info.get("icc_profile")
     depth: Any = heif.info["bit_depth"]
     name, _, deep = heif.mode.replace("a", "A").replace("I", "L").partition(";")
@@ -161,6 +158,18 @@ def _probe_bmp(format: Format, data: bytes, damaged: str) -> Picture:
     if opened.has_runs:
         return bmp.probe_runs(format, data, opened, damaged)
     return _picture(format, opened)
+
+
+def _primary(data: bytes, *, reduced: bool) -> pillow_heif.HeifImage:
+    """Open the primary image, which is reduced to eight bits if it has more."""
+    try:
+        file = pillow_heif.open_heif(data, convert_hdr_to_8bit=reduced)
+    except ValueError:
+        mended = cicp.without_reserved(data)
+        if mended == data:
+            raise
+        file = pillow_heif.open_heif(mended, convert_hdr_to_8bit=reduced)
+    return file[file.primary_index]
 
 
 def _probe_ico(format: Format, data: bytes, damaged: str) -> Picture:

@@ -13,7 +13,7 @@ from tests.support.iso_boxes import numbered
 
 Colour = tuple[float, ...]
 
-SIDE = 48
+SIDE = 64
 WHITE = 203  # cd/m2
 # ITU-R BT.2087, 4: from the light of BT.709 to that of BT.2020.
 _TO_BT2020 = ((0.6274, 0.3293, 0.0433), (0.0691, 0.9195, 0.0114), (0.0164, 0.088, 0.8956))

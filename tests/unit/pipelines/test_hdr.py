@@ -10,6 +10,7 @@ import pyvips
 from PIL import Image, ImageChops, ImageOps
 
 from tests.support import light
+from tests.support.bombs import boxed
 from tests.support.decoder_child import DecoderProcess, spec
 from tests.support.iso_boxes import numbered, with_property, with_reference
 from tests.support.light import Colour
@@ -479,3 +480,16 @@ def test_a_profile_that_names_its_colours_by_number_besides_is_converted_as_it_i
         picture.save(files[name], "PNG", icc_profile=profile)
 
     assert shown(child, files["numbered"].getvalue()) == shown(child, files["plain"].getvalue())
+
+
+def test_a_heic_of_more_than_eight_bits_counts_with_the_memory_of_its_way(child: DecoderProcess) -> None:
+    ten, eight = light.heic(ODD, 10, BT709, SRGB), light.heic(ODD, 8, BT709, SRGB)
+    hdr = numbered(ten, BT2020, PQ)
+
+    def estimate(content: bytes, height: int) -> int:
+        probe = child.run(boxed(content, 6000, height), proceed=False).probe
+        assert probe is not None
+        return int(probe["estimate"])
+
+    assert estimate(eight, 4000) < estimate(hdr, 4000) < estimate(ten, 4000)
+    assert estimate(eight, 4001) < estimate(hdr, 4001) == estimate(ten, 4001)
