@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import re
 import secrets
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +31,7 @@ OPTIONS = {
     "max_connections": "100",
 }
 _READY = "ready"
+_WITH_ITERATIONS = 16  # the first version that lets one choose
 
 
 class PostgresNotFoundError(RuntimeError):
@@ -110,10 +113,17 @@ class PostgresServer:
         command = [str(self.programs / "initdb"), "--pgdata", str(self._data), "--username", USER]
         command += ["--pwfile", str(password), "--auth", "scram-sha-256", "--encoding", "UTF8"]
         command += ["--locale", "C", "--no-sync", "--no-instructions"]
+        if self._version() >= _WITH_ITERATIONS:
+            command += ["--set", "scram_iterations=1"]  # 4,096 take a client half the time of connecting
         with self._log.open("wb") as log:
             code = launch(command, log, user=self._user).wait()
         if code:
             raise PostgresNotStartedError(self.programs / "initdb", code, tail(self._log))
+
+    def _version(self) -> int:
+        said = subprocess.run([self.programs / "initdb", "--version"], capture_output=True, check=False)  # noqa: S603
+        found = re.search(rb"\d+", said.stdout)
+        return int(found[0]) if found else 0
 
     def _start_on_a_free_port(self) -> None:
         for attempt in range(1, PORTS_TO_TRY + 1):
@@ -144,12 +154,14 @@ class PostgresServer:
 
 
 @contextmanager
-def temporary_postgres(programs: Path | None = None) -> Iterator[PostgresServer]:
-    """An empty server on a free port of 127.0.0.1, stopped and wiped at the end.
+def temporary_postgres(
+    programs: Path | None = None, *, beneath: Path | None = None
+) -> Iterator[PostgresServer]:
+    """An empty server on a free port of 127.0.0.1, in a folder of its own, stopped and wiped at the end.
 
     Raises: PostgresNotFoundError.
     """
-    with _folder() as folder:
+    with _folder(beneath) as folder:
         server = PostgresServer(programs, folder) if programs else _first_that_works(folder)
         try:
             yield server
@@ -158,8 +170,9 @@ def temporary_postgres(programs: Path | None = None) -> Iterator[PostgresServer]
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="media-postgres-", ignore_cleanup_errors=True) as folder:
+def _folder(beneath: Path | None) -> Iterator[Path]:
+    prefix = "media-postgres-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=beneath, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 

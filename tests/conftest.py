@@ -17,6 +17,7 @@ from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog.opening import Catalog, open_catalog
 from tests.support.clients import missing, skip_without_services
 from tests.support.compiled import share_checks_of_parameters, share_compiled_statements
+from tests.support.disks import quickest_disk
 from tests.support.host_clock import put_clock
 from tests.support.order import begin_with_the_longest
 from tests.support.postgres import execute, new_database
@@ -116,7 +117,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     """A Postgres that all tests of this process share; those that stop it start one of their own."""
     skip_without_services()
     try:
-        with temporary_postgres() as server:
+        with temporary_postgres(beneath=quickest_disk()) as server:
             yield server
     except PostgresNotFoundError as error:
         missing(str(error))

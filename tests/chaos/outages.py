@@ -13,6 +13,7 @@ from scripts.postgres_server import PostgresServer, temporary_postgres
 from scripts.s3_server import BUCKET, SeaweedServer, temporary_seaweedfs
 from storage.blobs.s3_place import S3Place
 from tests.support.catalog_rows import CatalogRows, PostgresRows
+from tests.support.disks import quickest_disk
 from tests.support.objects import Objects, ObjectsInBucket
 from tests.support.postgres import create_database
 from tests.support.postgres_proxy import CommitProxy, Loss
@@ -124,7 +125,7 @@ def on_postgres(
     stack: ExitStack, longest_s: float, chance: random.Random
 ) -> tuple[CatalogRows, Sequence[Outage]]:
     """An empty database on a Postgres of its own, and what may befall that."""
-    server = stack.enter_context(temporary_postgres())
+    server = stack.enter_context(temporary_postgres(beneath=quickest_disk()))
     url = create_database(server, "media")
     proxy = CommitProxy(server.port)
     stack.callback(proxy.close)

@@ -16,6 +16,7 @@ from scripts.redis_server import RedisServer
 from storage.catalog.opening import open_catalog
 from tests.support import pictures
 from tests.support.clients import missing, skip_without_services
+from tests.support.disks import quickest_disk
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres import connect, execute
 from tests.support.postgres_proxy import CommitProxy, Loss
@@ -96,7 +97,7 @@ def _server_with_catalog() -> Iterator[PostgresServer]:
 
     skip_without_services()
     try:
-        with temporary_postgres() as server:
+        with temporary_postgres(beneath=quickest_disk()) as server:
             asyncio.run(migrate())
             yield server
     except PostgresNotFoundError as error:

@@ -1,6 +1,7 @@
 """A catalog moves to another database: everything is there, and nobody writes the old one any more."""
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
@@ -31,13 +32,11 @@ KEY = HttpKey("shop", "a" * 64, frozenset({"read", "upload"}), "mia", "uploads/s
 
 
 @pytest.fixture(params=["sqlite-postgres", "postgres-sqlite"])
-def urls(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
-    """Where the catalog is, and where it moves."""
-    first, second = (
-        request.getfixturevalue("postgres_url") if kind == "postgres" else url_of(tmp_path / name)
-        for kind, name in zip(request.param.split("-"), ("old.db", "new.db"), strict=True)
-    )
-    return first, second
+def urls(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> tuple[str, str]:
+    """Where a new catalog is, and where it moves."""
+    if request.param == "postgres-sqlite":
+        return str(request.getfixturevalue("postgres_catalog_url")), url_of(tmp_path / "new.db")
+    return url_of(Path(shutil.copy(migrated, tmp_path / "old.db"))), request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture

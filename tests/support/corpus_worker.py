@@ -11,6 +11,7 @@ from scripts.redis_server import temporary_redis
 from scripts.s3_server import BUCKET, temporary_seaweedfs
 from storage.blobs.s3_place import S3Place
 from tests.support.catalog_rows import PostgresRows
+from tests.support.disks import quickest_disk
 from tests.support.objects import ObjectsInBucket
 from tests.support.postgres import create_database
 from tests.support.workplace import Answer, Workplace
@@ -41,7 +42,9 @@ def _open(stack: ExitStack, catalog: str, storage: str) -> Workplace:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="corpus-")))
     place = Workplace(folder, stack.enter_context(temporary_redis()).url, **_PATIENT)
     if catalog == "postgres":
-        place.database = PostgresRows(create_database(stack.enter_context(temporary_postgres()), "media"))
+        place.database = PostgresRows(
+            create_database(stack.enter_context(temporary_postgres(beneath=quickest_disk())), "media")
+        )
     if storage == "s3":
         place.storage = ObjectsInBucket(stack.enter_context(temporary_seaweedfs()), S3Place(BUCKET))
     stack.callback(place.close)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scripts.postgres_server import USER, PostgresNotStartedError, PostgresServer
 from scripts.processes import launch, tail
+from tests.support.disks import quickest_disk
 
 
 class PostgresReplica(PostgresServer):
@@ -31,7 +32,8 @@ class PostgresReplica(PostgresServer):
 @contextmanager
 def replica_of(primary: PostgresServer) -> Iterator[PostgresReplica]:
     """A replica on a free port of 127.0.0.1, stopped and wiped at the end."""
-    with tempfile.TemporaryDirectory(prefix="media-replica-", ignore_cleanup_errors=True) as outer:
+    prefix, disk = "media-replica-", quickest_disk()
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=disk, ignore_cleanup_errors=True) as outer:
         folder = Path(outer) / "replica"
         folder.mkdir(mode=0o700)
         folder.parent.chmod(0o711)  # so that another user reaches what is below

@@ -74,6 +74,13 @@ async def test_what_was_committed_is_there_after_it_was_stopped_or_killed(
     assert server.pid != pid
 
 
+def test_its_files_are_where_they_are_wanted(postgres_server: PostgresServer, open_folder: Path) -> None:
+    with temporary_postgres(postgres_server.programs, beneath=open_folder):
+        assert list(open_folder.glob("*/data/PG_VERSION"))
+
+    assert list(open_folder.iterdir()) == []
+
+
 async def test_it_does_not_let_anybody_in_without_its_password(postgres_server: PostgresServer) -> None:
     url = postgres_server.url().replace("+asyncpg", "").replace(postgres_server.password, "guessed")
 
