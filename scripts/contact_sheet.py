@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from rich.filesize import decimal
 
+from pipelines.placeholders import picture_of
 from scripts.enqueue import Sent
 from scripts.terminal import visible
 
@@ -26,6 +27,7 @@ POLICY = (
 MEDIA_TYPES = {".jpg": "image/jpeg", ".webp": "image/webp", ".avif": "image/avif"}
 # A thumbnail of 150 px has 2 to 15 kB. A recipe whose smallest variant is large must not fill the page.
 MAX_EMBEDDED_BYTES = 256 * 1024
+LONGEST_SIDE = 150  # px of what is shown of a picture: a larger one does not fit
 MAX_MESSAGE = 500
 
 VariantDocument = Mapping[str, Any]
@@ -149,17 +151,22 @@ def _card(entry: Sent, files: _Files) -> str:
 
 
 def _stage(entry: Sent, files: _Files) -> str:
-    """The thumbnail, as a link to the largest variant."""
+    """The thumbnail, over what is shown until it is there, as a link to the largest variant."""
     if not entry.variants:
         return '<div class="stage"><span>no variants</span></div>'
     smallest = min(entry.variants, key=_area)
     largest = max(reversed(entry.variants), key=_area)
     label = f"{_html(entry.path.name)}, opens its {_html(largest['name'])} variant"
-    if (data := files.data_url(smallest)) is None:
-        shown = f'<span aria-label="{label}">no thumbnail</span>'
+    data, placeholder = files.data_url(smallest), picture_of(entry.placeholder)
+    scale = min(1, LONGEST_SIDE / max(smallest["width"], smallest["height"], 1))
+    size = " ".join(f'{side}="{max(1, round(smallest[side] * scale))}"' for side in ("width", "height"))
+    if data is not None:
+        behind = f'<img class="behind" src="{placeholder}" alt="" {size}>' if placeholder else ""
+        shown = f'<span class="print">{behind}<img src="{data}" alt="{label}" {size} decoding="async"></span>'
+    elif placeholder is not None:
+        shown = f'<img src="{placeholder}" alt="{label}" {size}>'
     else:
-        width, height = smallest["width"], smallest["height"]
-        shown = f'<img src="{data}" alt="{label}" width="{width}" height="{height}" decoding="async">'
+        shown = f'<span aria-label="{label}">no thumbnail</span>'
     return f'<a class="stage" href="{files.link(largest)}">{shown}</a>'
 
 

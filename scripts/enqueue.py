@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import aiofiles
 import typer
 
 from pipelines.errors import PictureRefused
+from pipelines.placeholders import NO_PLACEHOLDER, Kind, Placeholder, parse
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, require_one_of, run, table
 from storage.tasks import together
@@ -41,6 +43,7 @@ class Sent:
     status: str = "enqueued"
     variants: Sequence[Mapping[str, Any]] = ()
     original: dict[str, Any] | None = None
+    placeholder: Placeholder = NO_PLACEHOLDER
     error: dict[str, str] | None = None
     entry: str | None = None
 
@@ -230,10 +233,20 @@ def _note(sent: Sent, message: Mapping[str, Any]) -> None:
             sent.status = "ready"
             sent.variants = message["variants"]
             sent.original = message.get("original")
+            sent.placeholder = _placeholder_in(message)
         case "upload.failed":
             sent.fail(message["error"]["code"], message["error"]["message"])
         case _:
             sent.fail("deleted", "The upload was deleted.")
+
+
+def _placeholder_in(message: Mapping[str, Any]) -> Placeholder:
+    kinds: tuple[Kind, ...] = ("thumbhash", "blurhash")
+    for kind in kinds:
+        with suppress(ValueError):
+            if isinstance(text := message.get(kind), str):
+                return parse(kind, text)
+    return NO_PLACEHOLDER
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:

@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from pipelines.decoder.refusal import corrupt
+from pipelines.placeholders import Placeholder, picture_of
 from scripts.redis_server import RedisServer
 from storage.catalog.records import About, Failed, Original, Ready, StoredVariant, StreamId, UploadRequested
 from storage.keys import variant_key
@@ -20,6 +21,7 @@ from tests.support.catalogs import (
     CAT,
     SHA,
     SOURCE,
+    THUMBHASH,
     claim,
     commit,
     delete_event,
@@ -92,6 +94,18 @@ async def test_the_large_variant_is_shown_on_its_colour_within_a_screen(opened: 
     assert picture.attributes["src"] == stage.one("a").attributes["href"] == f"/console/{KEYS[1]}"
     assert (picture.attributes["width"], picture.attributes["height"]) == ("1013", "760")
     assert (picture.attributes["alt"], stage.one("rect").attributes["fill"]) == ("cat.jpg", "#a0b1c2")
+
+
+async def test_a_picture_is_shown_on_its_placeholder_which_is_part_of_the_page(opened: OpenFace) -> None:
+    catalog = opened.face.stores.catalog
+    await take(catalog, upload_event(1))
+    outcome = ready(await claim(catalog))
+    await put(opened, SOURCE, *(one.key for one in outcome.variants))
+    await commit(catalog, outcome)
+
+    ground = (await look(opened)).one("svg", class_="ground")
+    assert ground.one("image").attributes["href"] == picture_of(Placeholder(thumbhash=THUMBHASH))
+    assert ground.all("rect") == []
 
 
 async def test_the_page_says_what_is_known_of_the_original_and_whose_it_is(opened: OpenFace) -> None:

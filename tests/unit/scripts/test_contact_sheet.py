@@ -8,17 +8,20 @@ import os
 import re
 import tracemalloc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import pytest
 
+from pipelines.placeholders import Placeholder, picture_of
 from scripts.contact_sheet import VariantDocument, write_contact_sheet
 from scripts.enqueue import Sent
 from scripts.terminal import visible
+from tests.support.catalogs import THUMBHASH
 
+PLACEHOLDER = Placeholder(thumbhash=THUMBHASH)
 THUMB = b"\xff\xd8\xff\xe0 a very small picture \xff\xd9"
 HOSTILE_NAMES = [
     "<script>alert(1)</script>.jpg",
@@ -113,6 +116,24 @@ def test_the_thumbnail_is_part_of_the_page_and_leads_to_the_large_variant(path: 
     assert kind == "data:image/jpeg;base64"
     assert base64.b64decode(data) == THUMB
     assert page.all("a")[0]["href"] == "var/media/variants/ab/cd/large.jpg"
+
+
+def test_while_a_thumbnail_loads_its_placeholder_is_shown_behind_it(path: Path, root: Path) -> None:
+    behind, thumbnail = written(path, root, [replace(ready(root), placeholder=PLACEHOLDER)]).all("img")
+
+    assert behind["src"] == picture_of(PLACEHOLDER)
+    assert (behind["alt"], behind["class"]) == ("", "behind")
+    assert (behind["width"], behind["height"]) == (thumbnail["width"], thumbnail["height"])
+
+
+def test_where_there_is_no_thumbnail_to_embed_its_placeholder_is_shown(path: Path, root: Path) -> None:
+    entry = replace(ready(root), placeholder=PLACEHOLDER)
+    for variant in entry.variants:
+        (root / variant["key"]).unlink()
+    [shown] = written(path, root, [entry]).all("img")
+
+    assert shown["src"] == picture_of(PLACEHOLDER)
+    assert shown["alt"].startswith("cat.jpg, opens its")
 
 
 def test_every_picture_says_in_words_what_it_is_and_where_it_leads(path: Path, root: Path) -> None:

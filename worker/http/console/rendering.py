@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from storage.catalog.records import StoredVariant, Upload
+from pipelines.placeholders import Placeholder, picture_of
+from storage.catalog.records import Original, StoredVariant, Upload
 from storage.filenames import filename_in
 from storage.totals import Large
 from worker.http.console import wording
@@ -42,6 +43,11 @@ def own_name(upload: Upload, visitor: Visitor) -> str:
 def large_name(large: Large, visitor: Visitor) -> str:
     """The same of one of the largest."""
     return "" if visitor.is_demo else wording.visible(large.filename or "")
+
+
+def placeholder(original: Original) -> str | None:
+    """What is shown of a picture while it loads, as a `data:` URL, which is in the page; None: nothing is."""
+    return picture_of(Placeholder(original.thumbhash, original.blurhash))
 
 
 def small_variant(variants: Sequence[StoredVariant]) -> StoredVariant:
@@ -100,6 +106,7 @@ def template_environment() -> Environment:
         "file_name": file_name,
         "own_name": own_name,
         "large_name": large_name,
+        "placeholder": placeholder,
         "small_variant": small_variant,
         "fitted": fitted,
         "picture_path": picture_path,
