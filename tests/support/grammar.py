@@ -80,7 +80,12 @@ def malformed(dice: random.Random, content: bytes, _: bytes) -> bytes:
     change = next((change for begins, change in _GRAMMARS if begins(content)), None)
     try:
         return change(dice, content) if change is not None else content
-    except (struct.error, IndexError, ValueError):  # earlier mutations have left no such element
+    except (
+        struct.error,
+        IndexError,
+        ValueError,
+        OverflowError,
+    ):  # earlier mutations have left no such element
         return content
 
 
