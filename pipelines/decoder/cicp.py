@@ -62,6 +62,8 @@ class Boxes:
     premultiplied: bool = False
     opacity_lies_otherwise: bool = False
     """Whether only one of colour and opacity is to be turned, mirrored or cropped, as libavif writes them."""
+    density: float = 3.0
+    """How many samples of colour an AVIF stores for each pixel."""
 
 
 def named(primaries: int, transfer: int) -> Code | None:
@@ -133,7 +135,14 @@ def of_boxes(data: bytes | bytearray) -> Boxes:
         code=_meant(_numbers(described) or _coded(images, tile or images.primary, described), described),
         premultiplied=images.referred(b"prem", images.primary) is not None,
         opacity_lies_otherwise=any(_is_opacity(one) and _transforms(one) != turned for one in opacity),
+        density=_density(described),
     )
+
+
+def _density(described: list[Property]) -> float:
+    """Return what `av1C` says of subsampling (AV1 Codec ISO Media File Format Binding, 2.3.3)."""
+    flags = next((number(body[2:3]) for kind, body in described if kind == b"av1C"), 0)
+    return 1 + 2 / ((1 + (flags >> 3 & 1)) * (1 + (flags >> 2 & 1)))
 
 
 def without_reserved(data: bytes) -> bytes:

@@ -92,7 +92,8 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
         profile, numbered = _colour(format, data, image, boxes.code)
         return Picture(
             format=format,
-            shape=headers.jpeg_shape(data, image.width, image.height) or _shape(format, data, image),
+            shape=headers.jpeg_shape(data, image.width, image.height)
+            or _shape(format, data, image, boxes.density),
             orientation=_orientation(image),
             profile=profile,
             load=partial(load, side=min(image.width, image.height)),
@@ -151,7 +152,7 @@ def _shrinking(name: str, shrink: float, side: int) -> dict[str, float]:
             return {}
 
 
-def _shape(format: Format, data: bytearray, image: Image) -> Shape:
+def _shape(format: Format, data: bytearray, image: Image, density: float) -> Shape:
     lossless = format.name == "webp" and headers.is_lossless_webp(data)
     deep = _number(image, "bits-per-sample", 8) > 8
     return Shape(
@@ -160,6 +161,7 @@ def _shape(format: Format, data: bytearray, image: Image) -> Shape:
         bands=image.bands,
         sample=max(_SAMPLE.get(image.format, 8), 2 if deep else 1),
         whole=lossless or bool(_number(image, "interlaced", 0)),
+        density=density,
     )
 
 

@@ -22,7 +22,7 @@ class Shape:
     sample: int = 1  # bytes
     whole: bool = False
     """Progressive, interlaced, lossless, plane by plane: whatever keeps the decoder from streaming."""
-    density: float = 3.0  # of a JPEG: samples stored for each pixel
+    density: float = 3.0  # of a JPEG or AVIF: samples of colour stored for each pixel
     rows: float = 0.0  # of a picture that streams: that are at hand at once, as far as that is known
     reduced: bool = False
     """Decoded with more than eight bits, and then handed over in eight."""
@@ -78,7 +78,9 @@ def tiff(shape: Shape) -> int:
 
 
 def avif(shape: Shape) -> int:
-    return int(shape.pixels * (15.5 + (shape.bands == 4) if shape.sample == 1 else 25))
+    if shape.sample > 1:
+        return int(shape.pixels * (12.2 + 4 * shape.density + 2.8 * (shape.bands == 4)))
+    return int(shape.pixels * (15.5 + (shape.bands == 4)))
 
 
 def heic(shape: Shape) -> int:

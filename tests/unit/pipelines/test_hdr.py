@@ -493,3 +493,17 @@ def test_a_heic_of_more_than_eight_bits_counts_with_the_memory_of_its_way(child:
 
     assert estimate(eight, 4000) < estimate(hdr, 4000) < estimate(ten, 4000)
     assert estimate(eight, 4001) < estimate(hdr, 4001) == estimate(ten, 4001)
+
+
+def test_a_deep_avif_of_subsampled_colours_counts_with_less_memory(child: DecoderProcess) -> None:
+    scene = light.patches(ODD, 16)
+
+    def estimate(subsampling: str, depth: int) -> int:
+        options = {"subsample_mode": subsampling, "bitdepth": depth, "compression": "av1", "effort": 0}
+        content = boxed(bytes(scene.heifsave_buffer(**options)), 4000, 3000)
+        probe = child.run(content, proceed=False).probe
+        assert probe is not None
+        return int(probe["estimate"])
+
+    assert estimate("on", 8) < estimate("on", 10) == pytest.approx(estimate("on", 12), rel=0.01)
+    assert estimate("on", 10) * 1.2 < estimate("off", 10)
