@@ -85,9 +85,9 @@ def _bmp(data: bytes | bytearray) -> str:
     if size < 40:
         return ""
     if compression == 3 and bits == 1:
-        return "the Huffman code of OS/2"
+        return "the Huffman code of IBM"
     if compression == 4 and bits == 24 and size in _OS2_HEADERS and size != 40:
-        return "run lengths of 24-bit pixels of OS/2"
+        return "run lengths of 24-bit pixels, by IBM"
     if compression in _BMP_COMPRESSIONS:
         return _BMP_COMPRESSIONS[compression]
     return f"{bits} bits a pixel" if bits in (2, 64) else ""

@@ -50,7 +50,7 @@ _OTHERS: tuple[tuple[tuple[bytes, ...], str], ...] = (
 def describe(head: bytes) -> str:
     """Return what a file that is none of the formats seems to be, in words for a person."""
     if head[:2] == b"BA" and head[14:16] == b"BM":
-        return "an OS/2 array of bitmaps"
+        return "an array of bitmaps by IBM"
     for signatures, words in _OTHERS:
         if head.startswith(signatures):
             return words

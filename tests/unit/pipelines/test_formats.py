@@ -55,7 +55,7 @@ def test_avif_heic_and_video_differ_by_the_brands_in_their_first_box(brands: byt
         (b"\0\0\0\x14ftypmiaf\0\0\0\0mif2", "a HEIF picture of another kind"),
         (b"II\xbc\x01\x08\0\0\0", "a JPEG XR picture"),
         (b"\xff\x10\xff\x50", "a JPEG XS picture"),
-        (b"BA\x28\0\0\0\0\0\0\0\0\0\0\0BM", "an OS/2 array of bitmaps"),
+        (b"BA\x28\0\0\0\0\0\0\0\0\0\0\0BM", "an array of bitmaps by IBM"),
         (b"\0\0\2\0\1\0\x20\x20", "a mouse pointer or a TGA picture"),
         (b"\xff\xd8", "a file of an unknown kind"),
         (b"BM bosses", "a text file"),

@@ -72,8 +72,8 @@ KINDS = {
     "a later version of lossless WebP": webp(24, 0x20 | saved("WEBP", lossless=True)[24], lossless=True),
     "a JPEG inside": bitmaps.header_only(40, 0, 4),
     "a PNG inside": bitmaps.header_only(124, 24, 5),
-    "the Huffman code of OS/2": bitmaps.header_only(64, 1, 3),
-    "run lengths of 24-bit pixels of OS/2": bitmaps.header_only(64, 24, 4),
+    "the Huffman code of IBM": bitmaps.header_only(64, 1, 3),
+    "run lengths of 24-bit pixels, by IBM": bitmaps.header_only(64, 24, 4),
     "CMYK": bitmaps.header_only(108, 32, 11),
     "2 bits a pixel": bitmaps.header_only(40, 2, 0),
     "64 bits a pixel": bitmaps.header_only(40, 64, 0),
@@ -90,7 +90,7 @@ def test_a_valid_picture_of_a_kind_that_is_not_read_is_called_that(child: Decode
 
     assert outcome.code == "unsupported_format", outcome.answer
     assert kind.partition(",")[0] in outcome.answer["message"]
-    assert "damaged" not in outcome.answer["message"]
+    assert not any(odd in outcome.answer["message"] for odd in ("damaged", "vips", "0x", "/"))
 
 
 @pytest.mark.parametrize(
