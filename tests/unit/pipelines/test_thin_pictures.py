@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageStat
 
-from tests.support.decoder_child import BOXES, DecoderProcess
+from tests.support.decoder_child import BOXES, DecoderProcess, spec
 
 RED, BLUE = (210, 40, 40), (40, 60, 210)
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -61,3 +61,19 @@ def test_a_picture_of_a_few_rows_or_columns_keeps_its_colours(
         assert max(picture.size) == box
         for found, wanted in zip(halves(picture), expected, strict=True):
             assert max(abs(a - b) for a, b in zip(found, wanted, strict=True)) <= 6, (box, found, wanted)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_a_picture_in_a_tiny_box_keeps_its_colours(child: DecoderProcess, mode: str) -> None:
+    picture, file = two_colours(1600, 1200, along=False).convert(mode), io.BytesIO()
+    if mode == "RGBA":
+        picture.paste((0, 0, 0, 0), (0, 0, 1600, 600))
+    picture.save(file, "PNG")
+    paper = Image.new("RGB", picture.size, "white")
+    paper.paste(picture, mask=picture if mode == "RGBA" else None)
+
+    [variant] = child.run(file.getvalue(), [spec(8, subsampling="4:4:4")]).variants
+
+    found = halves(Image.open(io.BytesIO(variant)).convert("RGB"))
+    for one, wanted in zip(found, halves(paper), strict=True):
+        assert max(abs(a - b) for a, b in zip(one, wanted, strict=True)) <= 6, (found, wanted)
