@@ -68,6 +68,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("fault", [each for kind in LIES.values() for each in kind])
+@pytest.mark.rotating(15)
 async def test_a_decoder_that_lies_or_dies_is_ended_and_replaced(rogue: Sandbox, fault: str) -> None:
     before = set(children())
     with pytest.raises(DecoderCrashed):
