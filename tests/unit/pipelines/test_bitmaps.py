@@ -158,7 +158,7 @@ class TestRunsOfBitmaps:
 
         rows.unpack(piece * (500_000 // len(piece)))
 
-        assert process_time() - began < 0.5
+        assert process_time() - began < 1
 
 
 class TestOpacity:

@@ -12,10 +12,8 @@ from tests.support.decoder_child import BOXES, DecoderProcess, spec
 RED, BLUE = (210, 40, 40), (40, 60, 210)
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "jpeg": ("JPEG", {"quality": 95, "subsampling": "4:2:0"}),
-    "progressive": ("JPEG", {"quality": 95, "subsampling": "4:2:0", "progressive": True}),
     "webp": ("WEBP", {"quality": 95}),
     "lossless webp": ("WEBP", {"lossless": True}),
-    "png": ("PNG", {}),
 }
 
 
