@@ -12,8 +12,8 @@ from tests.support.clients import WITH_SERVICES
 from tests.support.workplace import Workplace, database_on
 from tests.support.worst_cases import WORST
 
-READY = ("progressive.jpg", "baseline.jpg", "plain.png")
-TOO_MUCH = ("scans.jpg", "runs.bmp")
+READY = ("progressive.jpg", "baseline.jpg", "plain.png", "runs.bmp", "planes.tif", "panorama.jpg")
+TOO_MUCH = ("scans.jpg", "pq-interlaced.png", "white-is-zero.tif")
 
 
 @pytest.fixture(scope="module")
