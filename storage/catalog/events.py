@@ -16,7 +16,7 @@ from storage.catalog.rows import Row, dump_metadata
 
 _UNSIGNED = 2**64 - 1
 GOING = (State.DELETING, State.DELETED)
-_NOTHING_READ = dict.fromkeys(Original.__dataclass_fields__)
+_NOTHING_READ = dict.fromkeys((*Original.__dataclass_fields__, "placeholder_of"))
 
 
 @dataclass(frozen=True)

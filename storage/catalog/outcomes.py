@@ -27,7 +27,7 @@ from storage.catalog.records import (
     State,
     StoredVariant,
 )
-from storage.catalog.rows import Row, message_of, without_nul
+from storage.catalog.rows import Row, message_of, placeholder_of, without_nul
 from storage.catalog.tables import deletion_marks, uploads, variants
 
 MARKED_DELAY_MS = 1000
@@ -251,7 +251,11 @@ def _error(code: str | None, message: str | None) -> Row:
 
 
 def _read(original: Original | None) -> Row:
-    return {name: getattr(original, name, None) for name in Original.__dataclass_fields__}
+    of = None if original is None else placeholder_of(original.sha256)
+    return {
+        **{name: getattr(original, name, None) for name in Original.__dataclass_fields__},
+        "placeholder_of": of,
+    }
 
 
 def _message(row: Row, metadata: str, outcome: Outcome, now: int) -> Message:

@@ -50,7 +50,15 @@ def to_original(row: Mapping[str, Any]) -> Original | None:
     """What was read of the original, or None while nothing has been."""
     if row["sha256"] is None:
         return None
-    return Original(**{name: row[name] for name in Original.__dataclass_fields__})
+    known = {name: row[name] for name in Original.__dataclass_fields__}
+    if row["placeholder_of"] != placeholder_of(row["sha256"]):  # of the picture before this one
+        known |= dict.fromkeys(_PLACEHOLDERS)
+    return Original(**known)
+
+
+def placeholder_of(sha256: str) -> str:
+    """What a row keeps of the content that its placeholder is of."""
+    return sha256[:8]
 
 
 def to_variant(row: Mapping[str, Any]) -> StoredVariant:

@@ -96,6 +96,8 @@ uploads = Table(
     # What is shown while a picture loads: 25 bytes at most, or 28 characters.
     Column("thumbhash", LargeBinary),
     Column("blurhash", String(32)),
+    # The first digits of the SHA-256 of its picture: a worker of the version before replaces that alone.
+    Column("placeholder_of", String(8)),
     # Lists are pages, newest first: an index has the filter that selects most, and the order.
     Index("uploads_by_change", "changed_ms", "id"),
     Index("uploads_by_state", "state", "changed_ms", "id"),

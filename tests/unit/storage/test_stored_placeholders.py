@@ -124,6 +124,21 @@ async def test_a_message_of_the_version_before_has_no_placeholder(catalog: Catal
     assert message.original.thumbhash is None
 
 
+async def test_a_picture_that_the_version_before_has_replaced_has_no_placeholder_of_the_old_one(
+    catalog: Catalog, catalog_url: str
+) -> None:
+    await made(catalog, 1)
+    async with catalog.database.writing() as connection:  # its statement knows no other columns
+        await connection.execute(text(f"UPDATE uploads SET sha256 = '{'c' * 64}'"))
+
+    async with open_reader(catalog_url) as reader:
+        for found in (await upload(catalog), await reader.upload(CAT)):
+            assert found is not None
+            assert found.original is not None
+            assert (found.original.sha256[0], found.original.thumbhash) == ("c", None)
+    assert (await made(catalog, 2)).thumbhash == THUMBHASH
+
+
 # -- migrated
 
 
