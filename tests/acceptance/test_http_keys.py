@@ -48,6 +48,7 @@ def two(place: Workplace) -> list[FaceProcess]:
 
 
 @ON_BOTH
+@pytest.mark.rotating(1)
 def test_a_key_counts_on_every_server_at_once_and_stops_within_seconds(
     place: Workplace, two: list[FaceProcess]
 ) -> None:

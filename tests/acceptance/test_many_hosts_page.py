@@ -69,6 +69,7 @@ def stored(server: SeaweedServer) -> bytes:
     return content
 
 
+@pytest.mark.rotating(1)
 def test_a_signed_url_takes_an_original(signed: Any, seaweedfs: SeaweedServer) -> None:
     assert f"%2F{REGION}%2Fs3%2F" in signed["put"]
     assert send(signed["put"], "PUT", b"of a browser", **{"Content-Type": "image/jpeg"}) == 200

@@ -179,6 +179,7 @@ def quick(place: FaultPlace) -> FaultPlace:
 
 @pytest.mark.fault(50)
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+@pytest.mark.rotating(1)
 def test_a_sweep_that_is_killed_at_some_step_is_finished_when_it_is_run_again(
     places: FaultPlaces, settled: Path, command: SweepCommand
 ) -> None:

@@ -28,6 +28,7 @@ def collector() -> Iterator[Collector]:
     ],
     ids=lambda case: f"{case[0]}-{case[1]}",
 )
+@pytest.mark.rotating(2)
 def test_the_successor_of_a_worker_that_died_goes_on_in_the_trace_of_the_app(
     place: FaultPlace, collector: Collector, case: Case
 ) -> None:

@@ -92,6 +92,7 @@ async def _taken(intake: Intake, queue: Queue) -> None:
 
 
 @pytest.mark.parametrize("nth", range(DOZEN))
+@pytest.mark.rotating(4)
 async def test_whatever_page_is_lost_everything_works_or_it_is_reported_and_nothing_is_lost(
     path: Path, queue: Queue, nth: int
 ) -> None:
