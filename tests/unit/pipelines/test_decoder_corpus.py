@@ -27,8 +27,10 @@ class JudgedFolder:
 
 @pytest.fixture(scope="module", params=["some", "cases", pytest.param("all", marks=pytest.mark.campaign)])
 def known(request: pytest.FixtureRequest) -> list[JudgedFolder]:
-    """The corpus: all that must be refused, and a twentieth of the others; all of them in a campaign. Or every
-    case of the folders of cases."""
+    """Of the corpus all that must be refused, and a twentieth of the others; in a campaign all of it.
+
+    Or every case of the folders of cases.
+    """
     if request.param == "cases":
         if not CASES:
             pytest.skip(
@@ -39,7 +41,9 @@ def known(request: pytest.FixtureRequest) -> list[JudgedFolder]:
         pytest.skip("no corpus of pictures: set MEDIA_TEST_CORPUS or put it at ../shared/corpus")
     entries = corpus.manifest(CORPUS)
     if request.param == "some":
-        entries = [one for one in entries if one["expect"] == "reject" or crc32(one["path"].encode()) % 20 == 0]
+        entries = [
+            one for one in entries if one["expect"] == "reject" or crc32(one["path"].encode()) % 20 == 0
+        ]
     return [JudgedFolder(CORPUS, entries)]
 
 
