@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
@@ -45,6 +46,21 @@ def test_a_server_behind_a_socket_in_a_folder_is_asked_there(workplace: Workplac
     start_face(workplace, MEDIA_HTTP_BIND=bind, ready=False).await_log("http_served")
 
     assert health(bind, "--live").stdout == "alive\n"
+
+
+def test_a_server_on_the_catalog_of_an_older_version_says_that_its_migration_is_pending(
+    workplace: Workplace,
+) -> None:
+    with closing(sqlite3.connect(workplace.catalog)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '1003'")
+    face = start_face(workplace, ready=False)
+    face.await_log("http_waits")
+    with caller_of(face) as client:
+        answer = client.get("/v1/uploads")
+
+    assert answer.status_code == 503
+    assert "schema is 1003, and the migration to" in answer.json()["detail"]
+    assert "media migrate" in answer.json()["detail"]
 
 
 def test_a_server_starts_before_all_others_and_works_once_they_are_there(workplace: Workplace) -> None:

@@ -11,7 +11,7 @@ import structlog
 from pipelines.backoff import Backoff
 from storage.catalog.http_keys import HttpKey
 from storage.catalog.reading import Reader
-from storage.errors import StorageError
+from storage.errors import CatalogTooNew, CatalogTooOld, StorageError
 from worker.catalog_reader import open_catalog_reader
 from worker.http.access import Access
 from worker.http.console.pulse import Pulse
@@ -27,6 +27,10 @@ from worker.stores import Stores, open_stores
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+_NOT_THERE = "The catalog is not there yet: the first worker that starts makes it. Try again soon."
+# What these say is for whoever asks; what others say may name places that are not.
+_OF_ANOTHER_VERSION = (CatalogTooOld, CatalogTooNew)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Face:
         self.opened = asyncio.Event()
         """Set once catalog and storage are there."""
         self._opened: Opened | None = None
+        self._lack = _NOT_THERE
         self._shared: dict[Callable[[Face], Any], Any] = {}
 
     def shared(self, make: Callable[["Face"], T]) -> T:
@@ -77,8 +82,7 @@ class Face:
 
     def _behind(self) -> Opened:
         if self._opened is None:
-            detail = "The catalog is not there yet: the first worker that starts makes it. Try again soon."
-            raise Problem("catalog_unavailable", detail)
+            raise Problem("catalog_unavailable", self._lack)
         return self._opened
 
     async def keep_open(self) -> None:
@@ -89,6 +93,7 @@ class Face:
                 try:
                     self._opened = await stack.enter_async_context(_open(self.settings))
                 except StorageError as error:
+                    self._lack = str(error) if isinstance(error, _OF_ANOTHER_VERSION) else _NOT_THERE
                     if str(error) != said:
                         log.warning("http_waits", reason=str(error))
                     said = str(error)
