@@ -25,6 +25,10 @@ _KEEP_TABLES = (
     "lose them as they are made again, by media reprocess --stale or a new event; the files stay for "
     "MEDIA_RETENTION."
 )
+_KEEP_RECIPES = (
+    "A recipe that has left the file is to be put back: its uploads keep their files, are not made again, "
+    "and an event that names it is refused."
+)
 CURE = (
     "Events are taken nevertheless, and in their order; only how long they wait is unknown. If no clock "
     "was wrong, find who sends IDs of its own instead of `*`. `media stream reset` begins the stream anew."
@@ -134,21 +138,28 @@ def inspect_recipes(settings: Settings, dropped: Sequence[DroppedVariant] = ()) 
     had = {one.variant for one in dropped}
     built_in = ", ".join(name for name in dropped_from_default(recipes) if name not in had)
     words = [f"the default in {settings.recipes} makes no {built_in}"] if built_in else []
-    words += [_dropped(one) for one in dropped[:_NAMED]]
-    words += [f"and {len(dropped) - _NAMED} more"] if len(dropped) > _NAMED else []
+    orphaned = [one for one in dropped if one.recipe is None]
+    of_recipes = [one for one in dropped if one.recipe is not None]
+    words += [_dropped(f"{one.recipe} makes no", [one]) for one in of_recipes[:_NAMED]]
+    words += [f"and {len(of_recipes) - _NAMED} more"] if len(of_recipes) > _NAMED else []
+    words += [_dropped("no recipe makes", orphaned)] if orphaned else []
+    advice = [*([_KEEP_TABLES] if of_recipes else []), *([_KEEP_RECIPES] if orphaned else [])]
     return _finding(
         "Recipes",
         "; ".join(words) or ", ".join(recipes),
         not words,
-        _KEEP_TABLES if dropped else _EXTEND,
+        " ".join(advice) or _EXTEND,
         "warning",
     )
 
 
-def _dropped(one: DroppedVariant) -> str:
-    amount = f"{'about' if one.is_all else 'at least'} {counted(one.uploads, 'upload')}"
-    maker = f"{one.recipe} makes no" if one.recipe else "no recipe makes"
-    return f"{maker} {one.variant} any more, as {amount} {'has' if one.uploads == 1 else 'have'}"
+def _dropped(who_makes: str, some: Sequence[DroppedVariant]) -> str:
+    """Say that of these variants, and how many uploads have the commonest of them."""
+    names = ", ".join(one.variant for one in some[:_NAMED])
+    names += f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
+    most = max(some, key=lambda one: one.uploads)
+    amount = f"{'about' if most.is_all else 'at least'} {counted(most.uploads, 'upload')}"
+    return f"{who_makes} {names} any more, as {amount} {'has' if most.uploads == 1 else 'have'}"
 
 
 def warn_of(findings: Iterable[Finding]) -> None:

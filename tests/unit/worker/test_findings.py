@@ -59,6 +59,15 @@ def test_dropped_variants_are_told_by_recipe_and_name_with_how_many_uploads_have
     assert "media reprocess --stale" in (found.advice or "")
 
 
+def test_the_variants_of_a_recipe_that_is_gone_are_one_finding_and_the_advice_is_true_of_them() -> None:
+    dropped = [DroppedVariant(None, name, 2, is_all=True) for name in ("square", "tall", "wide")]
+    found = inspect_recipes(Settings(), dropped)
+
+    assert found.detail == "no recipe makes square, tall, wide any more, as about 2 uploads have"
+    assert "A recipe that has left the file is to be put back" in (found.advice or "")
+    assert "--stale" not in (found.advice or "")
+
+
 def test_of_many_dropped_variants_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
     dropped = [DroppedVariant("default", f"v{number}", 2, is_all=True) for number in range(8)]
     found = inspect_recipes(Settings(), dropped)
