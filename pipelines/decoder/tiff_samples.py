@@ -21,7 +21,6 @@ from pipelines.decoder.tiff_page import (
     LAB,
     PALETTE,
     SIGNED,
-    UNSIGNED,
     WHITE_IS_ZERO,
     TiffPage,
 )
@@ -29,8 +28,8 @@ from pipelines.decoder.tiff_page import (
 # What surveys write where they have no value, if GDAL's tag names none; and what is beyond all measure.
 _USUAL_NO_DATA = (-9999.0, -99999.0, -32767.0, -32768.0, -2147483648.0)
 _BEYOND = 1e30
-# Ranges that others agree on: a float is a photo from 0 to 1. Signed numbers are measurements.
-_TOPS = {FLOAT: (1,), UNSIGNED: (255, 65535, 4294967295)}
+_TOPS = {FLOAT: (1, 255, 65535)}
+_INTEGER_TOPS = (255, 65535, 4294967295)
 _BRIGHTEST_LIGHT = 16  # of linear light, where 1 is white: scRGB ends at 7.5
 
 
@@ -171,7 +170,7 @@ def _ends(numbers: Image, absent: set[float]) -> tuple[float, float]:
 
 def _range(page: TiffPage, lowest: float, highest: float) -> tuple[float, float]:
     """Return which numbers become black and white: an agreed range, if they fill half of it, or their own."""
-    tops = _TOPS.get(page.kind, ())
+    tops = _TOPS.get(page.kind, _INTEGER_TOPS)
     held = [top for top in tops if lowest >= 0 and highest <= top]
     if held and highest - lowest > 0.49 * held[0]:
         return 0, held[0]

@@ -325,21 +325,6 @@ def test_numbers_are_shown_from_the_smallest_to_the_largest(
         assert_close(shown(child, source), SEEN)
 
 
-@pytest.mark.parametrize(("kind", "bits"), [(FLOAT, 32), (SIGNED, 16)])
-def test_measurements_that_would_fit_a_range_of_shades_are_none(
-    child: DecoderProcess, kind: int, bits: int
-) -> None:
-    levels: list[Pixel] = [(100,), (230,), (165,), (230,)]
-
-    assert_close(shown(child, grey(levels, kind=kind, bits=bits)), SEEN)
-
-
-def test_floats_that_fill_half_of_0_to_1_are_a_photo(child: DecoderProcess) -> None:
-    levels: list[Pixel] = [(0.2,), (0.8,), (0.4,), (0.6,)]
-
-    assert_close(shown(child, grey(levels, kind=FLOAT, bits=32)), [(51,), (204,), (102,), (153,)])
-
-
 def test_small_signed_numbers_are_shown_from_the_smallest_to_the_largest(child: DecoderProcess) -> None:
     levels: list[Pixel] = [(-100,), (100,), (0,), (100,)]
 
