@@ -24,9 +24,8 @@ from pipelines.formats import Format, Shape
 _Probe = Callable[[Format, bytes, str], Picture]
 
 _ROWS = 256
-_LARGEST_REDUCED = (
-    24_000_000  # pixels: to reduce ten bits to eight, libheif takes more memory than sixteen do
-)
+# Pixels: to reduce ten bits to eight, libheif takes more memory than sixteen do.
+_LARGEST_REDUCED = 24_000_000
 _TINY_HEIC = (
     "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>UfiWyMwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfUycf1A!zED`"
     "#frrGa@MQBfc#l?lqrC`&d3G5HEIOLE~#u4NV!6#(h&nFY!DK)M2`%$boHBs2l6NbUo}pT9qTFfi~lCjfOwI56@s{{Ih"
@@ -34,23 +33,13 @@ _TINY_HEIC = (
     "8j&K{pJA00tJ~BnIHjX4i2Dc4C0vuxv<~^h6qa|6Eh1aBy&>|L7^wA!MI+s;d@Q1`TySZe<@Y}tywF!6aWA%&`MG"
 )
 _TAG_ORIENTATION = 274
-_MODES = {
-    "1": "L",
-    "P": "RGB",
-    "PA": "RGBA",
-    "RGBX": "RGB",
-    "YCbCr": "RGB",
-    "HSV": "RGB",
-    "La": "LA",
-    "RGBa": "RGBA",
-}
+_MODES = {"1": "L", "P": "RGB"}
 _UNSIGNED = {1: "uchar", 2: "ushort"}
 _INTERPRETATION = {
     ("L", 1): "b-w",
     ("LA", 1): "b-w",
     ("RGB", 1): "srgb",
     ("RGBA", 1): "srgb",
-    ("CMYK", 1): "cmyk",
     ("L", 2): "grey16",
     ("LA", 2): "grey16",
     ("RGB", 2): "rgb16",
@@ -189,10 +178,6 @@ def _probe_ico(format: Format, data: bytes, damaged: str) -> Picture:
 def _probe_avif(format: Format, data: bytes, _: str) -> Picture:
     picture = _picture(format, AvifImagePlugin.AvifImageFile(io.BytesIO(data)))
     return replace(picture, numbered=colour.numbers_beside(picture.profile, cicp.of_boxes(data).code))
-
-
-def _probe_file(opener: Callable[[io.BytesIO], PillowImage.Image]) -> _Probe:
-    return lambda format, data, _: _picture(format, opener(io.BytesIO(data)))
 
 
 def _picture(format: Format, opened: PillowImage.Image) -> Picture:
