@@ -1,9 +1,13 @@
 """The boxes of a HEIC or AVIF: its images, what they refer to, what is said of each; walked within bounds."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 Property = tuple[bytes, memoryview]
 """A kind of four letters, and the content."""
+_Fields = tuple[memoryview, int]
+"""Numbers of properties one behind the other, and how many bytes each has."""
 
 _MOST = 4096  # boxes: a file made of tiny ones must not cost seconds
 _MOST_ITEMS = 65_536
@@ -21,7 +25,7 @@ class Images:
         self._references = list(_references(_first(self._meta, b"iref")))
         described = _first(self._meta, b"iprp")
         self._properties = list(_boxes(_first(described, b"ipco")))
-        self._associations = [body for kind, body in _boxes(described) if kind == b"ipma"]
+        self._described = described
 
     def kinds(self) -> set[bytes]:
         """Return how the images are coded, each by four letters, and what else the file has as an item."""
@@ -44,8 +48,18 @@ class Images:
 
     def properties(self, image: int) -> list[Property]:
         """Return what is said of an image, in the order in which it is to be applied."""
-        numbers = (n for body in self._associations for n in _associated(body, image))
+        numbers = (n for fields, width in self._associations.get(image, ()) for n in _numbers(fields, width))
         return [self._properties[n - 1] for n in numbers if 0 < n <= len(self._properties)]
+
+    @cached_property
+    def _associations(self) -> Mapping[int, Sequence[_Fields]]:
+        """For each image the numbers of its properties, read once: a file may ask for thousands of images."""
+        found: defaultdict[int, list[_Fields]] = defaultdict(list)
+        for kind, body in _boxes(self._described):
+            if kind == b"ipma":
+                for image, fields in _associated(body).items():
+                    found[image].append(fields)
+        return found
 
     def beginning(self, image: int) -> bytes:
         """Return the first bytes of a coded image (ISO/IEC 14496-12, 8.11.3)."""
@@ -89,22 +103,26 @@ def _references(iref: memoryview) -> Iterator[tuple[bytes, int, int]]:
         yield kind, number(body[:width]), number(body[width + 2 : 2 * width + 2])
 
 
-def _associated(ipma: memoryview, wanted: int) -> list[int]:
-    """Return the numbers of an image's properties, from 1 on (ISO/IEC 23008-12, 9.3)."""
+def _associated(ipma: memoryview) -> Mapping[int, _Fields]:
+    """Return what a box associates with each image, where it names one for the first time."""
     id_width = 2 if _version(ipma) == 0 else 4
     width = 2 if number(ipma[3:4]) & 1 else 1
+    found: dict[int, _Fields] = {}
     at = 8
     for _ in range(min(number(ipma[4:8]), _MOST_ITEMS)):
         image, count = number(ipma[at : at + id_width]), number(ipma[at + id_width : at + id_width + 1])
         at += id_width + 1
         if at > len(ipma):
             break
-        if image == wanted:
-            numbers = ipma[at : at + width * count]
-            essential = 1 << 8 * width - 1
-            return [number(numbers[n : n + width]) & ~essential for n in range(0, len(numbers), width)]
+        found.setdefault(image, (ipma[at : at + width * count], width))
         at += width * count
-    return []
+    return found
+
+
+def _numbers(fields: memoryview, width: int) -> Sequence[int]:
+    """Return the numbers of properties in fields of that width, from 1 on (ISO/IEC 23008-12, 9.3)."""
+    essential = 1 << 8 * width - 1
+    return [number(fields[n : n + width]) & ~essential for n in range(0, len(fields), width)]
 
 
 def _place(iloc: memoryview, wanted: int) -> tuple[bool, int, int]:
