@@ -107,6 +107,11 @@ async def make_variants(
                 await poison.add(source, error)
             if unchanged:  # a decoder of before has made all that is served, but for the placeholder
                 return unchanged
+            if known and not missing and await _has_content(source, known.sha256):
+                # All that is served is there, whatever the file's times or place have become.
+                moved = replace(known, stamp=source.stamp)
+                whole = Ready(claim, moved, _in_order(recipe, kept), source.info)
+                return Made(whole, _clocked({}, began), reused="known_content")
             if isinstance(error, PictureRefused) and await _may_be_unfinished(error, source):
                 raise PictureRefused(error.code, str(error), source.info) from error
             raise
@@ -232,6 +237,11 @@ async def _find_present(keys: Sequence[str], blobs: Stat) -> AbstractSet[str]:
         if seen is Existence.UNKNOWN:
             raise BlobsUnavailable(f"the storage did not say whether {key} is there")
     return {key for key, seen in found.items() if seen is not Existence.MISSING}
+
+
+async def _has_content(source: Source, sha256: str) -> bool:
+    await source.fetch()
+    return await in_thread(content_sha256, source.fd) == sha256
 
 
 async def _may_be_unfinished(error: PictureRefused, source: Source) -> bool:

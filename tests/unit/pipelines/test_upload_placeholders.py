@@ -119,10 +119,13 @@ async def made_before(uploads: Uploads, rogue: Sandbox, fault: str) -> tuple[Pip
     return pipeline, made
 
 
+@pytest.mark.parametrize("touched", [False, True])
 async def test_what_is_served_stays_ready_although_its_decoder_refuses_it_by_now(
-    uploads: Uploads, rogue: Sandbox
+    uploads: Uploads, rogue: Sandbox, touched: bool
 ) -> None:
     pipeline, first = await made_before(uploads, rogue, "refuse colourfully")
+    if touched:
+        os.utime(pipeline.uploads.path("cat.jpg"), (0, 0))
     second = await pipeline.again("cat.jpg")
 
     assert second.outcome.variants == first.outcome.variants
