@@ -47,7 +47,9 @@ def corrupt(title: str, detail: str = "") -> Declined:
 def unknown_kind(title: str, detail: str) -> Declined:
     """The format is accepted, but this way to write it is none that the libraries can read."""
     return Declined(
-        "unsupported_format", f"This kind of {title} picture is not supported{_in_brackets(detail)}."
+        "unsupported_format",
+        f"This kind of {title} picture is not supported{_in_brackets(detail)}; "
+        f"export it as an ordinary {title}.",
     )
 
 
@@ -71,7 +73,15 @@ def starved(lack: str) -> Declined:
 def plain(text: str, longest: int = 120) -> str:
     """Return the first line of a library's message without paths, addresses or anything unprintable."""
     line = next((line for line in text.splitlines() if line.strip()), "")
-    return " ".join(_ODD.sub("", line).split())[:longest].rstrip(" .:")
+    return _cut(" ".join(_ODD.sub("", line).split()), longest).rstrip(" .:")
+
+
+def _cut(words: str, longest: int) -> str:
+    """The words that there is room for, without a bracket that does not end."""
+    if len(words) > longest:
+        words = words[:longest].rpartition(" ")[0] or words[:longest]
+    opened = words.rfind("(")
+    return words[:opened] if opened > words.rfind(")") else words
 
 
 def _in_brackets(detail: str) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.decoder import vips
-from pipelines.decoder.refusal import corrupt, too_large
+from pipelines.decoder.refusal import corrupt, too_large, unknown_kind
 from pipelines.formats import FORMATS
 
 BMP = next(known for known in FORMATS if known.name == "bmp")
@@ -17,6 +17,14 @@ BMP = next(known for known in FORMATS if known.name == "bmp")
             "heif: Invalid input: No ftyp box (2.100)",
             "is damaged or incomplete (Invalid input: No ftyp box).",
         ),
+        (
+            "heif: Invalid input: "
+            + "word " * 12
+            + "data outside of file bounds (points to file position 123)",
+            f"is damaged or incomplete (Invalid input: {'word ' * 12}data outside of file bounds).",
+        ),
+        ("one " * 40, f"is damaged or incomplete ({('one ' * 30).strip()})."),
+        ("x" * 130, f"is damaged or incomplete ({'x' * 120})."),
         ("(2.100)", "is damaged or incomplete."),
         ("VipsForeignLoad: unable to open source for input", "is damaged or incomplete."),
         ("unable to call heifload_source", "is damaged or incomplete."),
@@ -36,6 +44,12 @@ def test_a_kind_that_the_library_does_not_know_is_unsupported_and_not_called_dam
     assert refused.code == "unsupported_format"
     assert "damaged" not in refused.message
     assert "BMP" in refused.message
+
+
+def test_a_kind_that_is_not_supported_is_told_with_what_to_do() -> None:
+    said = unknown_kind("JPEG", "12 bits a sample").message
+
+    assert said.endswith("is not supported (12 bits a sample); export it as an ordinary JPEG.")
 
 
 @pytest.mark.parametrize(
