@@ -24,6 +24,7 @@ URL_OPTIONS = (
     "ssl_ciphers",
 )
 """What may follow the `?` in MEDIA_REDIS_URL."""
+_ENCODED = "in a password, %2F stands for /, %3F for ?, %23 for #, %40 for @ and %20 for a blank"
 _SENTINEL_PORT = 26379
 _OF_SENTINELS = ("sentinel_username", "sentinel_password")  # user and password in the URL are the primary's
 _BY_SENTINELS = re.compile(
@@ -36,9 +37,24 @@ _OF_THE_SERVER = ("connection_class", "host", "port", "path")  # what `parse_url
 
 def check_url(value: str) -> str:
     """`value`, if it is the URL of a Redis. Raises: ValueError, with the reason, and no part of a secret."""
+    try:
+        return _checked(value)
+    except ValueError as error:
+        if _ends_before_an_at_sign(value):
+            raise ValueError(f"{error}; {_ENCODED}") from error
+        raise
+
+
+def _ends_before_an_at_sign(url: str) -> bool:
+    """Whether what is read as a host may be a part of a password."""
+    place, *rest = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
+    return bool(place) and "@" in "".join(rest).partition("?")[0]
+
+
+def _checked(value: str) -> str:
     if monitored_by(value):
         _check_hosts(value)
-        check_url(_of_the_primary(value))
+        _checked(_of_the_primary(value))
         return value
     _check_hosts(value)
     parts = urlsplit(value)

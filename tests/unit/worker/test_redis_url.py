@@ -40,6 +40,15 @@ def test_a_blank_at_a_host_is_a_mistake(url: str) -> None:
         check_url(url)
 
 
+@pytest.mark.parametrize("password", ["p@ss w/rd", "p/w", "p?w", "p#w"])
+def test_a_password_that_is_not_encoded_is_answered_with_how_it_is(password: str) -> None:
+    with pytest.raises(ValueError, match="%2F stands for /") as refused:
+        check_url(f"redis://:{password}@127.0.0.1:6379/0")
+
+    assert password not in str(refused.value)
+    assert check_url(f"redis://:{quote(password, safe='')}@127.0.0.1:6379/0")
+
+
 @pytest.mark.parametrize("url", ["redis://h/0", "rediss://h/0", "unix:///run/redis.sock"])
 def test_other_urls_name_no_sentinels(url: str) -> None:
     assert monitored_by(url) is None
