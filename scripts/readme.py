@@ -129,7 +129,8 @@ def _formats(settings: Settings) -> Sequence[str]:
         (known.title, _decoder(known), known.reach(budget, settings.max_pixels), known.note)
         for known in FORMATS
     )
-    return _table(("format", "decoder", f"largest, one at a time in {settings.memory_mb} MiB", "note"), rows)
+    largest = f"largest at least, one at a time in {settings.memory_mb} MiB"
+    return _table(("format", "decoder", largest, "note"), rows)
 
 
 def _decoder(known: Format) -> str:

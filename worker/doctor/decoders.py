@@ -28,11 +28,16 @@ async def check_decoders(settings: Settings) -> Sequence[Finding]:
         f"{known.title} (to {known.reach(allowed.memory_alone, settings.max_pixels)})" for known in accepted
     )
     return [
-        Finding("Decoders", "ok", "; ".join(hello.version for hello in hellos)),
+        Finding("Decoders", "ok", libraries(hellos)),
         inspect_confinement(hellos),
         *inspect_missing(hellos),
-        Finding("Formats", "ok", reach),
+        Finding("Formats", "ok", f"{reach}, at least"),
     ]
+
+
+def libraries(hellos: Sequence[Hello]) -> str:
+    """The libraries of all decoders and their versions, each once."""
+    return ", ".join(dict.fromkeys(one for hello in hellos for one in hello.version.split(", ")))
 
 
 def inspect_confinement(hellos: Sequence[Hello]) -> Finding:

@@ -39,7 +39,7 @@ class OriginalView(BaseModel):
     format: str
     width: int
     height: int
-    color: str | None = Field(description="its average, as #rrggbb")
+    color: str | None = Field(description="the commonest of its smallest variant, as #rrggbb")
 
 
 class ErrorView(BaseModel):

@@ -14,7 +14,7 @@ from pipelines.sandbox.answers import Hello
 from storage.catalog.sqlite_file import FileRoom
 from storage.totals import Count, StorageTotals, Swept, Total
 from worker.doctor import decoders
-from worker.doctor.decoders import check_limits, inspect_confinement
+from worker.doctor.decoders import check_limits, inspect_confinement, libraries
 from worker.doctor.rows import by_python, inspect_growth, inspect_room
 from worker.settings import Settings
 
@@ -36,6 +36,15 @@ def test_the_doctor_says_which_half_of_the_confinement_is_missing(
 
     assert finding.level == level
     assert words in finding.detail
+
+
+def test_the_doctor_names_each_library_once() -> None:
+    versions = "libvips 8.18.7", "libvips 8.18.7, pillow 13.0.0"
+    hellos = [
+        Hello(hello=1, engine="vips", version=one, files_closed=True, calls_closed=True) for one in versions
+    ]
+
+    assert libraries(hellos) == "libvips 8.18.7, pillow 13.0.0"
 
 
 GB = 10**9
