@@ -19,6 +19,7 @@ from scripts.programs import Program, running, while_alive
 from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, temporary_redis
 from scripts.storage_stats import print_stored, stored
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, table
+from worker.amounts import counted
 from worker.queue import open_queue
 from worker.settings import Settings
 
@@ -75,7 +76,8 @@ async def _show(
         redis = stack.enter_context(temporary_redis())
         # No program is still writing these pictures, so a damaged one is refused at once.
         own = settings.model_copy(update={"redis_url": redis.url, "settle": 0})
-        errors.print(f"Redis {redis.version} and a worker with {own.decoders} decoders are running.")
+        decoders = counted(own.decoders, "decoder")
+        errors.print(f"Redis {redis.version} and a worker with {decoders} are running.")
         programs = [
             Program("Redis", redis.process, redis.log),
             stack.enter_context(running("The worker", "worker", own, results / "worker.log")),
