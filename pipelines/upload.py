@@ -240,8 +240,11 @@ async def _find_present(keys: Sequence[str], blobs: Stat) -> AbstractSet[str]:
 
 
 async def _has_content(source: Source, sha256: str) -> bool:
+    """Whether the file is still the picture with that SHA-256."""
     await source.fetch()
-    return await in_thread(content_sha256, source.fd) == sha256
+    digest = await in_thread(content_sha256, source.fd)
+    source.release()
+    return digest == sha256
 
 
 async def _may_be_unfinished(error: PictureRefused, source: Source) -> bool:

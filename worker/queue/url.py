@@ -24,7 +24,7 @@ URL_OPTIONS = (
     "ssl_ciphers",
 )
 """What may follow the `?` in MEDIA_REDIS_URL."""
-_ENCODED = "in a password, %2F stands for /, %3F for ?, %23 for #, %40 for @ and %20 for a blank"
+_ENCODED = "in a password, %2F stands for /, %3F for ?, %23 for #, %40 for @, %25 for % and %20 for a blank"
 _SENTINEL_PORT = 26379
 _OF_SENTINELS = ("sentinel_username", "sentinel_password")  # user and password in the URL are the primary's
 _BY_SENTINELS = re.compile(
