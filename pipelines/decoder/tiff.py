@@ -5,7 +5,7 @@ from typing import Any
 
 import pyvips
 
-from pipelines.decoder import headers, tiff_codecs, tiff_header, tiff_page, tiff_samples, vips
+from pipelines.decoder import headers, tiff_codecs, tiff_extent, tiff_header, tiff_page, tiff_samples, vips
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Declined, corrupt, unknown_kind
 from pipelines.decoder.tiff_header import LONG, SHORT, Directory, Entry, Tags
@@ -29,7 +29,7 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
         raise unknown_kind(format.title, page.lacks)
     return Picture(
         format=format,
-        shape=_shape(page, directory),
+        shape=_shape(page, directory, damaged),
         orientation=page.orientation,
         profile=None if page.is_light or page.is_lab else _profile(directory),
         load=partial(_load, format, page, directory, damaged, []),
@@ -37,9 +37,12 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
     )
 
 
-def _shape(page: TiffPage, directory: Directory) -> Shape:
+def _shape(page: TiffPage, directory: Directory, damaged: str) -> Shape:
     bands = len(page.wanted) if page.separate else page.samples
-    return Shape(page.width, page.height, bands, page.sample, held=int(_held(page, bands, directory)))
+    held = _held(page, bands, directory)
+    if damaged == "accept":
+        held += tiff_extent.missing(page, directory)
+    return Shape(page.width, page.height, bands, page.sample, held=int(held))
 
 
 def _held(page: TiffPage, bands: int, directory: Directory) -> float:
@@ -83,9 +86,13 @@ def _load(
     _: float,
 ) -> Image:
     """Start to decode; `sources` outlives the image, which does not keep the bytes that it reads."""
+    missing = tiff_extent.missing(page, directory)
+    if missing and damaged == "reject" and not tiff_extent.has_end(page, directory):
+        raise corrupt(format.title, "it ends before its pixels do")
+    directory.data.extend(bytes(missing))  # our directories follow, and are not to be taken for pixels
     try:
         if page.needs_pillow:
-            return tiff_codecs.colours(directory, _kept(directory), damaged)
+            return tiff_codecs.colours(directory, _kept(page, directory), damaged)
         data, planes = directory.data, _planes(page, directory)
         if page.needs_bytes:
             stored = [tiff_codecs.as_bytes(page, directory, plane, damaged) for plane in planes]
@@ -128,20 +135,26 @@ def _wanted(page: TiffPage, planes: list[Image]) -> Image:
     return colours if page.opacity is None else colours.bandjoin(image.extract_band(page.opacity))
 
 
-def _kept(directory: Directory) -> Tags:
+def _kept(page: TiffPage, directory: Directory) -> Tags:
     """Return the tags that decoding takes, as far as their values are there."""
-    return {
+    kept: Tags = {
         tag: entry
         for tag, entry in directory.entries.items()
         if tag in tiff_header.DECODED_WITH and entry.end <= len(directory.data)
     }
+    if page.is_one_compressed_strip and not directory.number(tiff_header.STRIP_BYTES, 0):
+        # As of old, it goes up to the end: that of the file, before our directories follow.
+        begin = directory.number(tiff_header.STRIP_OFFSETS, 0)
+        kept[tiff_header.STRIP_BYTES] = directory.pack(LONG, max(0, len(directory.data) - begin))
+    return kept
 
 
 def _planes(page: TiffPage, directory: Directory) -> list[Tags]:
     """Return the directory of the page, or one for each of its planes that is wanted, as libvips reads it."""
     if not page.separate:
-        return [_kept(directory) | _meaning(page, directory, page.samples)]
-    return [_kept(directory) | _meaning(page, directory, 1) | _part(page, directory, n) for n in page.wanted]
+        return [_kept(page, directory) | _meaning(page, directory, page.samples)]
+    kept = _kept(page, directory)
+    return [kept | _meaning(page, directory, 1) | _part(page, directory, n) for n in page.wanted]
 
 
 def _meaning(page: TiffPage, directory: Directory, samples: int) -> Tags:

@@ -11,11 +11,11 @@ from PIL import ImageFile, TiffImagePlugin
 from pipelines.decoder import tiff_header
 from pipelines.decoder.picture import Image
 from pipelines.decoder.tiff_header import LONG, SHORT, Directory, NewEntry, Tags
-from pipelines.decoder.tiff_page import BLACK_IS_ZERO, BYTES_APART, TiffPage
+from pipelines.decoder.tiff_page import BLACK_IS_ZERO, BYTES_APART, UNCOMPRESSED, TiffPage
 
 TiffImagePlugin.READ_LIBTIFF = True  # also what is not compressed: its colours may be stored in fewer places
 
-_UNCOMPRESSED, _DEFLATE = 1, 8
+_DEFLATE = 8
 _DIFFERENCES = 2  # a predictor
 _PIECE = 256 * 1024  # bytes of a new strip or tile, about: libvips keeps a row of them in memory
 _ROWS, _MOST_ROWS = 16, 256  # a tile's height is a multiple of 16
@@ -79,7 +79,7 @@ def _moved(data: bytearray, page: TiffPage, directory: Directory, plane: Tags, d
     return {
         **{tag: value for tag, value in plane.items() if isinstance(value, NewEntry)},
         **chunks,
-        tiff_header.COMPRESSION: pack(SHORT, _DEFLATE if filtered else _UNCOMPRESSED),
+        tiff_header.COMPRESSION: pack(SHORT, _DEFLATE if filtered else UNCOMPRESSED),
         tiff_header.PREDICTOR: pack(SHORT, page.predictor if filtered else 1),
         places[0]: pack(LONG, *begins),
         places[1]: pack(LONG, *lengths),

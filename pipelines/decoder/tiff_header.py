@@ -6,7 +6,7 @@ TIFF 6.0, section 2; BigTIFF has the same with eight bytes where TIFF has two or
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import Literal, NamedTuple
 
 from pipelines.decoder.refusal import corrupt, raw_photo
@@ -24,7 +24,8 @@ CHUNKS = (*PLACES, ROWS_PER_STRIP, TILE_WIDTH, TILE_HEIGHT)
 DECODED_WITH = frozenset((WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, *CHUNKS))
 DECODED_WITH |= {PREDICTOR, SAMPLE_FORMAT, SUBSAMPLING, 292, 293, 347, *range(512, 522), 529, 531, 532}
 
-_NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _DIRECTORIES_INSIDE, _OLD_JPEG = 254, 255, 330, 513
+OLD_JPEG_PLACE = 513, 514  # where it begins, and how large it is
+_NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _DIRECTORIES_INSIDE = 254, 255, 330
 _WANTED = DECODED_WITH | {ORIENTATION, PLANES, COLOUR_MAP, EXTRA_SAMPLES, WHITE, PROFILE, NO_DATA}
 _INHERITED = (ORIENTATION, PROFILE)  # by pages inside: TIFF/EP has them with the thumbnail
 _WANTED |= {_NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _DIRECTORIES_INSIDE}
@@ -106,6 +107,14 @@ class Directory:
         """Return a tag's first value."""
         return next(iter(self.numbers(tag, 1)), otherwise)
 
+    def each(self, tag: int) -> Iterator[int]:
+        """Return all of a tag's values one by one, none where it has others than whole numbers."""
+        entry = self.entries.get(tag)
+        if entry is None or entry.kind not in _LETTERS or entry.end > len(self.data):
+            return iter(())
+        form = f"{self.layout.order}{_LETTERS[entry.kind]}"
+        return chain.from_iterable(struct.iter_unpack(form, self.data[entry.start : entry.end]))
+
     def values(self, entry: Entry | NewEntry) -> tuple[int, ...]:
         """Return the whole numbers of an entry whose type is of such."""
         content = entry.content if isinstance(entry, NewEntry) else self.data[entry.start : entry.end]
@@ -134,7 +143,7 @@ class Directory:
     @property
     def has_pixels(self) -> bool:
         return {WIDTH, HEIGHT} <= self.entries.keys() and bool(
-            {STRIP_OFFSETS, TILE_OFFSETS, _OLD_JPEG} & self.entries.keys()
+            {STRIP_OFFSETS, TILE_OFFSETS, OLD_JPEG_PLACE[0]} & self.entries.keys()
         )
 
 

@@ -9,7 +9,7 @@ from pipelines.decoder.tiff_header import Directory
 # Photometric interpretation and sample format: TIFF 6.0, sections 8, 16 to 23, and Adobe's technical notes.
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, INKS, YCBCR, LAB, ICC_LAB = 0, 1, 2, 3, 4, 5, 6, 8, 9
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4
-OLD_JPEG, JPEG, WEBP = 6, 7, 50001
+UNCOMPRESSED, OLD_JPEG, JPEG, WEBP = 1, 6, 7, 50001
 BYTES_APART = 3  # the predictor of floats: their first bytes, then their second ones: Adobe's third note
 ONLY_PILLOW = frozenset((34925, 50000))  # LZMA and Zstandard, of which libvips' libtiff knows nothing
 _FOR_VIPS = {1, 2, 3, 4, 5, JPEG, 8, 32773, 32946, WEBP}  # the codecs that every build of it has
@@ -61,6 +61,7 @@ class TiffPage:
     chunk: tuple[int, int]  # the size of a tile or a strip
     orientation: int
     no_data: tuple[float, ...]
+    subsampling: tuple[int, int]  # how many pixels have their colour in common: across, down
     even: bool  # whether all samples are alike
 
     @property
@@ -115,6 +116,18 @@ class TiffPage:
     def row_bytes(self) -> int:
         """The bytes of a row within a tile or a strip."""
         return -(-self.chunk[0] * self.bits * (1 if self.separate else self.samples) // 8)
+
+    @property
+    def is_one_compressed_strip(self) -> bool:
+        several = self.tiled or self.separate or self.chunk[1] < self.height
+        return not several and self.compression not in (UNCOMPRESSED, OLD_JPEG)
+
+    def stored_bytes(self, rows: int) -> int:
+        """The bytes of so many rows of a strip or tile, where nothing compresses them."""
+        across, down = self.subsampling
+        if (across, down) == (1, 1):
+            return self.row_bytes * rows
+        return -(-self.chunk[0] // across) * -(-rows // down) * (across * down + 2)
 
     @property
     def plane_bytes(self) -> int:
@@ -211,6 +224,7 @@ def read(directory: Directory) -> TiffPage:
         chunk=tile if tiled else strip,
         orientation=orientation if 1 <= orientation <= 8 else 1,
         no_data=_no_data(directory.content(tiff_header.NO_DATA)),
+        subsampling=_subsampling(directory) if photometric == YCBCR else (1, 1),
         even=len(set(depths[:samples])) == 1 and len(set(kinds[:samples])) <= 1,
     )
 
@@ -224,6 +238,11 @@ def _opacity(directory: Directory, photometric: int, samples: int, colours: int)
         if kind in (_ASSOCIATED, _UNASSOCIATED) and place < samples:
             return place, kind == _ASSOCIATED
     return None, False
+
+
+def _subsampling(directory: Directory) -> tuple[int, int]:
+    across, down, *_ = (*directory.numbers(tiff_header.SUBSAMPLING, 2), 2, 2)
+    return max(1, across), max(1, down)
 
 
 def _no_data(words: bytes) -> tuple[float, ...]:

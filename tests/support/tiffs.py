@@ -5,8 +5,9 @@ import lzma
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 
 from PIL import Image
 
@@ -111,6 +112,14 @@ def tiff(*pages: MadePage, big: bool = False, link: int | None = None) -> bytes:
         if number == len(pages) - 1 and link is not None:
             struct.pack_into(order + offset, made, header, place if link < 0 else link)
     return bytes(made)
+
+
+def pixels_last(page: MadePage, *, big: bool = False) -> bytes:
+    """A file that ends with its strips or tiles; others like them stand where they usually do."""
+    chunks, place = page.chunks(), 324 if page.tile else 273
+    begins = list(accumulate(map(len, chunks[:-1]), initial=len(tiff(page, big=big))))
+    tags = {place: (16 if big else 4, begins), **page.tags}
+    return tiff(replace(page, tags=tags), big=big) + b"".join(chunks)
 
 
 def _append(made: bytearray, page: MadePage, order: str, offset: str, count: str) -> tuple[int, int]:

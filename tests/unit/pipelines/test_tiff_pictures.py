@@ -1,7 +1,9 @@
 """TIFF of every kind: its first full page in its own colours, or refused with the true reason."""
 
 import io
+import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -22,8 +24,10 @@ from tests.support.tiffs import (
     SIGNED,
     UNSIGNED,
     WHITE_IS_ZERO,
+    YCBCR,
     MadePage,
     Pixel,
+    pixels_last,
     quarters,
     tiff,
 )
@@ -437,6 +441,99 @@ def test_a_tiff_that_was_cut_short_is_refused_as_damaged(child: DecoderProcess, 
     outcome = child.run(bytes(whole[:begin]) + bytes(len(whole) - begin))
 
     assert outcome.code == "corrupt_image"
+
+
+AT_THE_END = {**LAYOUTS, "one strip": {"strip": 32}, "BigTIFF": {}, "Motorola": {"order": ">"}}
+
+
+@pytest.mark.rotating(14)
+@pytest.mark.parametrize("codec", PLAIN)
+@pytest.mark.parametrize("layout", AT_THE_END)
+@pytest.mark.parametrize("missing", [1, 4, 20])
+def test_a_tiff_whose_last_bytes_are_missing_is_refused_as_damaged(
+    child: DecoderProcess, missing: int, layout: str, codec: str
+) -> None:
+    page = MadePage(quarters(FOUR), codec=codec, **AT_THE_END[layout])
+    whole = pixels_last(page, big=layout == "BigTIFF")
+
+    assert_close(shown(child, whole), FOUR)
+    assert child.run(whole[:-missing]).code == "corrupt_image"
+
+
+@pytest.mark.parametrize("layout", [{"strip": 16}, {"tile": (16, 16)}], ids=str)
+@pytest.mark.parametrize("codec", ["jpeg", "webp"])
+def test_a_tiff_whose_last_jpeg_or_webp_is_cut_is_refused_as_damaged(
+    child: DecoderProcess, codec: str, layout: dict[str, Any]
+) -> None:
+    whole = pixels_last(MadePage(quarters(FOUR), codec=codec, **layout))
+
+    assert_close(shown(child, whole), FOUR)
+    assert child.run(whole[:-1]).code == "corrupt_image"
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize(
+    "layout", [{"strip": 16}, {"strip": 32}, {"tile": (16, 16)}, {"order": ">"}], ids=str
+)
+def test_missing_bytes_of_a_damaged_tiff_are_shown_as_zeros(layout: dict[str, Any], codec: str) -> None:
+    page = MadePage(quarters([(255,)] * 4), BLACK_IS_ZERO, codec=codec, **{"strip": 16, **layout})
+    rows = 8 * (page.tile[0] if page.tile else page.width)
+
+    with DecoderProcess("pillow", ["tiff"], damaged="accept") as child:
+        outcome = child.run(pixels_last(page)[:-rows], [spec(1000, quality=95)])
+
+    levels = Image.open(io.BytesIO(outcome.variants[0])).convert("L").tobytes()
+    assert sum(level < 8 for level in levels) == rows
+    assert sum(level > 247 for level in levels) == len(levels) - rows
+
+
+@pytest.mark.parametrize("layout", [{"strip": 32}, {"strip": 12}, {"tile": (16, 16)}], ids=str)
+def test_what_is_not_compressed_may_be_said_to_be_larger_than_it_is(
+    child: DecoderProcess, layout: dict[str, Any]
+) -> None:
+    page = MadePage(quarters(FOUR), **layout)
+    tag, sizes = 325 if page.tile else 279, [len(chunk) + 30 for chunk in page.chunks()]
+
+    said = replace(page, tags={tag: (4, sizes)})
+
+    assert_close(shown(child, pixels_last(said)), FOUR)
+    assert child.run(pixels_last(said)[:-1]).code == "corrupt_image"
+
+
+@pytest.mark.parametrize("codec", ["none", "lzw", "packbits", "zstd"])
+def test_one_strip_may_have_no_size_and_ends_with_the_file(child: DecoderProcess, codec: str) -> None:
+    whole = pixels_last(MadePage(quarters(FOUR), codec=codec, strip=32))
+    unsaid = whole.replace(struct.pack("<HH", 279, 4), struct.pack("<HH", 65000, 4))
+
+    assert_close(shown(child, unsaid), FOUR)
+    assert child.run(unsaid[:-20]).code == "corrupt_image"
+
+
+@pytest.mark.parametrize("shared", [(1, 1), (2, 1), (2, 2), (4, 2)])
+def test_colours_that_pixels_have_in_common_are_not_missing(
+    child: DecoderProcess, shared: tuple[int, int]
+) -> None:
+    units = 48 * 32 // (shared[0] * shared[1])
+    stored = (bytes([99] * (shared[0] * shared[1])) + b"\x80\x80") * units
+    tags: dict[int, Any] = {530: (3, shared)}
+
+    whole = pixels_last(MadePage(quarters(FOUR), YCBCR, strip=32, stored=stored, tags=tags))
+
+    assert_close(shown(child, whole), [(99,)] * 4)
+    assert child.run(whole[:-1]).code == "corrupt_image"
+
+
+def test_an_old_jpeg_is_whole_with_its_end_marker_whatever_its_size_is_said_to_be(
+    child: DecoderProcess,
+) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (48, 32), (200, 40, 40)).save(file, "JPEG")
+    tags: dict[int, Any] = {259: (3, [6]), 279: (4, [len(file.getvalue()) + 1000])}
+
+    whole = pixels_last(MadePage(quarters(FOUR), YCBCR, strip=32, stored=file.getvalue(), tags=tags))
+
+    assert_close(shown(child, whole), FOUR[:1] * 4)
+    assert child.run(whole[:-1]).code == "corrupt_image"
 
 
 ENDLESS = {
