@@ -1,4 +1,4 @@
-"""Which variants live uploads have that their recipe makes no more, because it was changed."""
+"""Which variants live uploads have that their recipe makes no more: it was changed, or has left the file."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from storage.catalog.variant_names import VariantNames
 class DroppedVariant:
     """A variant that so many live uploads have, or at least so many, and their recipe makes no more.
 
-    `recipe` is None where no recipe makes it, and the uploads that were looked at have none.
+    `recipe` may be one that is gone. It is None where no recipe makes the variant, and none of the uploads
+    that were looked at has it.
     """
 
     recipe: str | None
@@ -23,25 +24,27 @@ class DroppedVariant:
 async def find_dropped(recipes: Recipes, catalog: VariantNames) -> Sequence[DroppedVariant]:
     """What uploads have that none of `recipes` makes, or not theirs, by the recipes' and variants' names.
 
-    The catalog is asked for its totals, and for some uploads of each recipe that lacks one of the names.
+    The catalog is asked for its totals, for the recipes that uploads name, and for some uploads of each that
+    makes not all there is.
 
     Raises: CatalogUnavailable.
     """
     counts = await catalog.counts()
     made = {name: {variant.name for variant in recipe.variants} for name, recipe in recipes.items()}
+    gone = await catalog.recipes(without=made) if counts else ()
     found: dict[str, dict[str, int]] = {}
-    for recipe, names in made.items():
+    for recipe, names in {**made, **{name: set[str]() for name in gone}}.items():
         if candidates := counts.keys() - names:
             for variant, uploads in (await catalog.sampled(recipe, candidates)).items():
                 found.setdefault(variant, {})[recipe] = uploads
-    orphaned = counts.keys() - found.keys() - {name for names in made.values() for name in names}
+    unseen = counts.keys() - found.keys() - {name for names in made.values() for name in names}
     return [
         *(
             DroppedVariant(recipe, variant, *_amount(variant, uploads, counts, found, made))
             for variant, among in sorted(found.items())
             for recipe, uploads in sorted(among.items())
         ),
-        *(DroppedVariant(None, variant, counts[variant], is_all=True) for variant in sorted(orphaned)),
+        *(DroppedVariant(None, variant, counts[variant], is_all=True) for variant in sorted(unseen)),
     ]
 
 

@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 OLDEST_REDIS = (6, 2)
 LARGEST_VALUE = 8 * MIB
 AHEAD_MS = 5 * 60 * 1000  # further ahead than this a stream's IDs say nothing of how long its events wait
-_NAMED = 5  # variants that recipes have dropped
+_NAMED = 5  # variants that recipes have dropped, and recipes that are gone
 _EXTEND = 'To keep them: extends = "default" in its table [default].'
 _KEEP_TABLES = (
     'To keep them, put their tables back; extends = "default" brings those of the built-in recipe. Uploads '
@@ -28,6 +28,11 @@ _KEEP_TABLES = (
 _KEEP_RECIPES = (
     "A recipe that has left the file is to be put back: its uploads keep their files, are not made again, "
     "and an event that names it is refused."
+)
+_KEEP_EITHER = (
+    "What no recipe makes is of uploads beyond those that were looked at: a recipe had a table for it, or has "
+    "left the file. Put back the one or the other; media reprocess --stale takes it from uploads whose "
+    "recipe is there."
 )
 CURE = (
     "Events are taken nevertheless, and in their order; only how long they wait is unknown. If no clock "
@@ -138,28 +143,46 @@ def inspect_recipes(settings: Settings, dropped: Sequence[DroppedVariant] = ()) 
     had = {one.variant for one in dropped}
     built_in = ", ".join(name for name in dropped_from_default(recipes) if name not in had)
     words = [f"the default in {settings.recipes} makes no {built_in}"] if built_in else []
-    orphaned = [one for one in dropped if one.recipe is None]
-    of_recipes = [one for one in dropped if one.recipe is not None]
-    words += [_dropped(f"{one.recipe} makes no", [one]) for one in of_recipes[:_NAMED]]
-    words += [f"and {len(of_recipes) - _NAMED} more"] if len(of_recipes) > _NAMED else []
-    words += [_dropped("no recipe makes", orphaned)] if orphaned else []
-    advice = [*([_KEEP_TABLES] if of_recipes else []), *([_KEEP_RECIPES] if orphaned else [])]
+    changed = [one for one in dropped if one.recipe in recipes]
+    gone = [one for one in dropped if one.recipe is not None and one.recipe not in recipes]
+    unseen = [one for one in dropped if one.recipe is None]
+    names = sorted({str(one.recipe) for one in gone})
+    by_recipe = [[one for one in gone if one.recipe == name] for name in names]
+    words += _first([_dropped(f"{one.recipe} makes no", [one]) for one in changed])
+    words += _first([_left(some) for some in by_recipe])
+    words += [_dropped("no recipe makes", unseen)] if unseen else []
+    kinds = ((changed, _KEEP_TABLES), (gone, _KEEP_RECIPES), (unseen, _KEEP_EITHER))
+    advice = " ".join(keep for some, keep in kinds if some)
     return _finding(
-        "Recipes",
-        "; ".join(words) or ", ".join(recipes),
-        not words,
-        " ".join(advice) or _EXTEND,
-        "warning",
+        "Recipes", "; ".join(words) or ", ".join(recipes), not words, advice or _EXTEND, "warning"
     )
+
+
+def _first(words: Sequence[str]) -> Sequence[str]:
+    """The first of them, and how many more there are."""
+    more = len(words) - _NAMED
+    return [*words[:_NAMED], f"and {more} more"] if more > 0 else words
 
 
 def _dropped(who_makes: str, some: Sequence[DroppedVariant]) -> str:
     """Say that of these variants, and how many uploads have the commonest of them."""
+    return f"{who_makes} {_names(some)} any more, as {_amount(some)}"
+
+
+def _left(some: Sequence[DroppedVariant]) -> str:
+    """Say of which recipe that has left the file these variants are, and how many uploads have them."""
+    return f"the recipe {some[0].recipe} is gone, and {_amount(some)} its {_names(some)}"
+
+
+def _names(some: Sequence[DroppedVariant]) -> str:
     names = ", ".join(one.variant for one in some[:_NAMED])
-    names += f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
+    return f"{names} and {len(some) - _NAMED} more" if len(some) > _NAMED else names
+
+
+def _amount(some: Sequence[DroppedVariant]) -> str:
     most = max(some, key=lambda one: one.uploads)
     amount = f"{'about' if most.is_all else 'at least'} {counted(most.uploads, 'upload')}"
-    return f"{who_makes} {names} any more, as {amount} {'has' if most.uploads == 1 else 'have'}"
+    return f"{amount} {'has' if most.uploads == 1 else 'have'}"
 
 
 def warn_of(findings: Iterable[Finding]) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from uuid import UUID
 
 import pytest
+from sqlalchemy import update
 
 from pipelines.dropped_variants import DroppedVariant, find_dropped
 from pipelines.recipe import Recipe, Variant
 from storage.catalog import variant_names
 from storage.catalog.opening import Catalog
 from storage.catalog.records import StreamId, UploadRequested
+from storage.catalog.tables import uploads
 from tests.support.catalogs import ON_BOTH, claim, commit, delete_event, ready, take, work
 
 pytestmark = ON_BOTH
@@ -75,11 +77,34 @@ async def test_a_name_that_another_recipe_has_is_told_with_as_many_as_were_seen(
     ]
 
 
-async def test_what_a_recipe_made_that_is_gone_is_told_without_it(library: Library) -> None:
+async def test_a_recipe_that_is_gone_is_told_with_what_it_made(library: Library) -> None:
     await library.add("default", "thumb")
     await library.add("avatar", "small", 2)
 
-    assert await library.dropped(default="thumb") == [DroppedVariant(None, "small", 2, is_all=True)]
+    assert await library.dropped(default="thumb") == [DroppedVariant("avatar", "small", 2, is_all=True)]
+
+
+async def test_a_recipe_that_is_gone_is_told_although_others_make_variants_of_its_names(
+    library: Library,
+) -> None:
+    await library.add("banner", "thumb")
+    await library.add("avatar", "thumb", 2)
+    await library.add("cover", "thumb")
+
+    assert await library.dropped(default="thumb", banner="thumb") == [
+        DroppedVariant("avatar", "thumb", 2, is_all=False),
+        DroppedVariant("cover", "thumb", 1, is_all=False),
+    ]
+
+
+async def test_a_variant_that_only_uploads_beyond_the_looked_at_have_is_told_without_a_recipe(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variant_names, "SAMPLE", 1)
+    for names in ("thumb", "thumb wide", "thumb"):
+        await library.add("default", names)
+
+    assert await library.dropped(default="thumb") == [DroppedVariant(None, "wide", 1, is_all=True)]
 
 
 async def test_what_was_made_again_without_it_or_deleted_has_it_no_more(library: Library) -> None:
@@ -101,3 +126,41 @@ async def test_some_uploads_are_looked_at_the_newest_and_the_oldest(
     seen = await library.catalog.variant_names.sampled(recipe, ["oldest", "between", "newest"])
 
     assert seen == {"oldest": 2, "newest": 2}
+
+
+@pytest.mark.parametrize("recipe", ["default", "avatar"])
+async def test_uploads_of_other_recipes_or_that_are_not_ready_take_no_place_among_them(
+    library: Library, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variant_names, "SAMPLE", 1)
+    await library.add("banner", "thumb")
+    [queued] = await library.add(recipe, "queued")
+    await library.add(recipe, "oldest")
+    await library.add(recipe, "newest")
+    await library.add("banner", "thumb")
+    async with library.catalog.database.writing() as connection:
+        await connection.execute(update(uploads).where(uploads.c.id == str(queued)).values(state="queued"))
+    seen = await library.catalog.variant_names.sampled(recipe, ["thumb", "queued", "oldest", "newest"])
+
+    assert seen == {"oldest": 1, "newest": 1}
+
+
+async def test_a_look_ends_where_very_many_others_lie_before_the_uploads_of_a_recipe(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variant_names, "REACH", 2)
+    for recipe, names in (("avatar", "a"), ("avatar", "b"), ("default", "c"), ("default", "d")):
+        await library.add(recipe, names)
+    await library.add("default", "e")
+
+    assert await library.catalog.variant_names.sampled("default", list("abcde")) == {"d": 1, "e": 1}
+
+
+async def test_recipes_that_uploads_name_are_found_but_for_default_and_the_known_ones(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variant_names, "MOST_RECIPES", 2)
+    for recipe in ("default", "avatar", "banner", "cover", "avatar", "zoom"):
+        await library.add(recipe, "thumb")
+
+    assert await library.catalog.variant_names.recipes(without=["default", "banner"]) == ["avatar", "cover"]

@@ -59,13 +59,32 @@ def test_dropped_variants_are_told_by_recipe_and_name_with_how_many_uploads_have
     assert "media reprocess --stale" in (found.advice or "")
 
 
-def test_the_variants_of_a_recipe_that_is_gone_are_one_finding_and_the_advice_is_true_of_them() -> None:
-    dropped = [DroppedVariant(None, name, 2, is_all=True) for name in ("square", "tall", "wide")]
-    found = inspect_recipes(Settings(), dropped)
+def test_a_recipe_that_is_gone_is_one_finding_and_the_advice_is_true_of_it() -> None:
+    dropped = [DroppedVariant("avatar", name, 2, is_all=True) for name in ("square", "tall", "wide")]
+    found = inspect_recipes(Settings(), [*dropped, DroppedVariant("cover", "thumb", 1, is_all=False)])
 
-    assert found.detail == "no recipe makes square, tall, wide any more, as about 2 uploads have"
+    assert found.detail == (
+        "the recipe avatar is gone, and about 2 uploads have its square, tall, wide; "
+        "the recipe cover is gone, and at least 1 upload has its thumb"
+    )
     assert "A recipe that has left the file is to be put back" in (found.advice or "")
     assert "--stale" not in (found.advice or "")
+
+
+def test_a_variant_of_which_nobody_knows_the_recipe_has_an_advice_for_both_causes() -> None:
+    found = inspect_recipes(Settings(), [DroppedVariant(None, "wide", 2, is_all=True)])
+
+    assert found.detail == "no recipe makes wide any more, as about 2 uploads have"
+    assert "a recipe had a table for it, or has left the file" in (found.advice or "")
+
+
+def test_of_many_recipes_that_are_gone_the_first_are_named_and_the_others_counted() -> None:
+    dropped = [DroppedVariant(f"r{number}", "thumb", 2, is_all=False) for number in range(7)]
+    found = inspect_recipes(Settings(), dropped)
+
+    assert "recipe r4 is gone" in found.detail
+    assert "r5" not in found.detail
+    assert found.detail.endswith("; and 2 more")
 
 
 def test_of_many_dropped_variants_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
