@@ -25,7 +25,7 @@ from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
 from pipelines.slots import Slots
 from pipelines.traces import NO_TRACES, Traces, TryTrace
-from pipelines.upload import DoomedBlobs, PictureBlobs, make_variants, remove_upload
+from pipelines.upload import WORKERS_DIED, DoomedBlobs, PictureBlobs, make_variants, remove_upload
 from pipelines.watcher import OriginalWatcher
 from storage.blobs import CheckIdentity, Existence
 from storage.catalog.claims import Claims
@@ -299,13 +299,14 @@ async def _attempt(tried: TryTrace, context: BatchContext, report: BatchReport) 
             holds=context.claims.holds,
             forbidden=await _why_forbidden(claim, context) if claim.delete_original else None,
         )
-    if claim.crash_count > RUN_ALONE_AFTER:
-        raise WorkerKiller("Every worker that took this upload died with it, the last one working alone.")
+    if claim.crash_count > RUN_ALONE_AFTER + 1:
+        raise WorkerKiller(WORKERS_DIED)
     recipe = context.recipes.get(claim.upload.recipe)
     if recipe is None:
         raise RecipeUnknown(f"There is no recipe {claim.upload.recipe!r} any more.")
     made = await make_variants(
-        claim, recipe, context.blobs, context.sandbox, context.poison, context.claims.holds
+        *(claim, recipe, context.blobs, context.sandbox, context.poison, context.claims.holds),
+        may_decode=claim.crash_count <= RUN_ALONE_AFTER,
     )
     report.add(made.ms)
     context.metrics.stages_finished(made.ms)

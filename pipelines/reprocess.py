@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from pipelines.missing_placeholders import awaits_placeholder
 from pipelines.recipe import Recipes
 from pipelines.sweep.findings import stat_all
-from pipelines.upload import key_of, lacks_placeholder
+from pipelines.upload import key_of
 from storage.blobs import BlobInfo, Existence, Stat
 from storage.catalog.backfill import Filter
 from storage.catalog.opening import Catalog
@@ -119,10 +120,13 @@ async def _find_differing(sizes: Mapping[str, int], blobs: Stat, sources: Source
 
 
 def _is_stale(upload: Upload, recipes: Recipes) -> bool:
-    """Whether the upload's variants, or its placeholder, were made by an older version of its recipe."""
+    """Whether an older version of its recipe has made the upload's variants or its placeholder.
+
+    A placeholder that this version could not make is not made again, unless the upload is for another reason.
+    """
     recipe = recipes.get(upload.recipe)
     if recipe is None or upload.original is None:
         return False
     current = {key_of(upload.id, variant, upload.original.sha256) for variant in recipe.variants}
     is_current = current == {variant.key for variant in upload.variants}
-    return not is_current or lacks_placeholder(upload.original, recipe)
+    return not is_current or awaits_placeholder(upload.original, recipe)

@@ -9,9 +9,18 @@ from typing import Protocol
 from uuid import UUID
 
 from pipelines.digests import content_sha256
-from pipelines.errors import DecoderCrashed, DecodeTimeout, PictureRefused, SourceChanged
+from pipelines.errors import (
+    DecoderCrashed,
+    DecoderFailed,
+    DecoderKilled,
+    DecoderStarved,
+    DecodeTimeout,
+    PictureRefused,
+    SourceChanged,
+    WorkerKiller,
+)
 from pipelines.metrics import Reuse
-from pipelines.placeholders import Placeholder
+from pipelines.missing_placeholders import attempt_at, lacks_placeholder
 from pipelines.poison import Deadly, PoisonList
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
@@ -23,6 +32,12 @@ from storage.keys import deletion_folder, trash_key, variant_key
 from storage.threads import in_thread
 
 _CHANGED = "the original was replaced or changed while it was being read"
+WORKERS_DIED = "Every worker that took this upload died with it, the last one working alone."
+_OF_THE_MACHINE = (DecoderKilled, DecoderStarved)  # which may let another try succeed
+_UNRENDERED = (
+    *(PictureRefused, DecodeTimeout, DecoderCrashed, DecoderFailed, WorkerKiller),
+    *_OF_THE_MACHINE,
+)
 _LONG_S = 0.5  # the shortest lease: no worker is taken for frozen before
 _BEGIN = 16  # bytes, enough to recognise every format
 
@@ -61,12 +76,15 @@ async def make_variants(
     sandbox: Sandbox,
     poison: PoisonList,
     holds: Callable[[Claim], Awaitable[bool]],
+    *,
+    may_decode: bool = True,
 ) -> Made:
     """Make the variants of `recipe` that the claimed upload lacks, published under their names.
 
     What is stored under a name stays as it is. Nothing is decoded where nothing is missing, nor the
     placeholder: neither when the file has not changed since it was last ready, nor when only its name, times
-    or place have.
+    or place have. Where only the placeholder is missing and cannot be made, what is stored is the outcome.
+    Unless it `may_decode`, what is to be decoded is a WorkerKiller.
     `holds` is asked after a long time: a worker that was frozen must not replace what has been made since.
 
     Raises: PipelineError, StorageError.
@@ -87,6 +105,8 @@ async def make_variants(
         if unchanged and not lacking:
             return unchanged
         try:
+            if not may_decode:
+                raise WorkerKiller(WORKERS_DIED)
             await poison.check(source)
             rendered = await sandbox.render(
                 source.fd,
@@ -100,18 +120,18 @@ async def make_variants(
             )
         except BlobChanged as error:
             raise SourceChanged(_CHANGED) from error
-        except (PictureRefused, DecodeTimeout, DecoderCrashed) as error:
+        except _UNRENDERED as error:
             # Half of one file and half of the next may be refused, or kill; the file that is there did not.
             await _check_unchanged(upload.source or "", source, blobs)
             if isinstance(error, Deadly):
                 await poison.add(source, error)
-            if unchanged:  # a decoder of before has made all that is served, but for the placeholder
-                return unchanged
-            if known and not missing and await _has_content(source, known.sha256):
-                # All that is served is there, whatever the file's times or place have become.
-                moved = replace(known, stamp=source.stamp)
-                whole = Ready(claim, moved, _in_order(recipe, kept), source.info)
-                return Made(whole, _clocked({}, began), reused="known_content")
+            if known and not missing and (unchanged or await _has_content(source, known.sha256)):
+                # A decoder of before has made all that is served, but for the placeholder.
+                same = replace(known, stamp=source.stamp)
+                if lacking and not isinstance(error, _OF_THE_MACHINE):
+                    same = replace(same, placeholder_tried=attempt_at(recipe.placeholder))
+                whole = Ready(claim, same, _in_order(recipe, kept), source.info)
+                return Made(whole, _clocked({}, began), "unchanged" if unchanged else "known_content")
             if isinstance(error, PictureRefused) and await _may_be_unfinished(error, source):
                 raise PictureRefused(error.code, str(error), source.info) from error
             raise
@@ -201,11 +221,6 @@ async def _find_stored(claim: Claim, recipe: Recipe, sha256: str, blobs: Picture
     # No sweep repairs a superseded one that is damaged, so it is verified before it is current again.
     found += [one for one in claim.superseded if one.key in names and await _is_whole(one, blobs)]
     return {names[one.key]: one for one in found}
-
-
-def lacks_placeholder(original: Original, recipe: Recipe) -> bool:
-    """Whether the recipe asks for a placeholder of another kind than there is of the original."""
-    return recipe.placeholder not in ("none", Placeholder(original.thumbhash, original.blurhash).kind)
 
 
 def _made(upload_id: UUID, recipe: Recipe, rendered: Rendered, kept: Kept) -> Mapping[str, RenderedVariant]:

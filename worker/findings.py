@@ -30,8 +30,8 @@ _KEEP_RECIPES = (
     "and an event that names it is refused."
 )
 _KEEP_EITHER = (
-    "What no recipe makes is of uploads beyond those that were looked at: a recipe had a table for it, or has "
-    "left the file. Put back the one or the other; media reprocess --stale takes it from uploads whose "
+    "What no recipe makes is of uploads beyond those that were looked at: a recipe had a table for it, or "
+    "has left the file. Put back the one or the other; media reprocess --stale takes it from uploads whose "
     "recipe is there."
 )
 CURE = (

@@ -55,7 +55,7 @@ _OF_AN_UPLOAD = (
     *("id", "source", "owner", "state", "recipe", "metadata", "attempts", "claim"),
     *("queued_ms", "changed_ms", "not_before_ms", "event_ms", "error_code", "error_message", "seen"),
     *("stamp", "sha256", "bytes", "format", "width", "height", "color", "traceparent"),
-    *("thumbhash", "blurhash", "placeholder_of"),
+    *("thumbhash", "blurhash", "placeholder_of", "placeholder_tried"),
 )
 
 

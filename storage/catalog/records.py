@@ -126,6 +126,7 @@ class Original:
     color: str | None = None
     thumbhash: ThumbHash | None = None  # what is shown while a picture loads; of the two there is one at most
     blurhash: str | None = None
+    placeholder_tried: str | None = None  # what could make no placeholder of it, as whoever tried names it
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ Row = dict[str, Any]
 _OF_A_BODY = Message.__dataclass_fields__.keys() - {"traceparent", "owner"}
 # Nor any original with one; what it does not know beside the message's own fields, it leaves out.
 _PLACEHOLDERS = ("thumbhash", "blurhash")
-_OF_AN_ORIGINAL = [name for name in Original.__dataclass_fields__ if name not in _PLACEHOLDERS]
+_OF_A_PICTURE = (*_PLACEHOLDERS, "placeholder_tried")
+_OF_AN_ORIGINAL = [name for name in Original.__dataclass_fields__ if name not in _OF_A_PICTURE]
 _PLACEHOLDER = "placeholder"
 
 
@@ -52,7 +53,7 @@ def to_original(row: Mapping[str, Any]) -> Original | None:
         return None
     known = {name: row[name] for name in Original.__dataclass_fields__}
     if row["placeholder_of"] != placeholder_of(row["sha256"]):  # of the picture before this one
-        known |= dict.fromkeys(_PLACEHOLDERS)
+        known |= dict.fromkeys(_OF_A_PICTURE)
     return Original(**known)
 
 

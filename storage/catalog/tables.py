@@ -98,6 +98,7 @@ uploads = Table(
     Column("blurhash", String(32)),
     # The first digits of the SHA-256 of its picture: a worker of the version before replaces that alone.
     Column("placeholder_of", String(8)),
+    Column("placeholder_tried", String(32)),  # what could not make one of that picture
     # Lists are pages, newest first: an index has the filter that selects most, and the order.
     Index("uploads_by_change", "changed_ms", "id"),
     Index("uploads_by_state", "state", "changed_ms", "id"),

@@ -125,10 +125,11 @@ class Pipeline:
         await commit(self.catalog, made.outcome)
         return made
 
-    async def render(self, claim: Claim, recipe: Recipe = DEFAULT) -> Made:
+    async def render(self, claim: Claim, recipe: Recipe = DEFAULT, *, may_decode: bool = True) -> Made:
         """Work on a claimed upload, and commit nothing."""
         holds = self.catalog.claims.holds
-        return await make_variants(claim, recipe, self.blobs, self.sandbox, self.poison, holds)
+        context = claim, recipe, self.blobs, self.sandbox, self.poison, holds
+        return await make_variants(*context, may_decode=may_decode)
 
     async def put(self, name: str, content: bytes) -> Made:
         """Store a picture, announce it, and work on it."""

@@ -349,6 +349,21 @@ async def test_an_upload_that_killed_a_worker_alone_has_crashed_its_decoder(
     assert (upload.state, upload.error_code) == (State.FAILED, "decoder_crashed")
 
 
+async def test_what_is_served_outlives_the_workers_that_died_with_it_but_for_one_more(
+    catalog: Catalog, uploads: Uploads, context: BatchContext
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    await process(catalog, [upload_id], context)
+    states = []
+    for deaths in (RUN_ALONE_AFTER + 1, RUN_ALONE_AFTER + 2):
+        await uploads.announce("cat.jpg")
+        await died(catalog, upload_id, deaths)
+        await process(catalog, [upload_id], context)
+        states.append((await found(catalog, upload_id)).state)
+
+    assert states == [State.READY, State.FAILED]
+
+
 async def test_slots_are_so_many_and_an_exclusive_one_is_all_of_them() -> None:
     slots = Slots(2)
     seen: list[str] = []

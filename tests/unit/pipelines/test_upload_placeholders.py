@@ -6,6 +6,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
+from pipelines import missing_placeholders
+from pipelines.errors import DecoderFailed, WorkerKiller
+from pipelines.missing_placeholders import attempt_at
 from pipelines.placeholders import Kind, Placeholder, thumbhash
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.reprocess import Selection
@@ -119,11 +122,16 @@ async def made_before(uploads: Uploads, rogue: Sandbox, fault: str) -> tuple[Pip
     return pipeline, made
 
 
+OF_THE_PICTURE = ["refuse colourfully", "abort", "a bug", "no placeholder"]
+OF_THE_MACHINE = ["killed", "starved"]
+
+
 @pytest.mark.parametrize("touched", [False, True])
-async def test_what_is_served_stays_ready_although_its_decoder_refuses_it_by_now(
-    uploads: Uploads, rogue: Sandbox, touched: bool
+@pytest.mark.parametrize("fault", [*OF_THE_PICTURE, *OF_THE_MACHINE])
+async def test_what_is_served_stays_ready_although_no_decoder_makes_its_placeholder(
+    uploads: Uploads, rogue: Sandbox, fault: str, touched: bool
 ) -> None:
-    pipeline, first = await made_before(uploads, rogue, "refuse colourfully")
+    pipeline, first = await made_before(uploads, rogue, fault)
     if touched:
         os.utime(pipeline.uploads.path("cat.jpg"), (0, 0))
     second = await pipeline.again("cat.jpg")
@@ -145,14 +153,84 @@ async def test_what_is_served_stays_ready_although_it_kills_its_decoder_by_now_a
     assert children() == decoders
 
 
-async def test_uploads_without_what_their_recipe_asks_for_are_stale(pipeline: Pipeline) -> None:
-    await pipeline.put("cat.jpg", jpeg())
+async def test_other_content_fails_although_what_it_replaces_lacked_only_its_placeholder(
+    uploads: Uploads, rogue: Sandbox
+) -> None:
+    pipeline, _ = await made_before(uploads, rogue, "a bug")
+    await uploads.store("cat.jpg", ordered("a long bug"))
+
+    with pytest.raises(DecoderFailed):
+        await pipeline.again("cat.jpg")
+
+
+async def test_what_is_served_stays_ready_where_workers_died_and_nothing_may_be_decoded(
+    uploads: Uploads, rogue: Sandbox
+) -> None:
+    pipeline, first = await made_before(uploads, rogue, "abort")
+    await uploads.announce("cat.jpg")
+    decoders = children()
+    second = await pipeline.render(await uploads.claim("cat.jpg"), may_decode=False)
+    await uploads.put("dog.jpg", jpeg())
+
+    assert second.outcome.variants == first.outcome.variants
+    assert children() == decoders
+    with pytest.raises(WorkerKiller):
+        await pipeline.render(await uploads.claim("dog.jpg"), may_decode=False)
+
+
+async def stale(pipeline: Pipeline, recipe: Recipe = DEFAULT) -> int:
+    """How many uploads `media reprocess --stale` would queue."""
     selection = Selection(Filter(), None, stale=True, missing=False)
     page, sources = await pipeline.catalog.backfill.page(Filter(), "", 10), Sources(pipeline.catalog.database)
+    return len((await selection.among(page, {"default": recipe}, pipeline.blobs, sources)).uploads)
 
-    chosen = [
-        len((await selection.among(page, {"default": recipe}, pipeline.blobs, sources)).uploads)
-        for recipe in (DEFAULT, BLUR, NONE)
-    ]
 
-    assert chosen == [0, 1, 0]
+async def test_uploads_without_what_their_recipe_asks_for_are_stale(pipeline: Pipeline) -> None:
+    await pipeline.put("cat.jpg", jpeg())
+
+    assert [await stale(pipeline, recipe) for recipe in (DEFAULT, BLUR, NONE)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("fault", OF_THE_PICTURE)
+async def test_an_upload_of_which_no_placeholder_can_be_made_is_not_stale_again(
+    uploads: Uploads, rogue: Sandbox, fault: str
+) -> None:
+    pipeline, _ = await made_before(uploads, rogue, fault)
+    before = await stale(pipeline)
+    await pipeline.again("cat.jpg")
+
+    assert (before, await stale(pipeline)) == (1, 0)
+    assert await stale(pipeline, BLUR) == 1  # which nobody has tried
+    more = replace(DEFAULT, variants=(*DEFAULT.variants, Variant("xlarge", 2560)))
+    assert await stale(pipeline, more) == 1
+
+
+async def test_a_newer_version_tries_again_to_make_a_placeholder(
+    uploads: Uploads, rogue: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, _ = await made_before(uploads, rogue, "refuse colourfully")
+    await pipeline.again("cat.jpg")
+    monkeypatch.setattr(missing_placeholders, "decoder_version", lambda: "pillow 99")
+    attempt_at.cache_clear()
+
+    assert await stale(pipeline) == 1
+    attempt_at.cache_clear()
+
+
+@pytest.mark.parametrize("fault", OF_THE_MACHINE)
+async def test_what_the_machine_kept_from_being_made_stays_stale(
+    uploads: Uploads, rogue: Sandbox, fault: str
+) -> None:
+    pipeline, _ = await made_before(uploads, rogue, fault)
+    await pipeline.again("cat.jpg")
+
+    assert await stale(pipeline) == 1
+
+
+async def test_an_event_tries_again_to_make_a_placeholder(uploads: Uploads, rogue: Sandbox) -> None:
+    pipeline, _ = await made_before(uploads, rogue, "starved")
+    first = await pipeline.again("cat.jpg")
+    async with open_sandbox(allowance()) as pipeline.sandbox:
+        second = await pipeline.again("cat.jpg")
+
+    assert [placeholder(made).kind for made in (first, second)] == ["none", "thumbhash"]

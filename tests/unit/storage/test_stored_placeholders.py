@@ -81,6 +81,17 @@ async def test_an_upload_that_fails_keeps_the_placeholder_of_what_is_served(cata
     assert (await read(catalog)).thumbhash == THUMBHASH
 
 
+async def test_a_row_has_what_could_make_no_placeholder_and_no_message_has(catalog: Catalog) -> None:
+    await take(catalog, upload_event(1))
+    outcome = ready(await claim(catalog))
+    tried = replace(outcome.original, thumbhash=None, placeholder_tried="thumbhash 1")
+    await commit(catalog, replace(outcome, original=tried))
+    known, [message] = (await upload(catalog)).original, await outbox_of(catalog)
+
+    assert known == tried
+    assert message.original == replace(tried, placeholder_tried=None)
+
+
 async def test_a_deleted_upload_has_no_placeholder_any_more(catalog: Catalog) -> None:
     await made(catalog, 1)
     await take(catalog, delete_event(2))
@@ -129,13 +140,15 @@ async def test_a_picture_that_the_version_before_has_replaced_has_no_placeholder
 ) -> None:
     await made(catalog, 1)
     async with catalog.database.writing() as connection:  # its statement knows no other columns
-        await connection.execute(text(f"UPDATE uploads SET sha256 = '{'c' * 64}'"))
+        changes = f"sha256 = '{'c' * 64}', placeholder_tried = 'blurhash 1'"
+        await connection.execute(text(f"UPDATE uploads SET {changes}"))
 
     async with open_reader(catalog_url) as reader:
         for found in (await upload(catalog), await reader.upload(CAT)):
             assert found is not None
             assert found.original is not None
             assert (found.original.sha256[0], found.original.thumbhash) == ("c", None)
+            assert found.original.placeholder_tried is None
     assert (await made(catalog, 2)).thumbhash == THUMBHASH
 
 

@@ -3,6 +3,8 @@
 Uploads of before have none until their pictures are decoded again. A worker of the version before, which may
 still be at work, replaces the picture of an upload and leaves these columns as they are: so the row says of
 which content they are.
+
+A picture may be one of which none can be made any more. Then the row says what has tried.
 """
 
 import sqlalchemy as sa
@@ -18,3 +20,4 @@ def upgrade() -> None:
     op.add_column("uploads", sa.Column("thumbhash", sa.LargeBinary()))
     op.add_column("uploads", sa.Column("blurhash", sa.String(32)))
     op.add_column("uploads", sa.Column("placeholder_of", sa.String(8)))
+    op.add_column("uploads", sa.Column("placeholder_tried", sa.String(32)))
