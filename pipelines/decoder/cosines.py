@@ -1,48 +1,63 @@
-"""The cosine transform of a small picture, which placeholders are made of: two products of matrices."""
+"""The cosine transform of a small picture, which placeholders are made of."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from operator import mul
+from typing import NamedTuple
 
 import pyvips
 
 from pipelines.decoder.picture import Image
-from pipelines.placeholders.cosines import cosines
+from pipelines.placeholders.cosines import Wave, cosines
+
+LARGEST = 100  # px: the reference implementations of placeholders take, or advise, no larger pictures
+_BANDS = 3
 
 
-def transform(image: Image, across: int, down: int, *, centred: bool) -> Sequence[Sequence[float]]:
-    """The means of a picture times the cosines of fewer than `across` and `down` half waves.
+class Planes(NamedTuple):
+    """The pixels of a picture band by band: in each row all red ones, then all green ones, then all blue ones."""
 
-    There is a row for each number of half waves down, and in it the bands of each number of them across.
-    """
-    bands = image.bands
-    flat = pyvips.Image.new_from_memory(
-        image.write_to_memory(), image.width * bands, image.height, 1, image.format
+    width: int
+    height: int
+    image: Image  # of one band, and three times as wide
+
+
+def planes(image: Image) -> Planes:
+    """Take a small eight-bit picture apart; of one above `LARGEST` px each second row and column is enough."""
+    width, height = image.width, image.height
+    pixels, row = bytes(image.write_to_memory()), _BANDS * width
+    step = 1 if max(width, height) <= LARGEST else 2
+    lines = (pixels[at : at + row] for at in range(0, len(pixels), row * step))
+    samples = b"".join(line[band :: _BANDS * step] for line in lines for band in range(_BANDS))
+    width, height = -(-width // step), -(-height // step)
+    return Planes(
+        width, height, pyvips.Image.new_from_memory(samples, _BANDS * width, height, 1, image.format)
     )
-    lines = _lines(image.height, down, centred)
-    columns = _columns(image.width, across, bands, centred)
-    found = memoryview(lines.matrixmultiply(flat).matrixmultiply(columns).write_to_memory()).cast("d")
-    row = across * bands
-    return [found[at : at + row].tolist() for at in range(0, row * down, row)]
 
 
-def _matrix(numbers: "array[float]", width: int, height: int) -> Image:
-    return pyvips.Image.new_from_memory(numbers.tobytes(), width, height, 1, "double")
+def transform(planes: Planes, waves: Iterable[Wave], *, centred: bool) -> Mapping[Wave, list[float]]:
+    """The means of red, green, and blue times the cosines of so many half waves across and down."""
+    wanted = list(waves)
+    across, down = (max(wave[side] for wave in wanted) + 1 for side in (0, 1))
+    lines = _lines(planes.height, down, centred).matrixmultiply(planes.image)
+    found = memoryview(lines.write_to_memory()).cast("d").tolist()
+    width = planes.width
+    bands = [found[at : at + width] for at in range(0, len(found), width)]
+    columns = _columns(width, across, centred)
+    return {
+        (cx, cy): [sum(map(mul, band, columns[cx])) for band in bands[_BANDS * cy : _BANDS * cy + _BANDS]]
+        for cx, cy in wanted
+    }
+
+
+@lru_cache(64)
+def _columns(width: int, waves: int, centred: bool) -> list[list[float]]:
+    return [[value / width for value in column] for column in cosines(width, waves, centred=centred)]
 
 
 @lru_cache(64)
 def _lines(height: int, waves: int, centred: bool) -> Image:
     rows = cosines(height, waves, centred=centred)
-    return _matrix(array("d", (value / height for row in rows for value in row)), height, waves)
-
-
-@lru_cache(64)
-def _columns(width: int, waves: int, bands: int, centred: bool) -> Image:
-    """For the bands side by side: each has its own columns, and nothing in those of the others."""
-    row = waves * bands
-    matrix = array("d", bytes(8 * row * width * bands))
-    for wave, values in enumerate(cosines(width, waves, centred=centred)):
-        for x, value in enumerate(values):
-            for band in range(bands):
-                matrix[(x * bands + band) * row + wave * bands + band] = value / width
-    return _matrix(matrix, row, width * bands)
+    numbers = array("d", (value / height for row in rows for value in row))
+    return pyvips.Image.new_from_memory(numbers.tobytes(), height, waves, 1, "double")

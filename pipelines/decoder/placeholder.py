@@ -8,7 +8,7 @@ from math import copysign, floor, sqrt
 
 import pyvips
 
-from pipelines.decoder.cosines import transform
+from pipelines.decoder.cosines import planes, transform
 from pipelines.decoder.picture import Image
 from pipelines.decoder.render import resize
 from pipelines.placeholders import Kind, blurhash, thumbhash
@@ -46,8 +46,8 @@ def encode_thumbhash(image: Image) -> bytes:
         max(1, floor(thumbhash.MOST_WAVES * side / max(width, height) + 0.5)) for side in (width, height)
     )
     sides, *of_colours = thumbhash.planes(across, down)
-    means = transform(image, *sides, centred=True)
-    values = {(cx, cy): _differences(*means[cy][3 * cx : 3 * cx + 3]) for cx, cy in thumbhash.waves(*sides)}
+    means = transform(planes(image), thumbhash.waves(*sides), centred=True)
+    values = {wave: _differences(*mean) for wave, mean in means.items()}
     light = _Channel([brightness for brightness, _, _ in values.values()])
     yellow, red = (
         _Channel([values[wave][number] for wave in thumbhash.waves(*each)])
@@ -87,8 +87,10 @@ def encode_blurhash(image: Image) -> str:
     """The BlurHash of a picture: four components along its longer side, three along the other."""
     shorter, longer = blurhash.SIDES
     across, down = (longer, shorter) if image.width >= image.height else (shorter, longer)
-    means = transform(image.maplut(_light()), across, down, centred=False)
-    mean, waves = means[0][:3], [2 * value for row in means for value in row][3:]
+    pixels = planes(image)
+    light = pixels._replace(image=pixels.image.maplut(_light()))
+    mean, *others = transform(light, blurhash.waves(across, down), centred=False).values()
+    waves = [2 * value for colour in others for value in colour]
     level = max(0, min(82, floor(max(map(abs, waves)) * blurhash.STEPS - 0.5)))
     scale = (level + 1) / blurhash.STEPS
     steps = [_step(value / scale) for value in waves]

@@ -1,6 +1,6 @@
 """BlurHash: what its characters mean, as Algorithm.md of https://github.com/woltapp/blurhash says."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import copysign
 
 from pipelines.placeholders.cosines import Pixels, Wave, plane, size_of
@@ -30,13 +30,20 @@ def pixels(text: str) -> Pixels:
     for at in range(6, LENGTH, 2):
         value = _number(text[at : at + 2])
         parts.append(tuple(_height(value // step % 19) * most for step in (361, 19, 1)))
-    places = [(cx, cy) for cy in range(down) for cx in range(across)]
+    places = list(waves(across, down))
     bands: list[Mapping[Wave, float]] = [
         {place: part[band] for place, part in zip(places, parts, strict=True)} for band in range(3)
     ]
     rows = zip(*(plane(band, width, height, centred=True) for band in bands), strict=True)
     colours = (bytes(map(from_linear, at)) for row in rows for at in zip(*row, strict=True))
     return Pixels(width, height, b"".join(colours))
+
+
+def waves(across: int, down: int) -> Iterator[Wave]:
+    """The waves in the order of their characters: the mean first."""
+    for cy in range(down):
+        for cx in range(across):
+            yield cx, cy
 
 
 def to_linear(level: int) -> float:
