@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter, OrderedDict
+from itertools import compress
 from typing import Literal
 
 import pyvips
@@ -157,15 +158,10 @@ def dominant(image: Image) -> str:
     bands = image.bands
     step = bands * max(1, len(pixels) // bands // 1024)
     planes = [pixels[band::step] for band in (range(3) if bands >= 3 else (0, 0, 0))]
-    groups: Counter[tuple[int, int, int]] = Counter(
-        zip(*(plane.translate(_COARSE) for plane in planes), strict=False)
-    )
+    coarse = list(zip(*(plane.translate(_COARSE) for plane in planes), strict=False))
+    groups = Counter(coarse)
     commonest = max(groups, key=groups.__getitem__)
-    members = [
-        pixel
-        for pixel in zip(*planes, strict=False)
-        if (_COARSE[pixel[0]], _COARSE[pixel[1]], _COARSE[pixel[2]]) == commonest
-    ]
+    members = list(compress(zip(*planes, strict=False), map(commonest.__eq__, coarse)))
     return "#" + "".join(f"{round(sum(band) / len(members)):02x}" for band in zip(*members, strict=True))
 
 
