@@ -48,7 +48,7 @@ warnings: deque[str] = deque(maxlen=50)
 
 def set_up(names: Iterable[str]) -> None:
     """Allow the loaders of the named formats and forbid every other; one thread, no cache."""
-    pyvips.logger.addHandler(_Listener(logging.WARNING))
+    _listen()
     pyvips.error._to_string = _text
     pyvips.voperation.concurrency_set(1)
     pyvips.cache_set_max(0)
@@ -58,6 +58,17 @@ def set_up(names: Iterable[str]) -> None:
         if pyvips.type_from_name(name) == 0:  # an unknown name would be accepted silently
             raise LookupError(f"libvips has no loader {name}")
         pyvips.operation_block_set(name, False)
+
+
+def _listen() -> None:
+    """Hear what libvips warns of. Each of its steps, which pyvips would tell as well, takes a call into Python."""
+    pyvips.logger.addHandler(_Listener(logging.WARNING))
+    level = pyvips.GLogLevelFlags
+    heard = level.LEVEL_MESSAGE | level.LEVEL_WARNING | level.LEVEL_CRITICAL | level.LEVEL_ERROR
+    pyvips._remove_log_handler()
+    pyvips._log_handler_id = pyvips.glib_lib.g_log_set_handler(
+        b"VIPS", heard | level.FLAG_FATAL | level.FLAG_RECURSION, pyvips._log_handler_cb, pyvips.ffi.NULL
+    )
 
 
 def _text(pointer: object) -> str:
@@ -89,14 +100,14 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
 
     try:
         image = load()
+        width, height = image.width, image.height
         profile, numbered = _colour(format, data, image, boxes.code)
         return Picture(
             format=format,
-            shape=headers.jpeg_shape(data, image.width, image.height)
-            or _shape(format, data, image, boxes.density),
+            shape=headers.jpeg_shape(data, width, height) or _shape(format, data, image, boxes.density),
             orientation=_orientation(image),
             profile=profile,
-            load=partial(load, side=min(image.width, image.height)),
+            load=partial(load, side=min(width, height)),
             damage=_lost if ended else damage if damaged == "reject" else str,
             numbered=numbered,
         )
