@@ -47,6 +47,10 @@ class Target:
         return (self.width, self.height, self.crop_width, self.crop_height, repr(sorted(spec.items())))
 
     @property
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
+
+    @property
     def background(self) -> tuple[int, ...]:
         return tuple(self.spec["background"])
 
@@ -107,36 +111,37 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
 
 def resize(image: Image, width: int, height: int, kernel: str = "lanczos3") -> Image:
     """Scale down to exactly that size; colour under transparent pixels does not bleed."""
-    if (image.width, image.height) == (width, height):
+    size = image.width, image.height
+    if size == (width, height):
         return image
     if not image.hasalpha():
-        return _scale(image, width, height, kernel)
-    small = _scale(image.premultiply().cast(image.format), width, height, kernel)
+        return _scale(image, size, width, height, kernel)
+    small = _scale(image.premultiply().cast(image.format), size, width, height, kernel)
     return small.unpremultiply().cast(image.format)
 
 
-def _scale(image: Image, width: int, height: int, kernel: str) -> Image:
+def _scale(image: Image, size: tuple[int, int], width: int, height: int, kernel: str) -> Image:
     """Scale pixels; where only few rows or columns are left, each is the mean of its share of the picture.
 
     Of so few most of a kernel lies outside, and what it makes of the edges there changes the colours.
     """
-    if height < _FEW and height < image.height:
-        wide = image if width == image.width else _scale(image, width, image.height, kernel)
-        fewer = image.height // (_ENOUGH * height)
+    across, down = size
+    if height < _FEW and height < down:
+        wide = image if width == across else _scale(image, size, width, down, kernel)
+        fewer = down // (_ENOUGH * height)
         wide = wide.shrinkv(fewer, ceil=True) if fewer > 1 else wide
         return wide.zoom(1, height).shrinkv(wide.height)
-    if width < _FEW and width < image.width:
-        high = image if height == image.height else _scale(image, image.width, height, kernel)
-        fewer = image.width // (_ENOUGH * width)
+    if width < _FEW and width < across:
+        high = image if height == down else _scale(image, size, across, height, kernel)
+        fewer = across // (_ENOUGH * width)
         high = high.shrinkh(fewer, ceil=True) if fewer > 1 else high
         return high.zoom(width, 1).shrinkh(high.width)
-    return image.resize(width / image.width, vscale=height / image.height, kernel=kernel)
+    return image.resize(width / across, vscale=height / down, kernel=kernel)
 
 
 def smaller(image: Image, width: int, height: int) -> Image:
-    """Return a picture in memory scaled down to that size, in memory again."""
-    small = resize(image, width, height)
-    return image if small is image else small.copy_memory()
+    """Return a picture in memory scaled down to that other size, in memory again."""
+    return resize(image, width, height).copy_memory()
 
 
 def flatten(image: Image, background: tuple[int, ...]) -> Image:
@@ -151,13 +156,13 @@ def flatten(image: Image, background: tuple[int, ...]) -> Image:
 
 
 def crop(image: Image, target: Target) -> Image:
-    """Cut a picture in memory to its variant's size: the middle, or what libvips finds worth seeing."""
+    """Cut a picture in memory, scaled to what its variant needs, to the variant's size: the middle, or what libvips finds worth seeing."""
     width, height = target.crop_width, target.crop_height
-    if (image.width, image.height) == (width, height):
+    if (width, height) == target.size:
         return image
     if (interesting := target.spec.get("crop", "centre")) != "centre":
         return image.smartcrop(width, height, interesting=interesting)
-    return image.crop((image.width - width) // 2, (image.height - height) // 2, width, height)
+    return image.crop((target.width - width) // 2, (target.height - height) // 2, width, height)
 
 
 def encoder(spec: dict[str, Any]) -> str:

@@ -234,12 +234,17 @@ def make(
     small = None
     try:
         image = render.first(picture, order[0], backgrounds)
+        size = order[0].size
         work.lap("decode")
         for target in order:
-            image = render.smaller(image, target.width, target.height)
+            if target.size != size:
+                size = target.size
+                image = render.smaller(image, *size)
             if target.name not in wanted and target is not shown:
                 continue
-            part = render.flatten(render.crop(image, target), target.background)
+            part = render.crop(image, target)
+            if len(backgrounds) > 1:
+                part = render.flatten(part, target.background)
             if target is shown:
                 small = placeholder.make(part, kind)
             work.lap("resize")
@@ -252,8 +257,8 @@ def make(
             start, count = places[key]
             made[target.index] = {
                 "name": target.name,
-                "width": part.width,
-                "height": part.height,
+                "width": target.crop_width,
+                "height": target.crop_height,
                 "start": start,
                 "bytes": count,
             }
