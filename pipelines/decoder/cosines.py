@@ -16,7 +16,7 @@ _BANDS = 3
 
 
 class Planes(NamedTuple):
-    """The pixels of a picture band by band: in each row all red ones, then all green ones, then all blue ones."""
+    """The pixels of a picture; in each row come first all red ones, then all green, then all blue ones."""
 
     width: int
     height: int
@@ -24,7 +24,7 @@ class Planes(NamedTuple):
 
 
 def planes(image: Image) -> Planes:
-    """Take a small eight-bit picture apart; of one above `LARGEST` px each second row and column is enough."""
+    """Take a small eight-bit picture apart; above `LARGEST` px every second row and column is enough."""
     width, height = image.width, image.height
     pixels, row = bytes(image.write_to_memory()), _BANDS * width
     step = 1 if max(width, height) <= LARGEST else 2

@@ -156,7 +156,7 @@ def flatten(image: Image, background: tuple[int, ...]) -> Image:
 
 
 def crop(image: Image, target: Target) -> Image:
-    """Cut a picture in memory, scaled to what its variant needs, to the variant's size: the middle, or what libvips finds worth seeing."""
+    """Cut a scaled picture in memory to its variant: the middle, or what libvips finds worth seeing."""
     width, height = target.crop_width, target.crop_height
     if (width, height) == target.size:
         return image

@@ -61,7 +61,7 @@ def set_up(names: Iterable[str]) -> None:
 
 
 def _listen() -> None:
-    """Hear what libvips warns of. Each of its steps, which pyvips would tell as well, takes a call into Python."""
+    """Hear what libvips warns of, and none of its steps: pyvips would call Python for each."""
     pyvips.logger.addHandler(_Listener(logging.WARNING))
     level = pyvips.GLogLevelFlags
     heard = level.LEVEL_MESSAGE | level.LEVEL_WARNING | level.LEVEL_CRITICAL | level.LEVEL_ERROR

@@ -21,7 +21,8 @@ pyvips.logger.setLevel(logging.INFO)
 picture = vips.samples("jpeg")[0]
 for content in (picture, picture[:-40]):
     source = pyvips.Source.new_from_memory(content)
-    pyvips.Image.new_from_source(source, "", access="sequential", fail_on="none").resize(0.3).write_to_memory()
+    image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="none")
+    image.resize(0.3).write_to_memory()
 print(json.dumps({"steps": sum(steps), "warnings": list(vips.warnings)}))
 """
 
