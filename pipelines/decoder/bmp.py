@@ -261,7 +261,7 @@ def decode_icon(
     if opacity is None or opacity.getextrema() == (0, 0):
         line = (width + 31) // 32 * 4
         # Pillow and others look for the mask at the end, but where there may be none it is behind the pixels.
-        place = end if opacity is not None else size - line * height
+        place = end if opacity is not None else max(end, size - line * height)
         mask = data[place : place + line * height]
         if opacity is not None or damaged == "accept":
             mask = mask.ljust(line * height, b"\0")

@@ -164,7 +164,7 @@ def _primary(data: bytes, *, reduced: bool) -> pillow_heif.HeifImage:
 def _probe_ico(format: Format, data: bytes, damaged: str) -> Picture:
     icons = IcoImagePlugin.IcoFile(io.BytesIO(data))
     largest = icons.entry[0]
-    inside = data[largest.offset : largest.offset + largest.size]
+    inside = data[largest.offset :]  # the size that the directory tells is often too small
     if inside.startswith(b"\x89PNG"):  # may be of any size, whatever the directory says
         return vips.probe(format, bytearray(inside), damaged)
     bitmap = bmp.open_icon(inside)

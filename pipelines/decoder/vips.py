@@ -1,6 +1,7 @@
 """libvips as a decoder: exactly the loaders of the formats that are on, one thread, no cache, no path."""
 
 import logging
+import struct
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
@@ -20,6 +21,9 @@ _SHORTEST = 16  # pixels: of a side that loaders would make shorter they leave o
 _SHORT = ("out of memory", "insufficient memory", "memory allocation", "allocate", "allocating")
 # libjpeg repairs these and goes on; its other warnings are about bytes between the segments.
 _DAMAGE = ("premature end of data segment", "bad Huffman code", "instead of RST", "bad arithmetic code")
+
+# Python's words for a header that ends too soon or says what cannot be are about code, not about the picture.
+_STUMBLES = (struct.error, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
 
 _SAMPLE = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
 _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -130,7 +134,7 @@ def refusal(format: Format, error: Exception) -> Declined:
     said = str(getattr(error, "detail", "") or error)
     if shortage.is_meant_by(said):
         return starved(_last_word(said))
-    detail = _last_word(said)
+    detail = "" if isinstance(error, _STUMBLES) else _last_word(said)
     short = any(words in detail.lower() for words in _SHORT) and "security limit" not in detail.lower()
     if isinstance(error, MemoryError) or short:
         return too_much_memory(format.title)

@@ -46,8 +46,15 @@ def _file(
     return head + more + between + pixels
 
 
-def icon(pixels: bytes, mask: bytes, side: int, bits: int, *, told: int | None = None) -> bytes:
-    """An icon of that side; its directory says `told` bits a pixel."""
+def icon(
+    pixels: bytes, mask: bytes, side: int, bits: int, *, told: int | None = None, size: int | None = None
+) -> bytes:
+    """An icon of that side; its directory says `told` bits a pixel and `size` bytes in all."""
     bitmap = struct.pack("<IiiHHIIiiII", 40, side, 2 * side, 1, bits, 0, 0, 0, 0, 0, 0) + pixels + mask
-    entry = struct.pack("<BBBBHHII", side, side, 0, 0, 1, bits if told is None else told, len(bitmap), 22)
-    return b"\0\0\1\0\1\0" + entry + bitmap
+    return icon_of(bitmap, side, bits if told is None else told, size)
+
+
+def icon_of(content: bytes, side: int, bits: int = 32, size: int | None = None) -> bytes:
+    """An icon that holds a bitmap or a PNG; its directory says `size` bytes."""
+    length = len(content) if size is None else size
+    return b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", side, side, 0, 0, 1, bits, length, 22) + content

@@ -1,6 +1,7 @@
 """BMP and icons: run lengths as their description has them, and opacity only where there is some."""
 
 import io
+import re
 from collections.abc import Iterator
 from time import process_time
 
@@ -239,3 +240,44 @@ class TestOpacity:
         picture = shown(child, bitmaps.icon(b"\x28\x28\xc8\0" * 1024, b"", 32, 32))
 
         assert_close(at(picture, 16, 16), (200, 40, 40))
+
+    @pytest.mark.parametrize("size", [0, 40, 1500, 3071, 3240])
+    def test_an_icon_whose_directory_tells_too_small_a_size_is_shown(
+        self, child: DecoderProcess, size: int
+    ) -> None:
+        mask = (b"\xff\xff\0\0") * 32  # the left half is clear
+        source = bitmaps.icon(b"\x28\x28\xc8" * 1024, mask, 32, 24, size=size)
+
+        picture = shown(child, source)
+
+        assert_close(at(picture, 4, 16), PALETTE[WHITE])
+        assert_close(at(picture, 28, 16), (200, 40, 40))
+        assert child.run(source[:-1]).code == "corrupt_image"
+
+    @pytest.mark.parametrize("size", [0, 8, 60])
+    def test_a_png_in_an_icon_may_be_larger_than_its_directory_tells(
+        self, child: DecoderProcess, size: int
+    ) -> None:
+        file = io.BytesIO()
+        Image.new("RGB", (32, 32), (200, 40, 40)).save(file, "PNG")
+
+        picture = shown(child, bitmaps.icon_of(file.getvalue(), 32, size=size))
+
+        assert_close(at(picture, 16, 16), (200, 40, 40))
+
+    @pytest.mark.parametrize(
+        "whole",
+        [
+            bitmaps.icon(b"\x28\x28\xc8" * 1024, bytes(128), 32, 24),
+            bitmaps.masked(bytes(2048), 32, 32, (0xF00, 0xF0, 0xF, 0xF000), header=56, bits=16),
+        ],
+        ids=["icon", "BMP"],
+    )
+    def test_what_is_said_of_a_file_that_ends_in_its_header_names_no_code(
+        self, child: DecoderProcess, whole: bytes
+    ) -> None:
+        for length in range(23, 62):
+            outcome = child.run(whole[:length])
+
+            assert outcome.code == "corrupt_image"
+            assert not re.search("_|index|object|buffer", outcome.answer["message"])
