@@ -67,7 +67,7 @@ def _held(page: TiffPage, bands: int, directory: Directory) -> float:
 
 def _coefficients(page: TiffPage, directory: Directory) -> float:
     """Return the bytes of a strip's or tile's coefficients, where libjpeg keeps all of them."""
-    begin = directory.number(tiff_header.TILE_OFFSETS if page.tiled else tiff_header.STRIP_OFFSETS, 0)
+    begin = directory.number(page.places[0], 0)
     shape = headers.jpeg_shape(directory.data[begin : begin + _JPEG_HEADER], *page.chunk)
     return 2 * shape.density * shape.pixels if shape and shape.whole else 0
 
@@ -142,10 +142,11 @@ def _kept(page: TiffPage, directory: Directory) -> Tags:
         for tag, entry in directory.entries.items()
         if tag in tiff_header.DECODED_WITH and entry.end <= len(directory.data)
     }
-    if page.is_one_compressed_strip and not directory.number(tiff_header.STRIP_BYTES, 0):
+    begins, sizes = page.places
+    if page.is_one_compressed_strip and not directory.number(sizes, 0):
         # As of old, it goes up to the end: that of the file, before our directories follow.
-        begin = directory.number(tiff_header.STRIP_OFFSETS, 0)
-        kept[tiff_header.STRIP_BYTES] = directory.pack(LONG, max(0, len(directory.data) - begin))
+        left = len(directory.data) - directory.number(begins, 0)
+        kept[sizes] = directory.pack(LONG, max(0, left))
     return kept
 
 

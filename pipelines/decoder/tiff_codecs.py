@@ -11,12 +11,11 @@ from PIL import ImageFile, TiffImagePlugin
 from pipelines.decoder import tiff_header
 from pipelines.decoder.picture import Image
 from pipelines.decoder.tiff_header import LONG, SHORT, Directory, NewEntry, Tags
-from pipelines.decoder.tiff_page import BLACK_IS_ZERO, BYTES_APART, UNCOMPRESSED, TiffPage
+from pipelines.decoder.tiff_page import BLACK_IS_ZERO, BYTES_APART, DIFFERENCES, UNCOMPRESSED, TiffPage
 
 TiffImagePlugin.READ_LIBTIFF = True  # also what is not compressed: its colours may be stored in fewer places
 
 _DEFLATE = 8
-_DIFFERENCES = 2  # a predictor
 _PIECE = 256 * 1024  # bytes of a new strip or tile, about: libvips keeps a row of them in memory
 _ROWS, _MOST_ROWS = 16, 256  # a tile's height is a multiple of 16
 _KEPT = (tiff_header.COMPRESSION, tiff_header.FILL_ORDER, *tiff_header.CHUNKS)
@@ -57,7 +56,7 @@ def recompressed(
 def _moved(data: bytearray, page: TiffPage, directory: Directory, plane: Tags, damaged: str) -> Tags:
     step, across, pack = page.row_bytes, page.across, directory.pack
     grey = _opened(directory, _as_grey(page, directory, plane), damaged)
-    filtered = page.predictor in (_DIFFERENCES, BYTES_APART)
+    filtered = page.predictor in (DIFFERENCES, BYTES_APART)
     rows = min(max(_ROWS, _PIECE // (step * across) // _ROWS * _ROWS), _MOST_ROWS)
     begins, lengths = list[int](), list[int]()
     for _, piece in _pieces(grey, rows, full=page.tiled):
@@ -93,7 +92,7 @@ def _as_grey(page: TiffPage, directory: Directory, plane: Tags) -> Tags:
     if page.tiled:
         grey[tiff_header.TILE_WIDTH] = pack(LONG, page.row_bytes)
     if page.predictor == BYTES_APART and page.needs_bytes:
-        grey[tiff_header.PREDICTOR] = pack(SHORT, _DIFFERENCES)
+        grey[tiff_header.PREDICTOR] = pack(SHORT, DIFFERENCES)
     return grey | {
         tiff_header.WIDTH: pack(LONG, page.row_bytes * page.across),
         tiff_header.HEIGHT: pack(LONG, -(-page.height // high) * high if page.tiled else page.height),

@@ -16,7 +16,7 @@ def missing(page: TiffPage, directory: Directory) -> int:
 
     Nothing is kept of them: there may be millions.
     """
-    begin_tag, size_tag = tiff_header.PLACES[2:] if page.tiled else tiff_header.PLACES[:2]
+    begin_tag, size_tag = page.places
     count = page.across * -(-page.height // page.chunk[1])
     begins = directory.each(begin_tag)
     # Of what is not compressed all pixels are read, and nothing else, whatever its size is said to be.
@@ -32,7 +32,7 @@ def missing(page: TiffPage, directory: Directory) -> int:
 
 def has_end(page: TiffPage, directory: Directory) -> bool:
     """Whether it is an old JPEG with its end marker: it is whole, though its size is often wrong."""
-    begin = directory.number(tiff_header.OLD_JPEG_PLACE[0], directory.number(tiff_header.STRIP_OFFSETS, 0))
+    begin = directory.number(tiff_header.OLD_JPEG_PLACE[0], directory.number(page.places[0], 0))
     return page.compression == OLD_JPEG and directory.data.find(_END_OF_JPEG, begin) >= 0
 
 

@@ -10,18 +10,22 @@ from pipelines.decoder.tiff_header import Directory
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, INKS, YCBCR, LAB, ICC_LAB = 0, 1, 2, 3, 4, 5, 6, 8, 9
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4
 UNCOMPRESSED, OLD_JPEG, JPEG, WEBP = 1, 6, 7, 50001
+DIFFERENCES = 2  # the predictor of TIFF 6.0, section 14
 BYTES_APART = 3  # the predictor of floats: their first bytes, then their second ones: Adobe's third note
 ONLY_PILLOW = frozenset((34925, 50000))  # LZMA and Zstandard, of which libvips' libtiff knows nothing
-_FOR_VIPS = {1, 2, 3, 4, 5, JPEG, 8, 32773, 32946, WEBP}  # the codecs that every build of it has
+_FOR_VIPS = {1, 2, 3, 4, 5, JPEG, 8, 32771, 32773, 32946, WEBP}  # the codecs that every build of it has
+_PREDICTED = {5, 8, 32946, *ONLY_PILLOW}  # for other codecs the predictor says nothing
 
-_ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of opacity
+_ASSOCIATED = 1  # opacity by which the colours are multiplied
+_UNASSOCIATED = {2, 999}  # the latter by Corel
+_OTHER_INKS = 2
+_CYAN_TO_BLACK = (b"cmyk", b"cmyb")  # the first letters of their names
 _GREY = {WHITE_IS_ZERO, BLACK_IS_ZERO, MASK}
 _COLOURS = {**dict.fromkeys(_GREY, 1), RGB: 3, PALETTE: 1, INKS: 4, YCBCR: 3, LAB: 3, ICC_LAB: 3}
 _NAMES = {**dict.fromkeys(_GREY, "grey"), RGB: "RGB", PALETTE: "palette", INKS: "CMYK", YCBCR: "YCbCr"}
 _NAMES |= {LAB: "CIELab", ICC_LAB: "ICCLab"}
 _COMPRESSIONS = {
     32766: "NeXT",
-    32771: "word-aligned CCITT",
     32809: "ThunderScan",
     **dict.fromkeys((32908, 32909), "Pixar's method"),
     **dict.fromkeys((33003, 33004, 33005, 34712), "JPEG 2000"),
@@ -33,12 +37,13 @@ _COMPRESSIONS = {
     **dict.fromkeys((50002, 52546), "JPEG XL"),
 }
 _NUMBERS = {UNSIGNED: "unsigned integers", SIGNED: "signed integers", FLOAT: "floats"}
+_NUMBERS |= {5: "complex integers", 6: "complex numbers"}
 _DEPTHS = {UNSIGNED: {1, 2, 4, 8, 10, 12, 14, 16, 32}, SIGNED: {8, 16, 32}, FLOAT: {16, 32, 64}}
 _LABS = {(UNSIGNED, 8), (SIGNED, 8), (UNSIGNED, 16), (SIGNED, 16), (FLOAT, 32)}
 _MOST_SAMPLES = 1024
 _LARGEST_TILE = 1 << 20
 _GROUP = 4  # packed samples, at most, until one begins with a byte again
-_LONGEST_NUMBER = 400  # characters
+_LONGEST_NUMBER = _LONGEST_NAMES = 400  # characters
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,12 @@ class TiffPage:
     associated: bool  # whether colours are stored multiplied by it
     separate: bool  # plane by plane
     tiled: bool
+    places: tuple[int, int]  # the tags that say where the strips or tiles are, and how large
     chunk: tuple[int, int]  # the size of a tile or a strip
     orientation: int
     no_data: tuple[float, ...]
     subsampling: tuple[int, int]  # how many pixels have their colour in common: across, down
+    cmyk: bool  # whether four inks are those
     even: bool  # whether all samples are alike
 
     @property
@@ -146,6 +153,12 @@ class TiffPage:
         return self.compression == OLD_JPEG or (self.photometric == YCBCR and self.compression != JPEG)
 
     @property
+    def _predictors(self) -> set[int]:
+        if self.kind == FLOAT:
+            return {1, BYTES_APART} if self.bits == 64 else {1, DIFFERENCES, BYTES_APART}
+        return {1, DIFFERENCES} if self.bits in (8, 16, 32) else {1}
+
+    @property
     def lacks(self) -> str:
         """What of it no library here reads, in words; "" if nothing."""
         name, one = _NAMES.get(self.photometric), self.separate or self.samples == 1
@@ -155,24 +168,28 @@ class TiffPage:
             return f"colours of kind {self.photometric}"
         if self.samples > _MOST_SAMPLES:
             return f"{self.samples} samples a pixel"
+        if self.photometric == INKS and (self.samples < self.colours or not self.cmyk):
+            return "inks other than CMYK"
         if self.samples < self.colours:
-            return "inks other than CMYK" if self.photometric == INKS else f"{name} of {self.samples} samples"
+            return f"{name} of {self.samples} samples"
         if not self.even:
             return f"{name} with samples that differ in depth or kind"
         if self.compression == JPEG and self.bits != 8:
             return f"{self.bits}-bit JPEG"
         if self.bits not in _DEPTHS.get(self.kind, ()):
-            return f"{self.bits}-bit {_NUMBERS.get(self.kind, 'complex numbers')}"
+            return f"{self.bits}-bit {_NUMBERS.get(self.kind, f'numbers of kind {self.kind}')}"
         if self.is_lab and (self.kind, self.bits) not in _LABS:
             return f"{name} as {self.bits}-bit {_NUMBERS[self.kind]}"
         if self.is_numbers and not (self.is_grey or self.photometric == RGB):
             return f"{name} as {self.bits}-bit {_NUMBERS[self.kind]}"
-        if self.is_packed and not (self.is_grey and one and self.predictor == 1):
+        if self.predictor not in self._predictors:
+            return f"{self.bits}-bit {name} with predictor {self.predictor}"
+        if self.is_packed and not (self.is_grey and one):
             return f"{self.bits}-bit {name}"
         if self.is_packed and self.tiled and self.chunk[0] % _GROUP:
             return f"{self.bits}-bit {name} in tiles of {self.chunk[0]} pixels"
-        if self.needs_bytes and self.predictor > 1 and not (one and self.predictor == BYTES_APART):
-            return f"{self.bits}-bit {_NUMBERS[self.kind]} with predictor {self.predictor}"
+        if self.needs_bytes and self.predictor == BYTES_APART and not one:
+            return f"{self.bits}-bit {name} of {self.samples} samples with predictor {self.predictor}"
         if self.bits < 8 and not (one and self.colours == 1):
             return f"{self.bits}-bit {name} of {self.samples} samples"
         if self.photometric == YCBCR and (self.bits, self.samples, self.separate) != (8, 3, False):
@@ -192,14 +209,17 @@ def read(directory: Directory) -> TiffPage:
     if samples == 1 and photometric in (RGB, YCBCR):
         photometric = BLACK_IS_ZERO
     kinds = [
-        UNSIGNED if kind == UNDEFINED else kind for kind in numbers(tiff_header.SAMPLE_FORMAT, _MOST_SAMPLES)
+        UNSIGNED if kind in (0, UNDEFINED) else kind
+        for kind in numbers(tiff_header.SAMPLE_FORMAT, _MOST_SAMPLES)
     ]
     width, height = number(tiff_header.WIDTH, 0), number(tiff_header.HEIGHT, 0)
     if min(width, height, samples) < 1:
         raise corrupt("TIFF", "it has no pixels")
     colours = _COLOURS.get(photometric, 1)
     opacity, associated = _opacity(directory, photometric, samples, colours)
-    tiled = tiff_header.TILE_OFFSETS in directory.entries
+    tiled = not {tiff_header.TILE_WIDTH, tiff_header.TILE_HEIGHT}.isdisjoint(directory.entries)
+    of_strips, of_tiles = tiff_header.PLACES[:2], tiff_header.PLACES[2:]  # libtiff takes either for both
+    places, others = (of_tiles, of_strips) if tiled else (of_strips, of_tiles)
     tile = number(tiff_header.TILE_WIDTH, 0), number(tiff_header.TILE_HEIGHT, 0)
     strip = width, min(number(tiff_header.ROWS_PER_STRIP, height), height)
     if tiled and not (min(tile) > 0 and max(tile) <= _LARGEST_TILE):
@@ -212,7 +232,7 @@ def read(directory: Directory) -> TiffPage:
         height=height,
         photometric=photometric,
         compression=compression,
-        predictor=number(tiff_header.PREDICTOR, 1),
+        predictor=number(tiff_header.PREDICTOR, 1) if compression in _PREDICTED else 1,
         bits=depths[0],
         kind=kinds[0] if kinds else UNSIGNED,
         samples=samples,
@@ -221,10 +241,12 @@ def read(directory: Directory) -> TiffPage:
         associated=associated,
         separate=samples > 1 and number(tiff_header.PLANES, 1) == 2,
         tiled=tiled,
+        places=places if places[0] in directory.entries else others,
         chunk=tile if tiled else strip,
         orientation=orientation if 1 <= orientation <= 8 else 1,
         no_data=_no_data(directory.content(tiff_header.NO_DATA)),
         subsampling=_subsampling(directory) if photometric == YCBCR else (1, 1),
+        cmyk=directory.number(tiff_header.INK_SET, 1) != _OTHER_INKS or _are_cmyk(directory),
         even=len(set(depths[:samples])) == 1 and len(set(kinds[:samples])) <= 1,
     )
 
@@ -235,9 +257,15 @@ def _opacity(directory: Directory, photometric: int, samples: int, colours: int)
     if not kinds and samples == colours + 1 and photometric in (RGB, WHITE_IS_ZERO, BLACK_IS_ZERO):
         return colours, False  # the tag is missing, and every reader takes it for opacity
     for place, kind in enumerate(kinds, colours):
-        if kind in (_ASSOCIATED, _UNASSOCIATED) and place < samples:
+        if kind in {_ASSOCIATED, *_UNASSOCIATED} and place < samples:
             return place, kind == _ASSOCIATED
     return None, False
+
+
+def _are_cmyk(directory: Directory) -> bool:
+    """Whether the first inks have such names, whatever else there is beside them."""
+    names = directory.content(tiff_header.INK_NAMES)[:_LONGEST_NAMES].lower().split(b"\0")
+    return b"".join(name[:1] for name in names[:4]) in _CYAN_TO_BLACK
 
 
 def _subsampling(directory: Directory) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from tests.support.tiffs import (
     ICC_LAB,
     LAB,
     PALETTE,
+    RGB,
     SIGNED,
     UNSIGNED,
     WHITE_IS_ZERO,
@@ -193,7 +194,7 @@ def test_jpeg_and_webp_inside_tiff_are_decoded(child: DecoderProcess, codec: str
 
 
 @pytest.mark.rotating(14)
-@pytest.mark.parametrize("extra", [[0], [1], [2], [0, 2], [0, 1], [2, 0], [0, 0]], ids=str)
+@pytest.mark.parametrize("extra", [[0], [1], [2], [999], [0, 2], [0, 1], [2, 0], [0, 0]], ids=str)
 @pytest.mark.parametrize("codec", PLAIN)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_only_what_extra_samples_call_opacity_is_opacity(
@@ -414,7 +415,19 @@ UNSUPPORTED = {
     "compressed by JPEG 2000": MadePage(quarters(FOUR), tags={259: (3, [34712])}),
     "compressed by method 12345": MadePage(quarters(FOUR), tags={259: (3, [12345])}),
     "24-bit unsigned integers": MadePage(quarters(GREYS), photometric=1, bits=8, tags={258: (3, [24])}),
+    "32-bit complex integers": MadePage(quarters(GREYS), photometric=1, bits=32, tags={339: (3, [5])}),
+    "8-bit numbers of kind 9": MadePage(quarters(GREYS), photometric=1, tags={339: (3, [9])}),
     "32-bit complex numbers": MadePage(quarters(GREYS), photometric=1, bits=32, tags={339: (3, [6])}),
+    "8-bit grey with predictor 4": MadePage(quarters(GREYS), 1, codec="zstd", tags={317: (3, [4])}),
+    "4-bit grey with predictor 2": MadePage(quarters([(1,)] * 4), 1, 4, codec="lzw", tags={317: (3, [2])}),
+    "12-bit grey with predictor 2": MadePage(quarters([(1,)] * 4), 1, 12, codec="lzw", tags={317: (3, [2])}),
+    "16-bit grey with predictor 3": MadePage(quarters(GREYS), 1, 16, codec="zstd", tags={317: (3, [3])}),
+    "64-bit grey with predictor 2": MadePage(
+        quarters(GREYS), 1, 64, FLOAT, codec="lzw", tags={317: (3, [2])}
+    ),
+    "64-bit RGB of 3 samples with predictor 3": MadePage(
+        quarters(FOUR), RGB, 64, FLOAT, codec="lzw", predictor=3
+    ),
     "inks other than CMYK": MadePage(quarters([(1, 2)] * 4), photometric=CMYK),
     "colours of kind 10": MadePage(quarters(FOUR), photometric=10),
     "samples that differ": MadePage(quarters(FOUR), tags={258: (3, [8, 8, 16])}),
@@ -431,6 +444,65 @@ def test_a_kind_of_tiff_that_is_not_supported_is_called_so_and_not_damaged(
     assert outcome.code == "unsupported_format"
     assert words in outcome.answer["message"]
     assert "damaged" not in outcome.answer["message"]
+
+
+OTHER_INKS: dict[int, Any] = {332: (3, [2]), 333: (2, b"Orange\0Violet\0Green\0Black\0")}
+BY_NAME: dict[int, Any] = {332: (3, [2]), 333: (2, b"Cyan\0Magenta\0Yellow\0Black\0Gold\0")}
+
+
+def test_four_inks_are_cmyk_unless_the_file_says_that_they_are_others(child: DecoderProcess) -> None:
+    inks: list[Pixel] = [(0, 0, 0, 0)] * 4
+
+    others = child.run(tiff(MadePage(quarters(inks), CMYK, tags=OTHER_INKS)))
+
+    assert others.code == "unsupported_format"
+    assert "inks other than CMYK" in others.answer["message"]
+    assert_close(shown(child, tiff(MadePage(quarters(inks), CMYK, tags=BY_NAME))), [(255,)] * 4)
+    assert_close(shown(child, tiff(MadePage(quarters(inks), CMYK, tags={332: (3, [1])}))), [(255,)] * 4)
+
+
+@pytest.mark.parametrize(("codec", "unit"), [(2, 8), (32771, 16)])
+def test_lines_of_a_fax_begin_with_a_byte_or_a_word(child: DecoderProcess, codec: int, unit: int) -> None:
+    white, black, none = "0101000", "00000010111", "00110101"  # runs of 24, and of 0 white ones
+    lines = [white + black] * 16 + [none + black + white] * 16
+    bits = "".join(line.ljust(-len(line) // unit * -unit, "0") for line in lines)
+    stored = int(bits, 2).to_bytes(len(bits) // 8)
+    options: dict[str, Any] = {"bits": 1, "strip": 32, "stored": stored, "tags": {259: (3, [codec])}}
+
+    source = tiff(MadePage(quarters(GREYS), WHITE_IS_ZERO, **options))
+
+    assert_close(shown(child, source), [(255,), (0,), (0,), (255,)])
+
+
+@pytest.mark.parametrize("codec", ["none", "lzw", "zstd"])
+@pytest.mark.parametrize(
+    ("layout", "tags"),
+    [("strips", {273: 324, 279: 325}), ("planes", {273: 324, 279: 325}), ("tiles", {324: 273, 325: 279})],
+)
+def test_places_of_strips_may_be_called_those_of_tiles_and_the_other_way_round(
+    child: DecoderProcess, layout: str, tags: dict[int, int], codec: str
+) -> None:
+    source = pixels_last(MadePage(quarters(FOUR), codec=codec, **LAYOUTS[layout]))
+    for tag, other in tags.items():
+        source = source.replace(struct.pack("<HH", tag, 4), struct.pack("<HH", other, 4))
+
+    assert_close(shown(child, source), FOUR)
+    assert child.run(source[:-1]).code == "corrupt_image"
+
+
+@pytest.mark.parametrize("predictor", [0, 2, 3, 4])
+@pytest.mark.parametrize("codec", ["none", "packbits"])
+def test_a_predictor_says_nothing_where_the_codec_knows_none(
+    child: DecoderProcess, codec: str, predictor: int
+) -> None:
+    tags: dict[int, Any] = {317: (3, [predictor])}
+
+    assert_close(shown(child, grey(GREYS, codec=codec, tags=tags)), GREYS)
+    assert_close(shown(child, grey([(0,), (4095,)] * 2, bits=12, codec=codec, tags=tags)), [(0,), (255,)] * 2)
+
+
+def test_samples_of_kind_0_are_plain_shades(child: DecoderProcess) -> None:
+    assert_close(shown(child, grey(GREYS, tags={339: (3, [0])})), GREYS)
 
 
 @pytest.mark.parametrize("codec", PLAIN)
