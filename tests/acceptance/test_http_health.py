@@ -63,6 +63,20 @@ def test_a_server_on_the_catalog_of_an_older_version_says_that_its_migration_is_
     assert "media migrate" in answer.json()["detail"]
 
 
+def test_a_server_whose_disk_is_away_says_that_the_storage_is_and_nothing_of_the_catalog(
+    workplace: Workplace,
+) -> None:
+    workplace.start().stop()
+    workplace.root.rename(workplace.home / "unmounted")
+    face = start_face(workplace, ready=False)
+    face.await_log("http_waits")
+    with caller_of(face) as client:
+        answer = client.get("/v1/uploads")
+
+    assert answer.status_code == 503
+    assert answer.json()["detail"].startswith("The storage of this catalog is not there: its disk is away")
+
+
 def test_a_server_starts_before_all_others_and_works_once_they_are_there(workplace: Workplace) -> None:
     catalog = workplace.catalog.rename(workplace.home / "later.db")
     port, number = workplace.redis_url.rpartition(":")[2].split("/")

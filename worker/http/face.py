@@ -11,12 +11,24 @@ import structlog
 from pipelines.backoff import Backoff
 from storage.catalog.http_keys import HttpKey
 from storage.catalog.reading import Reader
-from storage.errors import CatalogTooNew, CatalogTooOld, StorageError
+from storage.errors import (
+    BackendMissing,
+    BlobsUnfit,
+    CatalogMoved,
+    CatalogObsolete,
+    CatalogTooNew,
+    CatalogTooOld,
+    CatalogUnfit,
+    FileSystemUnfit,
+    NoCatalog,
+    RootMismatch,
+    StorageError,
+)
 from worker.catalog_reader import open_catalog_reader
 from worker.http.access import Access
 from worker.http.console.pulse import Pulse
 from worker.http.links import Links
-from worker.http.problems import Problem
+from worker.http.problems import Problem, problem_of
 from worker.http.tail import Tail
 from worker.http.tokens import Tokens
 from worker.queue import Queue, open_queue
@@ -28,9 +40,15 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_NOT_THERE = "The catalog is not there yet: the first worker that starts makes it. Try again soon."
-# What these say is for whoever asks; what others say may name places that are not.
-_OF_ANOTHER_VERSION = (CatalogTooOld, CatalogTooNew)
+_NOT_OPENED = "Catalog and storage are being opened. Try again soon."
+_NO_CATALOG = (
+    "There is no catalog: no worker has made it yet, or the disk it lies on is away. Try again soon."
+)
+_OTHER_STORAGE = (
+    "The storage of this catalog is not there: its disk is away, or another storage is in its place. Try "
+    "again soon; the log of the server says more."
+)
+_UNFIT = "Catalog and storage cannot be used as they are; the log of the server says why."
 
 
 @dataclass(frozen=True)
@@ -60,7 +78,7 @@ class Face:
         self.opened = asyncio.Event()
         """Set once catalog and storage are there."""
         self._opened: Opened | None = None
-        self._lack = _NOT_THERE
+        self._lack = _NOT_OPENED
         self._shared: dict[Callable[[Face], Any], Any] = {}
 
     def shared(self, make: Callable[["Face"], T]) -> T:
@@ -93,7 +111,7 @@ class Face:
                 try:
                     self._opened = await stack.enter_async_context(_open(self.settings))
                 except StorageError as error:
-                    self._lack = str(error) if isinstance(error, _OF_ANOTHER_VERSION) else _NOT_THERE
+                    self._lack = lack_of(error)
                     if str(error) != said:
                         log.warning("http_waits", reason=str(error))
                     said = str(error)
@@ -117,6 +135,23 @@ class Face:
 
     async def _keys(self) -> Sequence[HttpKey]:
         return await self.reader.http_keys()
+
+
+def lack_of(error: StorageError) -> str:
+    """Why there is no answer yet, in words for whoever asks, which name no place."""
+    match error:
+        case CatalogTooOld() | CatalogTooNew():
+            return str(error)
+        case NoCatalog():
+            return _NO_CATALOG
+        case RootMismatch():
+            return _OTHER_STORAGE
+        case BackendMissing() | FileSystemUnfit() | BlobsUnfit():
+            return _UNFIT
+        case CatalogMoved() | CatalogObsolete() | CatalogUnfit():
+            return _UNFIT
+        case _:
+            return problem_of(error).detail
 
 
 @asynccontextmanager

@@ -389,6 +389,7 @@ _FAILED = {
     "error": {"code": "corrupt_image", "message": "The picture is damaged."},
     "original": None,
     "thumbhash": None,
+    "blurhash": None,
     "variants": [],
     "srcset": "",
 }
