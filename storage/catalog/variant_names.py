@@ -30,6 +30,7 @@ def _names() -> CTE:
 
 
 _NAMES = _names()
+RECIPES = select(_NAMES.c.name).where(_NAMES.c.name.is_not(None))
 
 
 class VariantNames:
@@ -48,11 +49,7 @@ class VariantNames:
 
         The recipe `default` is not among them.
         """
-        query = (
-            select(_NAMES.c.name)
-            .where(_NAMES.c.name.is_not(None), _NAMES.c.name.not_in(list(without)))
-            .limit(MOST_RECIPES)
-        )
+        query = RECIPES.where(_NAMES.c.name.not_in(list(without))).limit(MOST_RECIPES)
         async with self._database.reading() as connection:
             return list((await connection.execute(query)).scalars())
 
@@ -66,14 +63,14 @@ class VariantNames:
         has_one = variants.c.superseded_ms.is_(None), variants.c.name.in_(list(names))
         query = (
             select(variants.c.name, func.count().label("uploads"))
-            .where(variants.c.upload_id.in_(_sample(recipe)), *has_one)
+            .where(variants.c.upload_id.in_(sample_of(recipe)), *has_one)
             .group_by(variants.c.name)
         )
         async with self._database.reading() as connection:
             return {row.name: row.uploads for row in await connection.execute(query)}
 
 
-def _sample(recipe: str) -> Select[Any]:
+def sample_of(recipe: str) -> Select[Any]:
     """The ids of some ready uploads of the recipe: an index leads to both ends, and not far beyond."""
     is_ready, is_its = uploads.c.state == State.READY, uploads.c.recipe == recipe
     if recipe == _WITHOUT_INDEX:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from storage.catalog import reading_queries as queries
+from storage.catalog import variant_names
 from storage.catalog.opening import Catalog
 from storage.catalog.reading_queries import PageShape, Query
 
@@ -153,6 +154,17 @@ async def test_whatever_else_is_asked_scans_and_sorts_nothing(large: Catalog) ->
     plans = [await plan_of(large, query) for query in (*asked, *newest, *ends)]
 
     assert [plan for plan in plans if scans(plan) or sorts(plan)] == []
+
+
+async def test_recipes_and_some_uploads_of_each_are_found_by_indexes(
+    large: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variant_names, "REACH", 20)  # of few rows a server had rather read all
+    asked = [variant_names.RECIPES, *map(variant_names.sample_of, ("default", "shop"))]
+    plans = [await plan_of(large, query) for query in asked]
+
+    assert [plan for plan in plans if scans(plan)] == []
+    assert ["uploads_by_recipe" in plan for plan in plans] == [True, False, True]
 
 
 async def test_the_states_of_many_uploads_are_found_by_their_ids(large: Catalog) -> None:

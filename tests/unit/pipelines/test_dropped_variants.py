@@ -164,3 +164,9 @@ async def test_recipes_that_uploads_name_are_found_but_for_default_and_the_known
         await library.add(recipe, "thumb")
 
     assert await library.catalog.variant_names.recipes(without=["default", "banner"]) == ["avatar", "cover"]
+
+
+async def test_where_no_upload_names_a_recipe_there_is_none(library: Library) -> None:
+    await library.add("default", "thumb")
+
+    assert await library.catalog.variant_names.recipes(without=[]) == []

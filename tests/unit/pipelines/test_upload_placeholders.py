@@ -113,6 +113,17 @@ async def test_a_variant_that_is_added_changes_no_placeholder(pipeline: Pipeline
         assert placeholder(await pipeline.again("cat.jpg", recipe)) == placeholder(first)
 
 
+async def test_a_size_and_a_placeholder_that_are_missing_are_made_together(pipeline: Pipeline) -> None:
+    first = await pipeline.put("cat.jpg", jpeg())
+    await forget(pipeline)
+    more = replace(DEFAULT, variants=(*DEFAULT.variants, Variant("xlarge", 2560)))
+    second = await pipeline.again("cat.jpg", more)
+
+    assert placeholder(second) == placeholder(first)
+    assert second.outcome.variants[:3] == first.outcome.variants
+    assert second.written == second.outcome.variants[3].bytes
+
+
 async def made_before(uploads: Uploads, rogue: Sandbox, fault: str) -> tuple[Pipeline, Made]:
     """What a decoder of before has made of content that is too much for the one of now."""
     async with open_sandbox(allowance()) as before:
@@ -205,16 +216,18 @@ async def test_an_upload_of_which_no_placeholder_can_be_made_is_not_stale_again(
     assert await stale(pipeline, more) == 1
 
 
+@pytest.mark.parametrize("newer", ["decoder_version", "version"])
 async def test_a_newer_version_tries_again_to_make_a_placeholder(
-    uploads: Uploads, rogue: Sandbox, monkeypatch: pytest.MonkeyPatch
+    uploads: Uploads, rogue: Sandbox, monkeypatch: pytest.MonkeyPatch, newer: str
 ) -> None:
     pipeline, _ = await made_before(uploads, rogue, "refuse colourfully")
     await pipeline.again("cat.jpg")
-    monkeypatch.setattr(missing_placeholders, "decoder_version", lambda: "pillow 99")
+    monkeypatch.setattr(missing_placeholders, newer, lambda *_: "99")
+    attempt_at.cache_clear()
+    found = await stale(pipeline)
     attempt_at.cache_clear()
 
-    assert await stale(pipeline) == 1
-    attempt_at.cache_clear()
+    assert found == 1
 
 
 @pytest.mark.parametrize("fault", OF_THE_MACHINE)
