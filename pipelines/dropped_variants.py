@@ -31,7 +31,7 @@ async def find_dropped(recipes: Recipes, catalog: VariantNames) -> Sequence[Drop
     """
     counts = await catalog.counts()
     made = {name: {variant.name for variant in recipe.variants} for name, recipe in recipes.items()}
-    gone = await catalog.recipes(without=made) if counts else ()
+    gone = await catalog.recipes(without=made)
     found: dict[str, dict[str, int]] = {}
     for recipe, names in {**made, **{name: set[str]() for name in gone}}.items():
         if candidates := counts.keys() - names:

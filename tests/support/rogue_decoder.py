@@ -164,12 +164,21 @@ def claim_too_much(job: Job) -> None:
     job.say({**job.done(), "variants": variants})
 
 
+def having_replaced_source(then: Callable[[Job], object]) -> Callable[[Job], None]:
+    """Put another picture into its place first, as an app may do meanwhile."""
+
+    def fault(job: Job) -> None:
+        replace_source(job)
+        then(job)
+
+    return fault
+
+
 def replace_source(job: Job) -> None:
     place = os.readlink(f"/proc/self/fd/{job.source}")
     with open(place + ".new", "wb") as file:
         file.write(b"another picture")
     os.rename(place + ".new", place)
-    job.honest()
 
 
 def grow(job: Job) -> None:
@@ -458,7 +467,9 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "keep writing": keep_writing,
     "write too much": write_too_much,
     "claim too much": claim_too_much,
-    "replace the source": replace_source,
+    "replace the source": having_replaced_source(Job.honest),
+    "replace the source and refuse": having_replaced_source(lambda job: refuse(job, "corrupt_image", "no")),
+    "replace the source and abort": having_replaced_source(lambda job: os.abort()),
 }
 
 

@@ -97,6 +97,18 @@ async def test_a_recipe_that_is_gone_is_told_although_others_make_variants_of_it
     ]
 
 
+async def test_a_name_of_two_recipes_that_are_gone_is_told_of_each_with_as_many_as_were_seen(
+    library: Library,
+) -> None:
+    await library.add("avatar", "small", 2)
+    await library.add("cover", "small")
+
+    assert await library.dropped(default="thumb") == [
+        DroppedVariant("avatar", "small", 2, is_all=False),
+        DroppedVariant("cover", "small", 1, is_all=False),
+    ]
+
+
 async def test_a_variant_that_only_uploads_beyond_the_looked_at_have_is_told_without_a_recipe(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import DecoderCrashed, PictureRefused, SourceChanged
+from pipelines.poison import PoisonList
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox
 from pipelines.upload import Made, remove_upload
+from storage.blobs import Source
 from storage.catalog.records import Claim, StoredVariant
 from storage.errors import BlobNotFound, BlobRefused
 from tests.support import pictures
@@ -275,12 +277,35 @@ async def test_a_source_that_is_a_link_is_refused(pipeline: Pipeline, tmp_path: 
     assert await pipeline.uploads.variants() == {}
 
 
+@pytest.mark.parametrize("then", ["", " and refuse", " and abort"])
 @on_files
-async def test_a_source_that_is_replaced_while_it_is_read_publishes_nothing(rogue_pipeline: Pipeline) -> None:
+async def test_a_source_that_is_replaced_while_it_is_read_publishes_nothing(
+    rogue_pipeline: Pipeline, then: str
+) -> None:
     with pytest.raises(SourceChanged):
-        await rogue_pipeline.put("cat.jpg", ordered("replace the source"))
+        await rogue_pipeline.put("cat.jpg", ordered(f"replace the source{then}"))
 
     assert await rogue_pipeline.uploads.variants() == {}
+    assert await rogue_pipeline.catalog.poison.all("test") == []
+
+
+class ReplacedMeanwhile(PoisonList):
+    """What an app does while a worker asks for its content."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__(pipeline.catalog.poison, "test")
+        self._uploads = pipeline.uploads
+
+    async def check(self, source: Source) -> None:
+        await self._uploads.store("cat.jpg", jpeg(90, 60))
+        await super().check(source)
+
+
+async def test_an_original_that_is_replaced_before_it_is_fetched_has_changed(pipeline: Pipeline) -> None:
+    pipeline.poison = ReplacedMeanwhile(pipeline)
+
+    with pytest.raises(SourceChanged):
+        await pipeline.put("cat.jpg", jpeg())
 
 
 @pytest.mark.parametrize(

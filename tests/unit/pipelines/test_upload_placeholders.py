@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from pipelines import missing_placeholders
-from pipelines.errors import DecoderFailed, WorkerKiller
+from pipelines.errors import DecoderFailed, PictureRefused, WorkerKiller
 from pipelines.missing_placeholders import attempt_at
 from pipelines.placeholders import Kind, Placeholder, thumbhash
 from pipelines.recipe import DEFAULT, Recipe, Variant
@@ -172,6 +172,16 @@ async def test_other_content_fails_although_what_it_replaces_lacked_only_its_pla
 
     with pytest.raises(DecoderFailed):
         await pipeline.again("cat.jpg")
+
+
+async def test_a_size_that_cannot_be_made_any_more_is_refused_although_others_are_served(
+    uploads: Uploads, rogue: Sandbox
+) -> None:
+    pipeline, _ = await made_before(uploads, rogue, "refuse colourfully")
+    more = replace(DEFAULT, variants=(*DEFAULT.variants, Variant("xlarge", 2560)))
+
+    with pytest.raises(PictureRefused):
+        await pipeline.again("cat.jpg", more)
 
 
 async def test_what_is_served_stays_ready_where_workers_died_and_nothing_may_be_decoded(

@@ -87,6 +87,18 @@ def test_of_many_recipes_that_are_gone_the_first_are_named_and_the_others_counte
     assert found.detail.endswith("; and 2 more")
 
 
+def test_of_several_variants_the_commonest_says_how_many_uploads_have_them() -> None:
+    dropped = [DroppedVariant("avatar", f"v{number}", number, is_all=True) for number in (3, 9, 5)]
+
+    assert "about 9 uploads have its v3, v9, v5" in inspect_recipes(Settings(), dropped).detail
+
+
+def test_of_as_many_dropped_variants_as_are_named_nothing_is_left_out() -> None:
+    dropped = [DroppedVariant("default", f"v{number}", 2, is_all=True) for number in range(5)]
+
+    assert inspect_recipes(Settings(), dropped).detail.endswith("no v4 any more, as about 2 uploads have")
+
+
 def test_of_many_dropped_variants_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
     dropped = [DroppedVariant("default", f"v{number}", 2, is_all=True) for number in range(8)]
     found = inspect_recipes(Settings(), dropped)
