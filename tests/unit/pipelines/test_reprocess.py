@@ -1,12 +1,16 @@
 """Which uploads would fail if they were made again: the question costs the same for many as for one."""
 
+from dataclasses import replace
 from uuid import UUID, uuid4
 
-from pipelines.reprocess import find_unmakable
+from pipelines.recipe import BUILT_IN, DEFAULT
+from pipelines.reprocess import Selection, find_unmakable
 from storage.blobs import Storage
+from storage.catalog.backfill import Filter
 from storage.catalog.opening import Catalog
+from storage.catalog.records import State
 from tests.support.blobs import on_both
-from tests.support.catalogs import claim, commit, ready, statements, take, upload_event
+from tests.support.catalogs import claim, commit, failed, ready, statements, take, upload_event
 from tests.support.sweeps import put
 
 
@@ -46,3 +50,27 @@ async def test_many_uploads_are_looked_up_with_as_few_statements_as_one(
         await find_unmakable(ids, catalog, blobs)
 
     assert len(for_all) == len(for_one)
+
+
+async def test_a_failed_upload_of_which_nothing_was_ever_read_is_not_stale(
+    catalog: Catalog, blobs: Storage
+) -> None:
+    await take(catalog, upload_event(1))
+    await commit(catalog, failed(await claim(catalog)))
+    page = await catalog.backfill.page(Filter(State.FAILED), "", 10)
+    selection = Selection(Filter(State.FAILED), None, stale=True, missing=False)
+
+    assert len(page) == 1
+    assert not (await selection.among(page, BUILT_IN, blobs, catalog.sources)).uploads
+
+
+def test_each_backfill_has_a_checkpoint_of_its_own_and_the_recipes_count_where_they_decide() -> None:
+    anything = Selection(Filter(), None, stale=False, missing=False)
+    others = [replace(anything, stale=True), replace(anything, missing=True), replace(anything, since="7d")]
+    filters = Filter(State.FAILED), Filter(recipe="avatar"), Filter(code="corrupt_image")
+    others += [replace(anything, filter=one) for one in filters]
+    changed = {"default": replace(DEFAULT, placeholder="none")}
+
+    assert len({one.checkpoint(BUILT_IN) for one in (anything, *others)}) == 1 + len(others)
+    assert anything.checkpoint(changed) == anything.checkpoint(BUILT_IN)
+    assert others[0].checkpoint(changed) != others[0].checkpoint(BUILT_IN)

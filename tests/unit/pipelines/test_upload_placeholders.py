@@ -149,6 +149,21 @@ async def test_what_is_served_stays_ready_although_no_decoder_makes_its_placehol
 
     assert second.outcome.variants == first.outcome.variants
     assert placeholder(second).kind == "none"
+    assert second.reused == ("known_content" if touched else "unchanged")
+
+
+async def test_a_file_that_was_only_touched_stays_ready_although_its_decoder_stumbles(
+    uploads: Uploads, rogue: Sandbox
+) -> None:
+    async with open_sandbox(allowance()) as before:
+        first = await Pipeline(uploads, before).put("cat.jpg", ordered("a bug"))
+    os.utime(uploads.path("cat.jpg"), (0, 0))
+    pipeline = Pipeline(uploads, rogue)
+    second = await pipeline.again("cat.jpg")
+    third = await pipeline.again("cat.jpg")
+
+    assert first.outcome.original == replace(second.outcome.original, stamp=first.outcome.original.stamp)
+    assert third.reused == "unchanged"
 
 
 async def test_what_is_served_stays_ready_although_it_kills_its_decoder_by_now_and_kills_one_alone(
@@ -210,6 +225,23 @@ async def test_uploads_without_what_their_recipe_asks_for_are_stale(pipeline: Pi
     await pipeline.put("cat.jpg", jpeg())
 
     assert [await stale(pipeline, recipe) for recipe in (DEFAULT, BLUR, NONE)] == [0, 1, 0]
+
+
+async def test_an_upload_whose_variants_are_not_those_of_its_recipe_is_stale(pipeline: Pipeline) -> None:
+    await pipeline.put("cat.jpg", jpeg())
+    thumb, medium, large = DEFAULT.variants
+    others = [(thumb, medium), (thumb, medium, large, Variant("xlarge", 2560))]
+    others += [(thumb, medium, replace(large, quality=90))]
+
+    assert [await stale(pipeline, replace(DEFAULT, variants=some)) for some in others] == [1, 1, 1]
+
+
+async def test_an_upload_whose_recipe_is_gone_is_not_stale(pipeline: Pipeline) -> None:
+    await pipeline.put("cat.jpg", jpeg())
+    selection = Selection(Filter(), None, stale=True, missing=False)
+    page, sources = await pipeline.catalog.backfill.page(Filter(), "", 10), Sources(pipeline.catalog.database)
+
+    assert not (await selection.among(page, {}, pipeline.blobs, sources)).uploads
 
 
 @pytest.mark.parametrize("fault", OF_THE_PICTURE)
