@@ -12,6 +12,7 @@ from pipelines import upload
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox
 from pipelines.upload import Made, key_of
+from storage.blobs import Existence
 from storage.catalog.records import State
 from tests.support import pictures
 from tests.support.batches import Pipeline, Uploads
@@ -193,6 +194,7 @@ async def test_a_worker_that_was_frozen_replaces_nothing_that_another_has_made(
     [committed] = await pipeline.catalog.claims.commit([woken.outcome])
 
     assert committed.state is None
+    assert Existence.MISSING not in before.values()  # who holds its claim stores, however long it took
     assert await pipeline.blobs.stat(keys(made)) == before
     assert (await pipeline.catalog.reports.states())[State.READY] == 1
 

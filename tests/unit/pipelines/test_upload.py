@@ -156,6 +156,19 @@ async def test_content_that_returns_gets_its_old_names_again(pipeline: Pipeline)
     assert set(keys(third)) <= (await pipeline.uploads.variants()).keys()
 
 
+async def test_content_that_returns_while_its_old_files_are_there_takes_them_as_they_are(
+    pipeline: Pipeline,
+) -> None:
+    first = await pipeline.put("cat.jpg", jpeg())
+    await pipeline.put("cat.jpg", jpeg(50, 60))
+    before = await files(pipeline, keys(first))
+    third = await pipeline.put("cat.jpg", jpeg())
+
+    assert third.outcome.variants == first.outcome.variants
+    assert third.written == 0
+    assert await files(pipeline, keys(first)) == before
+
+
 async def test_a_variant_whose_file_is_missing_is_made_again_alone(pipeline: Pipeline) -> None:
     first = await pipeline.put("cat.jpg", jpeg(1000, 500))
     thumb, *others = keys(first)
