@@ -88,6 +88,27 @@ def test_a_recipe_that_drops_what_uploads_have_is_told_at_start_and_by_the_docto
     assert (found["level"], found["detail"]) == ("warning", said)
 
 
+def test_a_recipe_that_is_gone_is_told_at_start_and_by_the_doctor_and_its_files_stay(
+    workplace: Workplace,
+) -> None:
+    recipes = workplace.home / "recipes.toml"
+    recipes.write_text('[avatar]\nextends = "default"\n')
+    workplace.settings["MEDIA_RECIPES"] = str(recipes)
+    source = workplace.put("uploads/cat.jpg", pictures.small())
+    workplace.send({"source": source, "recipe": "avatar"})
+    workplace.run("media", "--burst")
+    del workplace.settings["MEDIA_RECIPES"]
+    started = workplace.run("media", "--burst")
+    doctor = media(workplace.env(MEDIA_FORMATS="jpeg"), "doctor", "--json")
+    queued = document(media(workplace.env(), "reprocess", "--stale", "--json"))
+
+    said = "the recipe avatar is gone, and at least 1 upload has its large, medium, thumb"
+    [found] = [one for one in document(doctor) if one["what"] == "Recipes"]
+    assert said in started.stderr
+    assert (found["level"], found["detail"]) == ("warning", said)
+    assert queued["queued"] == 0
+
+
 def test_sizes_that_are_added_change_no_object_in_a_bucket(on_servers: S3Workplace) -> None:
     def moments(keys: Sequence[str]) -> Mapping[str, object]:
         found = {key: obstore.head(on_servers.store, key) for key in keys}
