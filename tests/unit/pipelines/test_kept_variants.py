@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,9 +15,10 @@ from pipelines.sandbox import Sandbox
 from pipelines.upload import Made, key_of
 from storage.blobs import Existence
 from storage.catalog.records import State
+from storage.errors import BlobsUnavailable
 from tests.support import pictures
 from tests.support.batches import Pipeline, Uploads
-from tests.support.blobs import on_both
+from tests.support.blobs import on_both, on_files
 from tests.support.sandboxes import allowance, descriptor, jpeg, render
 
 ADDED = {
@@ -138,6 +140,20 @@ async def test_a_file_that_is_lost_after_a_size_was_added_keeps_its_name_and_its
     stored = await pipeline.uploads.variants()
     assert keys(third)[:3] == keys(first)
     assert {one.key: one.sha256 for one in third.outcome.variants} == stored
+
+
+@on_files
+async def test_nothing_is_made_while_the_storage_does_not_say_whether_a_file_is_there(
+    pipeline: Pipeline, root: Path
+) -> None:
+    first = await pipeline.put("cat.jpg", PHOTO)
+    thumb = root / keys(first)[0]
+    thumb.rename(root / "elsewhere")
+    thumb.symlink_to(root / "elsewhere")
+
+    with pytest.raises(BlobsUnavailable):
+        await pipeline.again("cat.jpg")
+    assert thumb.is_symlink()
 
 
 @on_both

@@ -4,7 +4,7 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 from pipelines.recipe import BUILT_IN, DEFAULT
-from pipelines.reprocess import Selection, find_unmakable
+from pipelines.reprocess import Selection, count_missing, find_unmakable
 from storage.blobs import Storage
 from storage.catalog.backfill import Filter
 from storage.catalog.opening import Catalog
@@ -62,6 +62,31 @@ async def test_a_failed_upload_of_which_nothing_was_ever_read_is_not_stale(
 
     assert len(page) == 1
     assert not (await selection.among(page, BUILT_IN, blobs, catalog.sources)).uploads
+
+
+@on_both
+async def test_missing_files_are_counted_of_uploads_that_would_not_fail(
+    catalog: Catalog, blobs: Storage
+) -> None:
+    for size in (1000, 999, None):
+        await made(catalog, blobs, size)
+
+    assert await count_missing(catalog, blobs) == (1, 2)
+
+
+@on_both
+async def test_a_failed_upload_that_lacks_files_is_chosen_although_its_original_is_gone(
+    catalog: Catalog, blobs: Storage
+) -> None:
+    upload_id = await made(catalog, blobs, None)
+    await take(catalog, upload_event(2, upload_id, f"uploads/{upload_id}.jpg"))
+    await commit(catalog, failed(await claim(catalog, upload_id)))
+    page = await catalog.backfill.page(Filter(State.FAILED), "", 10)
+    selection = Selection(Filter(State.FAILED), None, stale=False, missing=True)
+    selected = await selection.among(page, BUILT_IN, blobs, catalog.sources)
+
+    assert [one.id for one in selected.uploads] == [upload_id]
+    assert (selected.missing, selected.differing) == (2, {})
 
 
 def test_each_backfill_has_a_checkpoint_of_its_own_and_the_recipes_count_where_they_decide() -> None:
