@@ -17,7 +17,7 @@ from storage.catalog.records import (
     StreamId,
     UploadRequested,
 )
-from tests.support.catalogs import ON_BOTH
+from tests.support.catalogs import ON_BOTH, claim, commit, ready, take, upload_event
 
 pytestmark = ON_BOTH
 
@@ -29,11 +29,11 @@ async def upload(catalog: Catalog, *, recipe: str = "default", code: str | None 
     upload_id = uuid4()
     event = UploadRequested(StreamId(1), upload_id, f"uploads/{upload_id}.jpg", recipe)
     taken = await catalog.intake.take([(event, LETTER)], [])
-    claim = await catalog.claims.claim(upload_id, next(iter(taken.jobs)), "me")
-    assert claim is not None
+    mine = await catalog.claims.claim(upload_id, next(iter(taken.jobs)), "me")
+    assert mine is not None
     variant = StoredVariant("thumb", f"variants/ab/cd/{upload_id}.jpg", 10, 10, 3, "f" * 64)
-    ready = Ready(claim, Original("stamp", "0" * 64, 3, "jpeg", 10, 10), [variant])
-    await catalog.claims.commit([Failed(claim, code, "no") if code else ready])
+    made = Ready(mine, Original("stamp", "0" * 64, 3, "jpeg", 10, 10), [variant])
+    await catalog.claims.commit([Failed(mine, code, "no") if code else made])
     return upload_id
 
 
@@ -58,6 +58,15 @@ async def test_each_upload_comes_with_its_own_variants(catalog: Catalog) -> None
     page = await catalog.backfill.page(Filter(), "", 10)
 
     assert [[str(found.id) in variant.key for variant in found.variants] for found in page] == [[True]] * 2
+
+
+async def test_each_upload_comes_with_its_current_variants_alone(catalog: Catalog) -> None:
+    for ms, names in enumerate((("thumb", "large"), ("thumb", "wide")), 1):
+        await take(catalog, upload_event(ms))
+        await commit(catalog, ready(await claim(catalog), f"{ms}" * 64, names))
+    [found] = await catalog.backfill.page(Filter(), "", 10)
+
+    assert sorted(one.name for one in found.variants) == ["thumb", "wide"]
 
 
 @pytest.mark.parametrize(
