@@ -52,26 +52,22 @@ class Selection:
     ) -> Selected:
         """Those of `uploads`, found by the filter, that are stale or lack a file, if that is asked for.
 
-        Ready ones that lack a file are left alone where the original is gone, or of another size.
+        Ready ones of these are left alone where the original is gone, or of another size.
 
         Raises: StorageError.
         """
+        missing: Mapping[UUID, int] = {}
         if self.stale:
             uploads = [upload for upload in uploads if _is_stale(upload, recipes)]
-        if not self.missing:
-            return Selected(uploads)
-        found = await stat_all([one.key for upload in uploads for one in upload.variants], blobs)
-        missing = {
-            upload.id: sum(found[one.key] is Existence.MISSING for one in upload.variants)
-            for upload in uploads
-        }
-        lacking = [upload for upload in uploads if missing[upload.id]]
+        if self.missing:
+            missing = await _count_missing_files(uploads, blobs)
+            uploads = [upload for upload in uploads if missing[upload.id]]
         differing: Mapping[str, str] = {}
-        if self.filter.state is State.READY:
-            sizes = {one.source: one.original.bytes for one in lacking if one.source and one.original}
+        if (self.stale or self.missing) and self.filter.state is State.READY:
+            sizes = {one.source: one.original.bytes for one in uploads if one.source and one.original}
             differing = await _find_differing(sizes, blobs, sources)
-        chosen = [upload for upload in lacking if upload.source not in differing]
-        return Selected(chosen, sum(missing[upload.id] for upload in chosen), differing)
+        chosen = [upload for upload in uploads if upload.source not in differing]
+        return Selected(chosen, sum(missing.get(upload.id, 0) for upload in chosen), differing)
 
 
 async def count_missing(catalog: Catalog, blobs: Stat) -> tuple[int, int]:
@@ -87,6 +83,14 @@ async def count_missing(catalog: Catalog, blobs: Stat) -> tuple[int, int]:
         uploads, files = uploads + len(selected.uploads), files + selected.missing
         after = str(page[-1].id)
     return uploads, files
+
+
+async def _count_missing_files(uploads: Sequence[Upload], blobs: Stat) -> Mapping[UUID, int]:
+    """How many variants of each upload have no file."""
+    found = await stat_all([one.key for upload in uploads for one in upload.variants], blobs)
+    return {
+        upload.id: sum(found[one.key] is Existence.MISSING for one in upload.variants) for upload in uploads
+    }
 
 
 async def find_unmakable(ids: Sequence[UUID], catalog: Catalog, blobs: Stat) -> Mapping[UUID, str]:

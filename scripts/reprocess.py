@@ -54,7 +54,8 @@ def command(
 ) -> None:
     """Queue uploads again; their variants stay until newer ones are published.
 
-    With --missing, ready uploads whose originals are gone, or of another size, are left alone and named.
+    With --stale and --missing, ready uploads whose originals are gone, or of another size, are left alone
+    and named.
     """
 
     async def body(settings: Settings) -> int:

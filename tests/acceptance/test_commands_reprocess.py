@@ -5,6 +5,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -47,6 +48,7 @@ from worker.settings import Settings
 RECIPES = "[default.thumb]\nbox = 150\n[avatar.small]\nbox = 64\n"
 JOBS = "media:uploads:jobs"
 SHA = "0" * 64
+THUMBHASH = b64decode("1QcSHQRnh493V4dIh4eXh1h4kJUI")
 A_JOB = 4  # uploads, with one decoder
 AT_MOST = 5  # jobs that a back-fill leaves in the queue
 
@@ -74,7 +76,7 @@ class UploadsWithoutWorker:
         taken = await self.catalog.intake.take([(event, nobody)], [])
         claim = await self.catalog.claims.claim(upload_id, next(iter(taken.jobs)), "me")
         assert claim is not None
-        original = Original("stamp", SHA, 3, "jpeg", 10, 10)
+        original = Original("stamp", SHA, 3, "jpeg", 10, 10, thumbhash=THUMBHASH)
         ready = Ready(claim, original, self._made(upload_id, self.recipes[recipe]))
         await self.catalog.claims.commit([Failed(claim, code, "no") if code else ready])
         return upload_id
@@ -182,12 +184,14 @@ async def worn(installation: UploadsWithoutWorker) -> UploadsWithoutWorker:
     return installation
 
 
+@pytest.mark.parametrize("option", ["--missing", "--stale"])
 def test_a_ready_upload_whose_original_is_torn_or_gone_is_left_alone_and_named(
-    worn: UploadsWithoutWorker,
+    worn: UploadsWithoutWorker, option: str
 ) -> None:
-    said = media(worn.env, "reprocess", "--missing")
+    worn.sql("UPDATE uploads SET thumbhash = NULL")
+    said = media(worn.env, "reprocess", option)
     worn.sql("UPDATE uploads SET state = 'ready'")
-    answer = media(worn.env, "reprocess", "--missing", "--json")
+    answer = media(worn.env, "reprocess", option, "--json")
 
     reasons = {worn.names[key[-40:-4]]: reason for key, reason in document(answer)["differing"].items()}
     assert reasons == {"torn": "it has 1 bytes, and its ready upload has 3", "gone": "it is gone"}
@@ -195,6 +199,19 @@ def test_a_ready_upload_whose_original_is_torn_or_gone_is_left_alone_and_named(
     assert worn.queued() == ["whole"]
     assert "2 originals are gone, or of another size: their ready uploads were left alone" in said.stderr
     assert ": it has 1 bytes" in said.stderr
+
+
+def test_what_is_not_asked_for_is_not_named_although_its_original_is_gone(
+    worn: UploadsWithoutWorker,
+) -> None:
+    current = media(worn.env, "reprocess", "--stale", "--json")
+    worn.sql("UPDATE uploads SET thumbhash = NULL")
+    for path in worn.place.root.glob("uploads/*"):
+        path.unlink()
+    failed = media(worn.env, "reprocess", "--stale", "--failed", "corrupt_image", "--json")
+
+    assert [document(ended) for ended in (current, failed)] == [{"queued": 0, "differing": {}}] * 2
+    assert (current.returncode, failed.returncode) == (0, 0)
 
 
 def test_a_sweep_leaves_them_alone_too(worn: UploadsWithoutWorker) -> None:

@@ -11,7 +11,7 @@ from pipelines.errors import DecoderFailed, PictureRefused, WorkerKiller
 from pipelines.missing_placeholders import attempt_at
 from pipelines.placeholders import Kind, Placeholder, thumbhash
 from pipelines.recipe import DEFAULT, Recipe, Variant
-from pipelines.reprocess import Selection
+from pipelines.reprocess import Selected, Selection
 from pipelines.sandbox import Sandbox, open_sandbox
 from pipelines.upload import Made
 from storage.catalog.backfill import Filter
@@ -214,11 +214,34 @@ async def test_what_is_served_stays_ready_where_workers_died_and_nothing_may_be_
         await pipeline.render(await uploads.claim("dog.jpg"), may_decode=False)
 
 
-async def stale(pipeline: Pipeline, recipe: Recipe = DEFAULT) -> int:
-    """How many uploads `media reprocess --stale` would queue."""
+async def selected(pipeline: Pipeline, recipe: Recipe = DEFAULT) -> Selected:
+    """What `media reprocess --stale` would queue, and what it would leave alone."""
     selection = Selection(Filter(), None, stale=True, missing=False)
     page, sources = await pipeline.catalog.backfill.page(Filter(), "", 10), Sources(pipeline.catalog.database)
-    return len((await selection.among(page, {"default": recipe}, pipeline.blobs, sources)).uploads)
+    return await selection.among(page, {"default": recipe}, pipeline.blobs, sources)
+
+
+async def stale(pipeline: Pipeline, recipe: Recipe = DEFAULT) -> int:
+    """How many uploads `media reprocess --stale` would queue."""
+    return len((await selected(pipeline, recipe)).uploads)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "it has 0 bytes, and its ready upload has"), (None, "it is gone")]
+)
+async def test_what_is_served_is_not_made_again_where_its_original_is_torn_or_gone(
+    pipeline: Pipeline, content: bytes | None, reason: str
+) -> None:
+    await pipeline.put("cat.jpg", jpeg())
+    if content is None:
+        await pipeline.blobs.delete("uploads/cat.jpg")
+    else:
+        await pipeline.uploads.store("cat.jpg", content)
+    await forget(pipeline)
+    found = await selected(pipeline)
+
+    assert not found.uploads
+    assert found.differing["uploads/cat.jpg"].startswith(reason)
 
 
 async def test_uploads_without_what_their_recipe_asks_for_are_stale(pipeline: Pipeline) -> None:
