@@ -515,7 +515,13 @@ def test_a_tiff_that_was_cut_short_is_refused_as_damaged(child: DecoderProcess, 
     assert outcome.code == "corrupt_image"
 
 
-AT_THE_END = {**LAYOUTS, "one strip": {"strip": 32}, "BigTIFF": {}, "Motorola": {"order": ">"}}
+AT_THE_END: dict[str, dict[str, Any]] = {
+    **LAYOUTS,
+    "one strip": {"strip": 32},
+    "tiles beyond the edge": {"tile": (32, 48)},
+    "BigTIFF": {},
+    "Motorola": {"order": ">"},
+}
 
 
 @pytest.mark.rotating(14)
@@ -595,14 +601,39 @@ def test_colours_that_pixels_have_in_common_are_not_missing(
     assert child.run(whole[:-1]).code == "corrupt_image"
 
 
+def test_a_plane_that_is_neither_colour_nor_opacity_may_be_missing(child: DecoderProcess) -> None:
+    page = MadePage(quarters([(*colour, 7) for colour in FOUR]), extra=[0], strip=32, planar=True)
+
+    assert_close(shown(child, pixels_last(page)[:-20]), FOUR)
+
+
+def test_what_is_missing_of_a_damaged_tiff_is_estimated_but_at_most_all_pixels() -> None:
+    size: dict[int, Any] = {256: (4, [1000]), 257: (4, [1000]), 278: (4, [1000])}
+    cut, astray = (
+        tiff(MadePage(quarters(FOUR), strip=32, tags=size | more)) for more in ({}, {273: (4, [2**32 - 1])})
+    )
+    estimates = []
+    for damaged in ("reject", "accept"):
+        with DecoderProcess("pillow", ["tiff"], damaged=damaged) as child:
+            estimates += [child.run(each, proceed=False).answer["estimate"] for each in (cut, astray)]
+
+    assert estimates[0] == estimates[1]
+    assert 2_900_000 < estimates[2] - estimates[0] < 3_000_000
+    assert estimates[3] - estimates[1] == 3_000_000
+
+
+@pytest.mark.parametrize("way", ["strip", "interchange"])
 def test_an_old_jpeg_is_whole_with_its_end_marker_whatever_its_size_is_said_to_be(
-    child: DecoderProcess,
+    child: DecoderProcess, way: str
 ) -> None:
     file = io.BytesIO()
     Image.new("RGB", (48, 32), (200, 40, 40)).save(file, "JPEG")
-    tags: dict[int, Any] = {259: (3, [6]), 279: (4, [len(file.getvalue()) + 1000])}
+    stored, compression = file.getvalue(), (3, [6])
+    page = MadePage(quarters(FOUR), YCBCR, strip=32, stored=stored, tags={259: compression})
+    begin, size = len(pixels_last(page)) - len(stored), len(stored) + 1000
+    said = {279: (4, [size])} if way == "strip" else {513: (4, [begin + 24]), 514: (4, [size])}
 
-    whole = pixels_last(MadePage(quarters(FOUR), YCBCR, strip=32, stored=file.getvalue(), tags=tags))
+    whole = pixels_last(replace(page, tags={259: compression, **said}))
 
     assert_close(shown(child, whole), FOUR[:1] * 4)
     assert child.run(whole[:-1]).code == "corrupt_image"
