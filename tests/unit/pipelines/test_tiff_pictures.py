@@ -346,6 +346,9 @@ def test_of_numbers_whose_zero_is_white_the_smallest_is_white(child: DecoderProc
     ("absent", "named", "bits"),
     [
         (-9999, b"", 32),
+        (-99999, b"", 32),
+        (-32767, b"", 32),
+        (-2147483648, b"", 32),
         (-32768, b"", 16),
         (-3.4028234663852886e38, b"", 32),
         (float("nan"), b"", 32),
@@ -375,6 +378,61 @@ def test_the_same_number_everywhere_is_a_plain_picture(child: DecoderProcess, le
     [*colours] = shown(child, grey([(level,)] * 4, kind=FLOAT, bits=32))
 
     assert colours == [colours[0]] * 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "levels", "shades"),
+    [
+        (FLOAT, 32, (0, 0.2, 0.4, 0.6), (0, 51, 102, 153)),
+        (FLOAT, 32, (0, 0.1, 0.2, 0.4), (0, 64, 128, 255)),
+        (FLOAT, 32, (0, 0.5, 0.9984, 1), (0, 128, 255, 255)),
+        (FLOAT, 64, (5, 50, 100, 200), (5, 50, 100, 200)),
+        (FLOAT, 32, (0, 10000, 20000, 40000), (0, 39, 78, 156)),
+        (SIGNED, 32, (0, 1000, 30000, 60000), (0, 4, 117, 233)),
+        (UNSIGNED, 32, (0, 10**9, 2 * 10**9, 4 * 10**9), (0, 59, 119, 237)),
+        (SIGNED, 32, (2 * 10**9, 2 * 10**9 + 10, 2 * 10**9 + 5, 2 * 10**9), (0, 255, 128, 0)),
+    ],
+)
+def test_numbers_that_fill_half_of_an_agreed_range_are_its_shades_and_others_all_shades(
+    child: DecoderProcess, kind: int, bits: int, levels: tuple[float, ...], shades: tuple[int, ...]
+) -> None:
+    source = grey([(level,) for level in levels], kind=kind, bits=bits)
+
+    assert_close(shown(child, source), [(shade,) for shade in shades], by=0)
+
+
+def test_of_several_numbers_a_pixel_the_smallest_and_the_largest_of_all_count(child: DecoderProcess) -> None:
+    source = tiff(MadePage(quarters([(-100, 0, 100)] * 4), kind=SIGNED, bits=16))
+
+    assert_close(shown(child, source), [(0, 128, 255)] * 4)
+
+
+def test_light_above_white_is_white_and_dims_nothing_else(child: DecoderProcess) -> None:
+    levels: list[Pixel] = [(0.5,) * 3, (4,) * 3, (0.5,) * 3, (1,) * 3]
+
+    assert_close(shown(child, tiff(MadePage(quarters(levels), kind=FLOAT, bits=32))), [(188,), (255,)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "half"), [(FLOAT, 32, 0.5), (SIGNED, 16, 2**14), (UNSIGNED, 32, 2**31)]
+)
+def test_opacity_beside_numbers_is_a_share_of_their_range(
+    child: DecoderProcess, kind: int, bits: int, half: float
+) -> None:
+    source = grey([(0, half)] * 4, kind=kind, bits=bits, extra=[2])
+
+    assert_close(shown(child, source), [(127,)] * 4)
+
+
+@pytest.mark.parametrize(("extra", "stored"), [(1, 0.25), (2, 0.5)])
+def test_light_is_divided_by_opacity_only_where_it_was_multiplied(
+    child: DecoderProcess, extra: int, stored: float
+) -> None:
+    pixels: list[Pixel] = [(stored, stored, stored, 0.5)] * 4
+
+    source = tiff(MadePage(quarters(pixels), kind=FLOAT, bits=32, extra=[extra]))
+
+    assert_close(shown(child, source), [(188 / 2 + 127,)] * 4)
 
 
 @pytest.mark.parametrize("top", [255, 4000])
@@ -634,6 +692,8 @@ def test_an_old_jpeg_is_whole_with_its_end_marker_whatever_its_size_is_said_to_b
     said = {279: (4, [size])} if way == "strip" else {513: (4, [begin + 24]), 514: (4, [size])}
 
     whole = pixels_last(replace(page, tags={259: compression, **said}))
+    if way == "interchange":
+        whole = whole.replace(struct.pack("<HH", 273, 4), struct.pack("<HH", 65000, 4))
 
     assert_close(shown(child, whole), FOUR[:1] * 4)
     assert child.run(whole[:-1]).code == "corrupt_image"
