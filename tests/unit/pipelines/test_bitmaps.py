@@ -281,3 +281,29 @@ class TestOpacity:
 
             assert outcome.code == "corrupt_image"
             assert not re.search("_|index|object|buffer", outcome.answer["message"])
+
+    def test_the_mask_of_an_icon_ends_it_or_follows_pixels_that_might_have_had_opacity(
+        self, child: DecoderProcess
+    ) -> None:
+        mask, padding = (b"\xff\xff\0\0") * 32, b"\x55" * 128  # the left half is clear
+
+        for icon in (
+            bitmaps.icon(b"\x28\x28\xc8" * 1024, padding + mask, 32, 24),
+            bitmaps.icon(b"\x28\x28\xc8\0" * 1024, mask + padding, 32, 32),
+        ):
+            picture = shown(child, icon)
+            assert_close(at(picture, 4, 16), PALETTE[WHITE])
+            assert_close(at(picture, 28, 16), (200, 40, 40))
+
+    def test_a_damaged_icon_without_its_mask_is_opaque_where_it_is_accepted(self) -> None:
+        with DecoderProcess("pillow", ["ico"], damaged="accept") as child:
+            picture = shown(child, bitmaps.icon(b"\x28\x28\xc8" * 1024, b"", 32, 24))
+
+        assert_close(at(picture, 16, 16), (200, 40, 40))
+
+    def test_pixels_behind_three_masks_are_no_fourth_one(self, child: DecoderProcess) -> None:
+        pixels = b"\x0f\0\0\0" * 16 + b"\0\x0f" * 992  # some of the lowest line is blue, all else red
+
+        picture = shown(child, bitmaps.masked(pixels, 32, 32, (0xF00, 0xF0, 0xF, 0), header=40, bits=16))
+
+        assert_close(at(picture, 16, 8), (255, 0, 0))

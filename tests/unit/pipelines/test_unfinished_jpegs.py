@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from random import Random
 from time import process_time
 from typing import Any
 
@@ -86,6 +87,40 @@ def test_a_jpeg_that_lacks_pixels_is_damaged(child: DecoderProcess, kind: str, b
     for missing in (2, 30, len(whole) // 2):
         cut = whole[: -2 - missing] + (END if behind == "end" else BEHIND[behind])
         assert child.run(cut, (spec(100),)).code == "corrupt_image", missing
+
+
+def ending_in_ff() -> bytes:
+    """A JPEG whose last byte of data is FF, behind which a zero says that it is no marker."""
+    chance = Random(0)
+    while True:
+        file = io.BytesIO()
+        Image.frombytes("L", (16, 16), chance.randbytes(256)).save(file, "JPEG")
+        if file.getvalue().endswith(b"\xff\0" + END):
+            return file.getvalue()
+
+
+def test_the_zero_behind_a_last_ff_is_told_from_zeros_that_follow_the_data(child: DecoderProcess) -> None:
+    whole = ending_in_ff()
+
+    for behind in (b"", bytes(1), bytes(4000)):
+        outcome = child.run(whole[:-2] + behind, (spec(16),))
+        assert outcome.variants == child.run(whole, (spec(16),)).variants, outcome.answer
+    assert child.run(whole[:-4] + bytes(1), (spec(16),)).code == "corrupt_image"
+
+
+@pytest.mark.parametrize(
+    ("warning", "harmless"),
+    [
+        ("VipsJpeg: read gave 1 warnings", True),
+        ("VipsJpeg: read gave 2 warnings", False),
+        ("VipsJpeg: Corrupt JPEG data: 17 extraneous bytes before marker 0xd9", True),
+        ("VipsJpeg: Corrupt JPEG data: 17 extraneous bytes before marker 0xda", False),
+        ("VipsJpeg: Corrupt JPEG data: premature end of data segment", False),
+        ("exif: something else", True),
+    ],
+)
+def test_a_second_warning_may_be_about_pixels_though_the_first_is_not(warning: str, harmless: bool) -> None:
+    assert jpeg.is_harmless(warning) is harmless
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
