@@ -6,12 +6,12 @@ import struct
 from time import process_time
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
-from pipelines.decoder import bitstreams, cicp
+from pipelines.decoder import bitstreams, cicp, colour
 from pipelines.decoder.cicp import Boxes, Code
 from tests.support import light
-from tests.support.iso_boxes import box, nclx, numbered_in_stream, with_reference
+from tests.support.iso_boxes import box, nclx, numbered_in_stream, with_property, with_reference
 
 GREY = [(0.5, 0.5, 0.5)]
 
@@ -42,6 +42,36 @@ def test_of_a_grid_without_numbers_those_of_its_tiles_count() -> None:
     without = content.replace(of_grid, of_grid[:-1] + b"\x01")
 
     assert cicp.of_boxes(without).code == Code(9, 16)
+
+
+def test_numbers_of_a_grid_go_before_those_of_its_tiles() -> None:
+    content = light.heic(GREY * 4, 10, 9, 16, tile_size=64)
+
+    assert cicp.of_boxes(with_property(content, b"colr", nclx(12, 13))).code == Code(12, 13)
+
+
+def test_of_two_chunks_of_numbers_the_first_counts() -> None:
+    content = light.png(GREY, 8, light.cicp(9, 16) + light.cicp(12, 13))
+
+    assert cicp.of_png(bytearray(content)) == Code(9, 16)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "meant"),
+    [((2, 16), (9, 16)), ((2, 18), (9, 18)), ((2, 4), (1, 4)), ((12, 2), (12, 13)), ((2, 1), (1, 13))],
+)
+def test_where_one_of_two_numbers_says_nothing_it_is_the_usual_one(
+    numbers: tuple[int, int], meant: tuple[int, int]
+) -> None:
+    assert cicp.named(*numbers) == Code(*meant)
+
+
+def test_numbers_go_before_a_broken_profile_and_those_of_hdr_before_any() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+    assert colour.numbers_beside(b"broken", Code(12, 13)) == Code(12, 13)
+    assert colour.numbers_beside(srgb, Code(12, 13)) is None
+    assert colour.numbers_beside(srgb, Code(9, 16)) == Code(9, 16)
 
 
 @pytest.mark.parametrize("depth", [8, 10, 12])
