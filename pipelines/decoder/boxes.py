@@ -2,16 +2,49 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 Property = tuple[bytes, memoryview]
 """A kind of four letters, and the content."""
-_Fields = tuple[memoryview, int]
-"""Numbers of properties one behind the other, and how many bytes each has."""
 
-_MOST = 4096  # boxes: a file made of tiny ones must not cost seconds
-_MOST_ITEMS = 65_536
+# A file made of tiny parts must not cost seconds. Cameras and grids have some hundred items at most.
+_MOST_BOXES = 4096  # of one level
+_MOST_ITEMS = 1000
+_MOST_ASSOCIATIONS = 8192  # of items with their properties, altogether
 _BEGINNING = 4096  # bytes of a coded image
+
+
+@dataclass(frozen=True)
+class Associated:
+    """The numbers of an item's properties, from 1 on."""
+
+    item: int
+    fields: memoryview
+    width: int
+    again: bool
+    """Whether the same box had others for it before, which count instead."""
+
+    def __len__(self) -> int:
+        return len(self.fields) // self.width
+
+    def __iter__(self) -> Iterator[int]:
+        essential = 1 << 8 * self.width - 1
+        for at in range(0, len(self.fields), self.width):
+            yield number(self.fields[at : at + self.width]) & ~essential
+
+
+@dataclass(frozen=True)
+class FirstPart:
+    """Where the first part of an item lies: within the box `idat` or anywhere in the file."""
+
+    item: int
+    within: bool
+    start: int
+    length: int
+    parts: int
+    """How many there are; where neither place nor length is told they take no bytes."""
 
 
 class Images:
@@ -23,14 +56,12 @@ class Images:
         body = _first(self._meta, b"pitm")
         self.primary = number(body[4:6] if _version(body) == 0 else body[4:8])
         self._references = list(_references(_first(self._meta, b"iref")))
-        described = _first(self._meta, b"iprp")
-        self._properties = list(_boxes(_first(described, b"ipco")))
-        self._described = described
+        self._described = _first(self._meta, b"iprp")
+        self._properties = list(walk(_first(self._described, b"ipco")))
 
     def kinds(self) -> set[bytes]:
         """Return how the images are coded, each by four letters, and what else the file has as an item."""
-        body = _first(self._meta, b"iinf")
-        entries = _boxes(body[6 if _version(body) == 0 else 8 :])
+        entries = items(_first(self._meta, b"iinf"))
         # ISO/IEC 14496-12, 8.11.6: before the kind are the number of the item and that of its protection.
         return {
             bytes(entry[8:12] if _version(entry) == 2 else entry[10:14])
@@ -43,29 +74,34 @@ class Images:
         return next((to for one, source, to in self._references if (one, source) == (kind, image)), None)
 
     def referring(self, kind: bytes, image: int) -> list[int]:
-        """Return the images that refer so to one, first of all."""
-        return [source for one, source, to in self._references if (one, to) == (kind, image)]
+        """Return the images that refer so to one, first of all, each once."""
+        found = (source for one, source, to in self._references if (one, to) == (kind, image))
+        return list(dict.fromkeys(found))
 
     def properties(self, image: int) -> list[Property]:
         """Return what is said of an image, in the order in which it is to be applied."""
-        numbers = (n for fields, width in self._associations.get(image, ()) for n in _numbers(fields, width))
+        numbers = self._associations.get(image, ())
         return [self._properties[n - 1] for n in numbers if 0 < n <= len(self._properties)]
 
     @cached_property
-    def _associations(self) -> Mapping[int, Sequence[_Fields]]:
+    def _associations(self) -> Mapping[int, Sequence[int]]:
         """For each image the numbers of its properties, read once: a file may ask for thousands of images."""
-        found: defaultdict[int, list[_Fields]] = defaultdict(list)
-        for kind, body in _boxes(self._described):
-            if kind == b"ipma":
-                for image, fields in _associated(body).items():
-                    found[image].append(fields)
+        found: defaultdict[int, list[int]] = defaultdict(list)
+        left = _MOST_ASSOCIATIONS
+        for associated in islice(associations(self._described), _MOST_ITEMS):
+            if not associated.again:
+                found[associated.item] += islice(associated, left)
+                left = max(0, left - len(associated))
         return found
 
     def beginning(self, image: int) -> bytes:
         """Return the first bytes of a coded image (ISO/IEC 14496-12, 8.11.3)."""
-        inside, start, size = _place(_first(self._meta, b"iloc"), image)
-        data = _first(self._meta, b"idat") if inside else self._data
-        return bytes(data[start : start + min(size or _BEGINNING, _BEGINNING)])
+        named = islice(places(_first(self._meta, b"iloc")), _MOST_ITEMS)
+        part = next((part for part in named if part.item == image), None)
+        if part is None:
+            return b""
+        data = _first(self._meta, b"idat") if part.within else self._data
+        return bytes(data[part.start : part.start + min(part.length or _BEGINNING, _BEGINNING)])
 
 
 def number(field: bytes | bytearray | memoryview) -> int:
@@ -77,10 +113,10 @@ def _version(body: memoryview) -> int:
     return number(body[:1])
 
 
-def _boxes(data: memoryview) -> Iterator[Property]:
+def walk(data: memoryview) -> Iterator[Property]:
     """Walk the boxes of one level: size, kind, content (ISO/IEC 14496-12, 4.2)."""
     at = 0
-    for _ in range(_MOST):
+    for _ in range(_MOST_BOXES):
         size, head = number(data[at : at + 4]), 8
         if size == 1:
             size, head = number(data[at + 8 : at + 16]), 16
@@ -93,59 +129,66 @@ def _boxes(data: memoryview) -> Iterator[Property]:
 
 
 def _first(data: memoryview, wanted: bytes) -> memoryview:
-    return next((body for kind, body in _boxes(data) if kind == wanted), data[:0])
+    return next((body for kind, body in walk(data) if kind == wanted), data[:0])
 
 
 def _references(iref: memoryview) -> Iterator[tuple[bytes, int, int]]:
     """Walk the references between images: their kind, from which, and the first to which they lead."""
     width = 2 if _version(iref) == 0 else 4
-    for kind, body in _boxes(iref[4:]):
+    for kind, body in walk(iref[4:]):
         yield kind, number(body[:width]), number(body[width + 2 : 2 * width + 2])
 
 
-def _associated(ipma: memoryview) -> Mapping[int, _Fields]:
-    """Return what a box associates with each image, where it names one for the first time."""
-    id_width = 2 if _version(ipma) == 0 else 4
-    width = 2 if number(ipma[3:4]) & 1 else 1
-    found: dict[int, _Fields] = {}
-    at = 8
-    for _ in range(min(number(ipma[4:8]), _MOST_ITEMS)):
-        image, count = number(ipma[at : at + id_width]), number(ipma[at + id_width : at + id_width + 1])
-        at += id_width + 1
-        if at > len(ipma):
-            break
-        found.setdefault(image, (ipma[at : at + width * count], width))
-        at += width * count
-    return found
+def references(iref: memoryview) -> Iterator[int]:
+    """Walk the references between items: to how many each leads, at least to one."""
+    width = 2 if _version(iref) == 0 else 4
+    for _, body in walk(iref[4:]):
+        yield max(1, min(number(body[width : width + 2]), len(body) // width))
 
 
-def _numbers(fields: memoryview, width: int) -> Sequence[int]:
-    """Return the numbers of properties in fields of that width, from 1 on (ISO/IEC 23008-12, 9.3)."""
-    essential = 1 << 8 * width - 1
-    return [number(fields[n : n + width]) & ~essential for n in range(0, len(fields), width)]
+def items(iinf: memoryview) -> Iterator[Property]:
+    """Walk the boxes that tell what the items are."""
+    return walk(iinf[6 if _version(iinf) == 0 else 8 :])
 
 
-def _place(iloc: memoryview, wanted: int) -> tuple[bool, int, int]:
-    """Return whether an image's first part lies within the boxes, where it begins, and its length or 0."""
+def associations(iprp: memoryview) -> Iterator[Associated]:
+    """Walk the items with properties (ISO/IEC 23008-12, 9.3)."""
+    for kind, ipma in walk(iprp):
+        seen: set[int] = set()
+        id_width = 2 if _version(ipma) == 0 else 4
+        width = 2 if number(ipma[3:4]) & 1 else 1
+        at = 8
+        for _ in range(number(ipma[4:8]) if kind == b"ipma" else 0):
+            item, count = number(ipma[at : at + id_width]), number(ipma[at + id_width : at + id_width + 1])
+            at += id_width + 1
+            if at > len(ipma):
+                break
+            yield Associated(item, ipma[at : at + width * count], width, item in seen)
+            seen.add(item)
+            at += width * count
+
+
+def places(iloc: memoryview) -> Iterator[FirstPart]:
+    """Walk the items with the place of their first part (ISO/IEC 14496-12, 8.11.3)."""
     version, sizes = _version(iloc), number(iloc[4:6])
     to_start, to_length, to_base, to_index = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
     to_index = to_index if version in (1, 2) else 0
     id_width = 2 if version < 2 else 4
     at = 6 + id_width
-    for _ in range(min(number(iloc[6:at]), _MOST_ITEMS)):
-        image = number(iloc[at : at + id_width])
+    for _ in range(number(iloc[6:at])):
+        item = number(iloc[at : at + id_width])
         at += id_width
-        inside = version > 0 and number(iloc[at : at + 2]) & 15 == 1
+        within = version > 0 and number(iloc[at : at + 2]) & 15 == 1
         at += 4 if version > 0 else 2
-        start = number(iloc[at : at + to_base])
+        base = number(iloc[at : at + to_base])
         at += to_base
         parts = number(iloc[at : at + 2])
         at += 2
         if at > len(iloc):
             break
-        if image == wanted:
-            start += number(iloc[at + to_index : at + to_index + to_start])
-            at += to_index + to_start
-            return inside, start, number(iloc[at : at + to_length])
-        at += parts * (to_index + to_start + to_length)
-    return False, 0, 0
+        start = base + number(iloc[at + to_index : at + to_index + to_start])
+        end = at + to_index + to_start
+        step = to_index + to_start + to_length
+        parts = min(parts, (len(iloc) - at) // step) if step else parts
+        yield FirstPart(item, within, start, number(iloc[end : end + to_length]), parts)
+        at += parts * step

@@ -16,9 +16,9 @@ from PIL import AvifImagePlugin, IcoImagePlugin, ImageFile
 from PIL import Image as PillowImage
 from PIL import __version__ as pillow_version
 
-from pipelines.decoder import bmp, cicp, colour, tiff, vips
+from pipelines.decoder import bmp, box_counts, cicp, colour, tiff, vips
 from pipelines.decoder.picture import Image, Picture
-from pipelines.decoder.refusal import Declined
+from pipelines.decoder.refusal import Declined, unknown_kind
 from pipelines.formats import Format, Shape
 
 _Probe = Callable[[Format, bytes, str], Picture]
@@ -84,6 +84,8 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
     """Read the header with libvips where it can, else with Pillow, or raise `Declined`."""
     if format.name == "tiff":
         return tiff.probe(format, data, damaged)
+    if format.name in ("heic", "avif") and (parts := box_counts.excess(data)):
+        raise unknown_kind(format.title, parts)
     if format.name in _PROBES and format.name != "avif":
         return _probe(format, data, damaged)
     if format.name == "avif" and cicp.of_boxes(data).opacity_lies_otherwise:

@@ -135,10 +135,11 @@ def refusal(format: Format, error: Exception) -> Declined:
     if shortage.is_meant_by(said):
         return starved(_last_word(said))
     detail = "" if isinstance(error, _STUMBLES) else _last_word(said)
-    short = any(words in detail.lower() for words in _SHORT) and "security limit" not in detail.lower()
+    limited = "security limit" in detail.lower()  # libheif's: of parts, mostly
+    short = any(words in detail.lower() for words in _SHORT) and not limited
     if isinstance(error, MemoryError) or short:
         return too_much_memory(format.title)
-    if detail.startswith("Unsupported"):
+    if detail.startswith("Unsupported") or (limited and "image size" not in detail.lower()):
         return unknown_kind(format.title, detail)
     return corrupt(format.title, detail)
 

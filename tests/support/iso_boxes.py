@@ -43,6 +43,13 @@ def with_reference(content: bytes, kind: bytes, source: int, to: int) -> bytes:
     return _rebuilt(content, parts)
 
 
+def with_parts(content: bytes, others: dict[bytes, bytes]) -> bytes:
+    """The file with other parts in its description; the pictures stay where they were only if `iloc` does."""
+    parts = _parts(_meta(content)) | others
+    meta = bytes(4) + b"".join(box(*part) for part in parts.items())
+    return b"".join(box(kind, meta if kind == b"meta" else body) for kind, body in _walk(content))
+
+
 def _meta(content: bytes) -> bytes:
     return next(body for kind, body in _walk(content) if kind == b"meta")[4:]
 
