@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
@@ -24,7 +23,7 @@ from pipelines.missing_placeholders import attempt_at, lacks_placeholder
 from pipelines.poison import Deadly, PoisonList
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
-from storage.blobs import Delete, Existence, Move, Open, Source, Stat, Store
+from storage.blobs import BlobInfo, Delete, Existence, Move, Open, Source, Stat, Store
 from storage.catalog.records import Claim, Original, Ready, Removed, StoredVariant
 from storage.catalog.requeuer import DAMAGED
 from storage.errors import BlobChanged, BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable, KeyRefused
@@ -207,7 +206,7 @@ async def remove_upload(
 
 
 async def _find_stored(claim: Claim, recipe: Recipe, sha256: str, blobs: PictureBlobs) -> Kept:
-    """The variants of `recipe` that the upload has of that content, by name: their files are there.
+    """The variants of `recipe` that the upload has of that content, by name: their files are there, whole.
 
     What is stored under a name stays, although another version of a library, or of the recipe, might make
     other bytes of it now.
@@ -216,8 +215,7 @@ async def _find_stored(claim: Claim, recipe: Recipe, sha256: str, blobs: Picture
         return {}
     names = {key_of(claim.upload.id, variant, sha256): variant.name for variant in recipe.variants}
     current = [one for one in claim.upload.variants if one.key in names and one.sha256 != DAMAGED]
-    there = await _find_present([one.key for one in current], blobs)
-    found = [one for one in current if one.key in there]
+    found = await _find_whole_size(current, blobs)
     # No sweep repairs a superseded one that is damaged, so it is verified before it is current again.
     found += [one for one in claim.superseded if one.key in names and await _is_whole(one, blobs)]
     return {names[one.key]: one for one in found}
@@ -245,13 +243,14 @@ async def _is_whole(variant: StoredVariant, blobs: Open) -> bool:
         return False
 
 
-async def _find_present(keys: Sequence[str], blobs: Stat) -> AbstractSet[str]:
-    """Those of `keys` that are there. Raises: BlobsUnavailable where the storage does not say."""
-    found = await blobs.stat(keys) if keys else {}
+async def _find_whole_size(variants: Sequence[StoredVariant], blobs: Stat) -> list[StoredVariant]:
+    """Those of `variants` whose files are there, in their sizes. Raises: BlobsUnavailable if nobody says."""
+    found = await blobs.stat([one.key for one in variants]) if variants else {}
     for key, seen in found.items():
         if seen is Existence.UNKNOWN:
             raise BlobsUnavailable(f"the storage did not say whether {key} is there")
-    return {key for key, seen in found.items() if seen is not Existence.MISSING}
+    sizes = {key: seen.bytes for key, seen in found.items() if isinstance(seen, BlobInfo)}
+    return [one for one in variants if sizes.get(one.key) == one.bytes]
 
 
 async def _has_content(source: Source, sha256: str) -> bool:

@@ -129,6 +129,22 @@ async def test_a_lost_file_is_made_again_to_the_same_bytes_and_alone(pipeline: P
     assert second.written == lost.bytes
 
 
+@on_both
+async def test_a_truncated_file_is_made_again_alone_whenever_its_upload_is_processed(
+    pipeline: Pipeline,
+) -> None:
+    first = await pipeline.put("cat.jpg", PHOTO)
+    torn, *others = first.outcome.variants
+    await pipeline.blobs.store([(torn.key, (await pipeline.blobs.get(torn.key))[:-1])])
+    before = await pipeline.blobs.stat([one.key for one in others])
+    second = await pipeline.again("cat.jpg")
+
+    assert second.outcome.variants == first.outcome.variants
+    assert (await pipeline.uploads.variants())[torn.key] == torn.sha256
+    assert await pipeline.blobs.stat([one.key for one in others]) == before
+    assert second.written == torn.bytes
+
+
 async def test_a_file_that_is_lost_after_a_size_was_added_keeps_its_name_and_its_row_is_true(
     pipeline: Pipeline,
 ) -> None:
