@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
@@ -224,7 +224,7 @@ async def _outcome(
                 async with place:
                     return await _attempt(tried, context, report)
             except Exception as error:
-                outcome = await _classified(error, tried.claim, context)
+                outcome = _crashes_kept(await _classified(error, tried.claim, context), error)
                 report.note_details(error, outcome)
                 return outcome
     except asyncio.CancelledError:
@@ -248,6 +248,14 @@ async def _classified(error: Exception, claim: Claim, context: BatchContext) -> 
         # A deletion is never given up, and never reported as a picture that failed.
         return Postponed(claim, classified.code, classified.message, DELETE_AGAIN_MS, counted=True)
     return classified
+
+
+def _crashes_kept(outcome: Outcome, error: Exception) -> Outcome:
+    """Where workers died and nothing may be decoded, trouble of the storage leaves it so for the next try."""
+    decodes_nothing = outcome.claim.crash_count > RUN_ALONE_AFTER
+    if isinstance(outcome, Postponed) and isinstance(error, StorageError) and decodes_nothing:
+        return replace(outcome, keeps_crash_count=True)
+    return outcome
 
 
 def _came_early(error: Exception, classified: Failed, context: BatchContext) -> Postponed | None:

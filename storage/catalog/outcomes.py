@@ -202,12 +202,14 @@ def _new_variants(outcome: Outcome, now: int) -> Iterator[Row]:
 
 def changes_of(outcome: Outcome, row: Row, now: int) -> Row:
     """The columns that `outcome` changes in `row`, which may have been changed since the claim began."""
-    changes = {"crash_count": 0, "changed_ms": now, **_plain_changes(outcome, row, now)}
+    crash_count = row["crash_count"] if isinstance(outcome, Postponed) and outcome.keeps_crash_count else 0
+    changes = {"crash_count": crash_count, "changed_ms": now, **_plain_changes(outcome, row, now)}
     if _original_remains(outcome, row):
         changes |= {"state": State.DELETING, "metadata": row["metadata"], "delete_original": True}
         changes |= {"not_before_ms": now}
     if _was_requested_again(outcome, row):
         changes |= {"state": State.QUEUED, "attempts": 0, "not_before_ms": now, "revive": False}
+        changes |= {"crash_count": 0}
     return changes
 
 
@@ -232,7 +234,7 @@ def _plain_changes(outcome: Outcome, row: Row, now: int) -> Row:
         case Failed(_, code, message):
             failed = {"state": State.FAILED, "attempts": row["attempts"] + 1, "seen": None}
             return {**failed, **_error(code, message)}
-        case Postponed(_, code, message, delay_ms, counted, seen):
+        case Postponed(_, code, message, delay_ms, counted, seen, _):
             return {
                 "seen": row["seen"] if seen is None else fingerprint(seen),
                 "state": State.DELETING if row["state"] == State.DELETING else State.QUEUED,

@@ -206,6 +206,9 @@ class Postponed:
     delay_ms: int
     counted: bool  # whether it was the upload's own try that failed
     seen: BlobInfo | Existence | None = None  # tried as soon as the original is not so any more
+    keeps_crash_count: bool = (
+        False  # whether the workers that died before still count: this one decoded nothing
+    )
 
 
 @dataclass(frozen=True)

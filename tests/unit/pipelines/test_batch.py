@@ -364,6 +364,26 @@ async def test_what_is_served_outlives_the_workers_that_died_with_it_but_for_one
     assert states == [State.READY, State.FAILED]
 
 
+@on_files
+async def test_the_workers_that_died_with_an_upload_still_count_where_the_storage_was_away(
+    catalog: Catalog, uploads: Uploads, context: BatchContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_args: object, **_more: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    await died(catalog, upload_id, RUN_ALONE_AFTER + 1)
+    with monkeypatch.context() as away:
+        away.setattr(os, "open", broken)
+        postponed = await process(catalog, [upload_id], context)
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(rows).values(not_before_ms=0))
+    failed = await process(catalog, [upload_id], batch_context(catalog, uploads.blobs, context.sandbox))
+
+    assert [code for _, code, _ in postponed.failures] == ["storage_unavailable"]
+    assert [code for _, code, _ in failed.failures] == ["decoder_crashed"]
+
+
 async def test_slots_are_so_many_and_an_exclusive_one_is_all_of_them() -> None:
     slots = Slots(2)
     seen: list[str] = []
