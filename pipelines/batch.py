@@ -322,6 +322,8 @@ async def _attempt(tried: TryTrace, context: BatchContext, report: BatchReport) 
     if made.reused is not None:
         context.metrics.reused(made.reused)
         tried.reused(made.reused)
+    if made.undecoded is not None:
+        report.note_undecoded(made.undecoded, context.classify(made.undecoded, claim))
     if made.is_decoded:
         original = made.outcome.original
         pixels = original.width * original.height

@@ -15,6 +15,9 @@ class BatchReport:
     outcomes: Counter[str] = field(default_factory=Counter)  # uploads by state, or `fenced`, `skipped`, …
     ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by stage, of all uploads
     failures: list[tuple[UUID, str, str]] = field(default_factory=list)  # id, code, and message for a person
+    undecoded: list[tuple[UUID, str, str]] = field(
+        default_factory=list
+    )  # of ready ones: what they lack is no variant
     details: dict[UUID, str] = field(default_factory=dict)  # of failures, for the log alone
     kept: list[tuple[UUID, str]] = field(default_factory=list)  # originals that were to go, and why they stay
     left_over: list[UUID] = field(default_factory=list)  # uploads that the job has to take up again
@@ -47,6 +50,11 @@ class BatchReport:
         if committed.state in (State.QUEUED, State.DELETING):
             self.leave(committed.id, committed.due_in_ms)
         return state
+
+    def note_undecoded(self, error: Exception, meaning: Failed | Postponed) -> None:
+        """Add the error of an upload that is ready all the same: only its placeholder could not be made."""
+        self.undecoded.append((meaning.claim.upload.id, meaning.code, meaning.message))
+        self.note_details(error, meaning)
 
     def note_details(self, error: Exception, outcome: Outcome) -> None:
         """Add the notes of the `error` that an outcome comes from, unless its message has them."""

@@ -61,6 +61,7 @@ class Made:
     ms: Milliseconds
     reused: Reuse | None = None  # why the picture was not decoded
     written: int = 0  # bytes of the variants that were stored
+    undecoded: Exception | None = None  # why it could not be decoded, where what is stored was enough
 
     @property
     def is_decoded(self) -> bool:
@@ -130,7 +131,8 @@ async def make_variants(
                 if lacking and not isinstance(error, _OF_THE_MACHINE):
                     same = replace(same, placeholder_tried=attempt_at(recipe.placeholder))
                 whole = Ready(claim, same, _in_order(recipe, kept), source.info)
-                return Made(whole, _clocked({}, began), "unchanged" if unchanged else "known_content")
+                reused: Reuse = "unchanged" if unchanged else "known_content"
+                return Made(whole, _clocked({}, began), reused, undecoded=error)
             if isinstance(error, PictureRefused) and await _may_be_unfinished(error, source):
                 raise PictureRefused(error.code, str(error), source.info) from error
             raise

@@ -186,24 +186,29 @@ async def _process(ids: list[UUID], ctx: Context, app: App) -> BatchReport:
         raise Retry(defer=delay_ms(min(ctx["job_try"], 5)) / 1000) from group
     if report.outcomes:  # at least the claims were made
         app.outage_log.over()
-    for upload_id, code, message in report.failures:
-        details = {"details": report.details[upload_id]} if upload_id in report.details else {}
-        with naming_trace(report.traceparents.get(upload_id)):
-            log.warning(
-                "upload_not_ready",
-                upload=str(upload_id),
-                code=code,
-                reason=message,
-                will_retry=upload_id in report.left_over,
-                **details,
-            )
-    for upload_id, why in report.kept:
-        with naming_trace(report.traceparents.get(upload_id)):
-            log.warning("original_kept", upload=str(upload_id), reason=why)
+    log_report(report)
     stages = {f"{stage}_ms": round(ms, 1) for stage, ms in report.ms.items()}
     with naming_trace(report.traceparents.get(ids[0]) if len(ids) == 1 else None):
         log.info("batch", uploads=len(ids), left_over=len(report.left_over), **report.outcomes, **stages)
     return report
+
+
+def log_report(report: BatchReport) -> None:
+    """Log a warning of each upload that is not as it should be."""
+    for upload_id, code, message in report.failures:
+        will_retry = upload_id in report.left_over
+        _warn(report, "upload_not_ready", upload_id, code=code, reason=message, will_retry=will_retry)
+    for upload_id, code, message in report.undecoded:
+        _warn(report, "upload_ready_undecoded", upload_id, code=code, reason=message)
+    for upload_id, why in report.kept:
+        _warn(report, "original_kept", upload_id, reason=why)
+
+
+def _warn(report: BatchReport, what: str, upload_id: UUID, **fields: object) -> None:
+    """Log a warning about one upload, in its trace."""
+    details = {"details": report.details[upload_id]} if upload_id in report.details else {}
+    with naming_trace(report.traceparents.get(upload_id)):
+        log.warning(what, upload=str(upload_id), **fields, **details)
 
 
 def _log_stop(group: ExceptionGroup[Exception], uploads: int, app: App) -> None:

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from pipelines import missing_placeholders
+from pipelines.batch import process_uploads
 from pipelines.errors import DecoderFailed, PictureRefused, WorkerKiller
 from pipelines.missing_placeholders import attempt_at
 from pipelines.placeholders import Kind, Placeholder, thumbhash
@@ -16,7 +17,7 @@ from pipelines.sandbox import Sandbox, open_sandbox
 from pipelines.upload import Made
 from storage.catalog.backfill import Filter
 from storage.catalog.sources import Sources
-from tests.support.batches import Pipeline, Uploads
+from tests.support.batches import Pipeline, Uploads, batch_context
 from tests.support.blobs import on_files
 from tests.support.sandboxes import allowance, children, jpeg, ordered
 
@@ -150,6 +151,22 @@ async def test_what_is_served_stays_ready_although_no_decoder_makes_its_placehol
     assert second.outcome.variants == first.outcome.variants
     assert placeholder(second).kind == "none"
     assert second.reused == ("known_content" if touched else "unchanged")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("a bug", "internal_error"), ("refuse colourfully", "corrupt_image")]
+)
+async def test_what_no_decoder_makes_a_placeholder_of_is_ready_and_the_report_says_why(
+    uploads: Uploads, rogue: Sandbox, fault: str, code: str
+) -> None:
+    pipeline, _ = await made_before(uploads, rogue, fault)
+    upload_id = await uploads.announce("cat.jpg")
+    context = batch_context(pipeline.catalog, pipeline.blobs, rogue)
+    report = await process_uploads([upload_id], await uploads.job_id(upload_id), context)
+
+    [(told, told_code, _)] = report.undecoded
+    assert (report.outcomes["ready"], report.failures) == (1, [])
+    assert (told, told_code) == (upload_id, code)
 
 
 async def test_a_file_that_was_only_touched_stays_ready_although_its_decoder_stumbles(
