@@ -1,14 +1,24 @@
 """The numbers of colour inside coded pictures: HEVC's parameter sets and AV1's sequence header."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _LONGEST = 4096  # bytes of a header that are read; real ones have some fifty
 _SEQUENCE_SET = 33  # ITU-T H.265, table 7-1
 _SEQUENCE_HEADER = 1  # AV1, 6.2.2
 _ALL_BANDS = 3  # chroma_format_idc of 4:4:4
+_SRGB = (1, 13, 0)  # AV1, 5.5.2: such levels are full without a word
 
-Numbers = tuple[int, int]
-"""Primaries and transfer (ITU-T H.273)."""
+_UNSPECIFIED = 2
+
+
+class Numbers(NamedTuple):
+    """What a picture says of its colours (ITU-T H.273)."""
+
+    primaries: int
+    transfer: int
+    matrix: int = _UNSPECIFIED
+    full: bool = True
 
 
 class _Ended(Exception):
@@ -122,7 +132,7 @@ def _of_usability(bits: _Bits) -> Numbers | None:
     if not bits.flag():
         return None
     bits.take(4)  # video format and range
-    return (bits.take(8), bits.take(8)) if bits.flag() else None
+    return Numbers(bits.take(8), bits.take(8)) if bits.flag() else None
 
 
 def of_av1(units: bytes) -> Numbers | None:
@@ -175,9 +185,12 @@ def _of_sequence_header(body: bytes) -> Numbers | None:
     bits.take(3)
     if bits.flag() and profile == 2:
         bits.take(1)  # twelve bits
-    if profile != 1:
-        bits.take(1)  # grey
-    return (bits.take(8), bits.take(8)) if bits.flag() else None
+    grey = profile != 1 and bits.flag()
+    named = (_UNSPECIFIED,) * 3
+    if bits.flag():
+        named = bits.take(8), bits.take(8), bits.take(8)
+    is_srgb = not grey and named == _SRGB
+    return Numbers(*named, full=is_srgb or bits.flag())
 
 
 def _skip_operating_points(bits: _Bits) -> None:

@@ -1,7 +1,7 @@
 """The boxes of a HEIC or AVIF: its images, what they refer to, what is said of each; walked within bounds."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -33,6 +33,15 @@ class Associated:
         essential = 1 << 8 * self.width - 1
         for at in range(0, len(self.fields), self.width):
             yield number(self.fields[at : at + self.width]) & ~essential
+
+    def forget(self, unwanted: Collection[int]) -> None:
+        """Put another number in the place of these: beside 0, which means none, libheif sees no other."""
+        width, numbers = self.width, list(self)
+        kept = next((n * width for n, one in enumerate(numbers) if one not in unwanted), None)
+        other = bytes(width) if kept is None else bytes(self.fields[kept : kept + width])
+        for n, one in enumerate(numbers):
+            if one in unwanted:
+                self.fields[n * width : (n + 1) * width] = other[: len(self.fields) - n * width]
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,13 @@ class Images:
                 found[associated.item] += islice(associated, left)
                 left = max(0, left - len(associated))
         return found
+
+    def forget(self, kinds: Collection[bytes], images: Collection[int]) -> None:
+        """Let properties of these kinds be those of these images no more, in data that can be changed."""
+        unwanted = {n for n, (kind, _) in enumerate(self._properties, 1) if kind in kinds}
+        for associated in islice(associations(self._described), _MOST_ITEMS):
+            if associated.item in images:
+                associated.forget(unwanted)
 
     def beginning(self, image: int) -> bytes:
         """Return the first bytes of a coded image (ISO/IEC 14496-12, 8.11.3)."""

@@ -1,8 +1,9 @@
 """Colour that a file gives by number: coding-independent code points (ITU-T H.273) of PNG, HEIC and AVIF."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pipelines.decoder import bitstreams, png
 from pipelines.decoder.boxes import Images, Property, number
@@ -25,6 +26,8 @@ _LIKE_BT709_CURVE = {1, 6, 7, 11, 12, 14, 15}
 _SRGB = 13
 _MATRICES = {*range(15)} - {3}
 _UNSPECIFIED = b"\0\2"
+
+TRANSFORMS = (b"irot", b"imir", b"clap")
 
 _NARROW = 0  # the flag of PNG for levels that leave room below black and above white
 
@@ -54,6 +57,9 @@ class Code:
         return self.is_hdr or self.transfer == LINEAR
 
 
+Levels = Literal["full", "narrow grey", "narrow RGB"]
+
+
 @dataclass(frozen=True)
 class Boxes:
     """What the boxes of a HEIC or AVIF say of the primary image's colour."""
@@ -61,9 +67,12 @@ class Boxes:
     code: Code | None = None
     premultiplied: bool = False
     opacity_lies_otherwise: bool = False
-    """Whether only one of colour and opacity is to be turned, mirrored or cropped, as libavif writes them."""
+    """Whether only one of colour and opacity is to be turned, mirrored or cropped, as libavif writes them:
+    libheif would do so."""
     density: float = 3.0
     """How many samples of colour an AVIF stores for each pixel."""
+    levels: Levels = "full"
+    """Which levels an AVIF's decoder hands over as they are stored."""
 
 
 def named(primaries: int, transfer: int) -> Code | None:
@@ -126,22 +135,39 @@ def of_boxes(data: bytes | bytearray) -> Boxes:
     """Return what boxes say of the primary image (ISO/IEC 23008-12, 6 and 9); malformed ones say nothing."""
     images = Images(data)
     described = images.properties(images.primary)
-    turned = _transforms(described)
-    opacity = [images.properties(one) for one in images.referring(b"auxl", images.primary)]
+    turned = transforms(described)
+    beside = [images.properties(one) for one in opacity(images)]
     tile = images.referred(b"dimg", images.primary)
     if tile is not None:  # what is not said of the whole grid
         described = described + images.properties(tile)
+    kinds = dict(reversed(described))
+    boxed = _numbers(described)
+    coded = boxed or _coded(images, tile or images.primary, kinds)
     return Boxes(
-        code=_meant(_numbers(described) or _coded(images, tile or images.primary, described), described),
+        code=_meant(coded if boxed or b"colr" not in kinds else None, described),
         premultiplied=images.referred(b"prem", images.primary) is not None,
-        opacity_lies_otherwise=any(_is_opacity(one) and _transforms(one) != turned for one in opacity),
-        density=_density(described),
+        opacity_lies_otherwise=any(transforms(one) != turned for one in beside),
+        density=_density(kinds),
+        levels=_levels(coded, kinds),
     )
 
 
-def _density(described: list[Property]) -> float:
+def opacity(images: Images) -> list[int]:
+    """Return the images that are the opacity of the primary one."""
+    return [one for one in images.referring(b"auxl", images.primary) if _is_opacity(images.properties(one))]
+
+
+def _levels(coded: bitstreams.Numbers | None, kinds: Mapping[bytes, memoryview]) -> Levels:
+    if coded is None or coded.full or b"av1C" not in kinds:
+        return "full"
+    if number(kinds[b"av1C"][2:3]) >> 4 & 1:
+        return "narrow grey"
+    return "narrow RGB" if coded.matrix == 0 else "full"
+
+
+def _density(kinds: Mapping[bytes, memoryview]) -> float:
     """Return what `av1C` says of subsampling (AV1 Codec ISO Media File Format Binding, 2.3.3)."""
-    flags = next((number(body[2:3]) for kind, body in described if kind == b"av1C"), 0)
+    flags = number(kinds[b"av1C"][2:3]) if b"av1C" in kinds else 0
     return 1 + 2 / ((1 + (flags >> 3 & 1)) * (1 + (flags >> 2 & 1)))
 
 
@@ -158,8 +184,9 @@ def without_reserved(data: bytes) -> bytes:
     return bytes(mended)
 
 
-def _transforms(properties: list[Property]) -> list[Property]:
-    return [(kind, body) for kind, body in properties if kind in (b"irot", b"imir", b"clap")]
+def transforms(properties: list[Property]) -> list[Property]:
+    """Return those properties that turn, mirror or crop."""
+    return [(kind, body) for kind, body in properties if kind in TRANSFORMS]
 
 
 def _is_opacity(properties: list[Property]) -> bool:
@@ -171,14 +198,14 @@ def _is_opacity(properties: list[Property]) -> bool:
 def _numbers(described: list[Property]) -> bitstreams.Numbers | None:
     boxes = (body for kind, body in described if kind == b"colr" and bytes(body[:4]) == b"nclx")
     body = next(boxes, None)
-    return None if body is None else (number(body[4:6]), number(body[6:8]))
-
-
-def _coded(images: Images, image: int, described: list[Property]) -> bitstreams.Numbers | None:
-    """Return the numbers inside the coded image, which count where no box says anything of colour."""
-    kinds = dict(reversed(described))
-    if b"colr" in kinds:
+    if body is None:
         return None
+    full = bool(number(body[10:11]) >> 7)
+    return bitstreams.Numbers(number(body[4:6]), number(body[6:8]), number(body[8:10]), full)
+
+
+def _coded(images: Images, image: int, kinds: Mapping[bytes, memoryview]) -> bitstreams.Numbers | None:
+    """Return the numbers inside the coded image, which count where no box has any."""
     if b"hvcC" in kinds:
         return bitstreams.of_hevc(bytes(kinds[b"hvcC"][:4096]))
     if b"av1C" in kinds:
@@ -187,7 +214,7 @@ def _coded(images: Images, image: int, described: list[Property]) -> bitstreams.
 
 
 def _meant(numbers: bitstreams.Numbers | None, described: list[Property]) -> Code | None:
-    code = named(*numbers) if numbers else None
+    code = named(numbers.primaries, numbers.transfer) if numbers else None
     if code is None or code.is_srgb:
         return None
     content = next((number(body[0:2]) for kind, body in described if kind == b"clli"), 0)

@@ -112,6 +112,22 @@ def understood(image: Image) -> Image:
     return image.extract_band(0, n=most) if image.bands > most else image
 
 
+def in_full_range(image: Image, levels: cicp.Levels) -> Image:
+    """Stretch what libheif leaves in narrow range: levels of grey, and of RGB a part of the way."""
+    if levels == "full":
+        return image
+    count, top = min(3, image.bands), 65_535 if image.format == "ushort" else 255
+    black, white = 16 * (top + 1) / 256, 235 * (top + 1) / 256
+    colours = image.extract_band(0, n=count)
+    if levels == "narrow grey":
+        by = top / (white - black)
+        stretched = colours.linear([by] * count, [0.5 - black * by] * count)
+    else:  # libheif takes red and blue for differences of colour, whose range is 224 instead of 219
+        stretched = colours.linear([224 / 219, 1, 224 / 219], [0.5, 0.5, 0.5])
+    stretched = stretched.cast(image.format).copy(interpretation=image.interpretation)
+    return stretched.bandjoin(image.extract_band(count)) if image.bands > count else stretched
+
+
 def to_eight_bits(image: Image) -> Image:
     """Make 16-bit sRGB and grey eight-bit; leave all else as it is."""
     if image.format == "ushort" and image.interpretation in ("rgb16", "grey16"):

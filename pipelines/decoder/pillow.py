@@ -5,7 +5,6 @@ import io
 import warnings
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,9 +15,10 @@ from PIL import AvifImagePlugin, IcoImagePlugin, ImageFile
 from PIL import Image as PillowImage
 from PIL import __version__ as pillow_version
 
-from pipelines.decoder import bmp, box_counts, cicp, colour, tiff, vips
+from pipelines.decoder import bmp, box_counts, cicp, colour, tiff, transforms, vips
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Declined, unknown_kind
+from pipelines.decoder.transforms import Transforms
 from pipelines.formats import Format, Shape
 
 _Probe = Callable[[Format, bytes, str], Picture]
@@ -32,7 +32,6 @@ _TINY_HEIC = (
     "BzzkBs3_^0dm>d#;lG;v;jA$|o6dGBlz4Fvtm&YW<!vPXH0U|gYl7Q;jT^J7*ZBTLmS|gmCpHq~VoKpc5=4D`O01Am@7"
     "8j&K{pJA00tJ~BnIHjX4i2Dc4C0vuxv<~^h6qa|6Eh1aBy&>|L7^wA!MI+s;d@Q1`TySZe<@Y}tywF!6aWA%&`MG"
 )
-_TAG_ORIENTATION = 274
 _MODES = {"1": "L", "P": "RGB"}
 _UNSIGNED = {1: "uchar", 2: "ushort"}
 _INTERPRETATION = {
@@ -88,9 +87,6 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
         raise unknown_kind(format.title, parts)
     if format.name in _PROBES and format.name != "avif":
         return _probe(format, data, damaged)
-    if format.name == "avif" and cicp.of_boxes(data).opacity_lies_otherwise:
-        with suppress(Declined):  # libheif would turn colour or opacity alone
-            return _probe(format, data, damaged)
     try:
         return vips.probe(format, data, damaged)
     except Declined as refused:
@@ -121,7 +117,11 @@ def _load(format: Format, load: Callable[[float], Image], shrink: float) -> Imag
 
 
 def _probe_heic(format: Format, data: bytes, _: str) -> Picture:
-    code = cicp.of_boxes(data).code
+    boxes, laid = cicp.of_boxes(data), Transforms()
+    if boxes.opacity_lies_otherwise:
+        without, laid = transforms.taken_out(data)
+        data = bytes(without)
+    code = boxes.code
     heif = _primary(data, reduced=code is None or not code.needs_depth)
     if heif.size[0] * heif.size[1] > _LARGEST_REDUCED:
         heif = _primary(data, reduced=False)
@@ -134,11 +134,12 @@ def _probe_heic(format: Format, data: bytes, _: str) -> Picture:
         width, height = heif.size
         image = pyvips.Image.new_from_memory(heif.data, heif.stride // sample, height, 1, _UNSIGNED[sample])
         image = image.crop(0, 0, width * bands, height).bandfold(factor=bands)
-        image = image.copy(interpretation=_INTERPRETATION[name, sample])
+        image = laid.cropped(image.copy(interpretation=_INTERPRETATION[name, sample]))
         return image.unpremultiply().cast(image.format) if heif.premultiplied_alpha else image
 
-    shape = Shape(*heif.size, bands, sample, reduced=sample == 1 and depth > 8)
-    return Picture(format, shape, 1, profile, load, numbered=colour.numbers_beside(profile, code))
+    shape = Shape(*laid.size(*heif.size), bands, sample, reduced=sample == 1 and depth > 8)
+    numbered = colour.numbers_beside(profile, code)
+    return Picture(format, shape, laid.orientation, profile, load, numbered=numbered)
 
 
 def _probe_bmp(format: Format, data: bytes, damaged: str) -> Picture:
@@ -178,17 +179,23 @@ def _probe_ico(format: Format, data: bytes, damaged: str) -> Picture:
 
 
 def _probe_avif(format: Format, data: bytes, _: str) -> Picture:
-    picture = _picture(format, AvifImagePlugin.AvifImageFile(io.BytesIO(data)))
-    return replace(picture, numbered=colour.numbers_beside(picture.profile, cicp.of_boxes(data).code))
+    without, laid = transforms.taken_out(data)  # for Pillow does not crop
+    picture = _picture(format, AvifImagePlugin.AvifImageFile(io.BytesIO(without)))
+    width, height = laid.size(picture.shape.width, picture.shape.height)
+    return replace(
+        picture,
+        shape=replace(picture.shape, width=width, height=height),
+        orientation=laid.orientation,
+        load=lambda shrink: laid.cropped(picture.load(shrink)),
+        numbered=colour.numbers_beside(picture.profile, cicp.of_boxes(data).code),
+    )
 
 
 def _picture(format: Format, opened: PillowImage.Image) -> Picture:
-    # Pillow writes what AVIF's boxes say into the EXIF orientation and leaves the turning to others.
-    orientation = opened.getexif().get(_TAG_ORIENTATION, 1) if format.name == "avif" else 1
     return Picture(
         format=format,
         shape=Shape(*opened.size, bands={"1": 1, "L": 1, "P": 3}.get(opened.mode, 4)),
-        orientation=orientation if orientation in range(1, 9) else 1,
+        orientation=1,
         profile=opened.info.get("icc_profile"),
         load=lambda _: _pixels(opened),
     )

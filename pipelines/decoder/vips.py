@@ -9,10 +9,11 @@ from typing import Any
 
 import pyvips
 
-from pipelines.decoder import cicp, colour, headers, jpeg, png, shortage
+from pipelines.decoder import cicp, colour, headers, jpeg, png, shortage, transforms
 from pipelines.decoder.cicp import Code
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Declined, corrupt, starved, too_much_memory, unknown_kind
+from pipelines.decoder.transforms import Transforms
 from pipelines.formats import Format, Shape, loaders
 
 LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyond that it is a bomb
@@ -91,15 +92,18 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
     """Read the header, or raise `Declined`."""
     warnings.clear()
     ended = format.name == "jpeg" and damaged == "reject" and jpeg.add_end(data)
+    boxes = cicp.of_boxes(data) if format.name == "avif" else cicp.Boxes()
+    laid = Transforms()
+    if boxes.opacity_lies_otherwise:
+        data, laid = transforms.taken_out(data)
     source = pyvips.Source.new_from_memory(png.strip_chunks(data, LARGEST_PROFILE))
     operation = pyvips.base.nickname_find(pyvips.type_from_name(format.loaders[0]))
     options = {"access": "sequential", "fail_on": "error" if damaged == "reject" else "none"}
 
-    boxes = cicp.of_boxes(data) if format.name == "avif" else cicp.Boxes()
-
     def load(shrink: float = 1, side: int = 1) -> Image:
         shrinking = _shrinking(format.name, shrink, side)
         image = pyvips.Operation.call(operation, source, **options, **shrinking)
+        image = laid.cropped(colour.in_full_range(image, boxes.levels))
         return image.unpremultiply().cast(image.format) if boxes.premultiplied and image.hasalpha() else image
 
     try:
@@ -109,7 +113,7 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
         return Picture(
             format=format,
             shape=headers.jpeg_shape(data, width, height) or _shape(format, data, image, boxes.density),
-            orientation=_orientation(image),
+            orientation=laid.orientation if boxes.opacity_lies_otherwise else _orientation(image),
             profile=profile,
             load=partial(load, side=min(width, height)),
             damage=_lost if ended else damage if damaged == "reject" else str,
