@@ -1,15 +1,19 @@
-"""The confinement of the child before it sees anything untrusted: descriptors, priority, core dumps."""
+"""What the child gives up before it sees anything untrusted: descriptors, capabilities, priority, dumps."""
 
 import ctypes
+import errno
 import os
 import resource
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38  # linux/prctl.h
+_CAPABILITIES_V3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3 of linux/capability.h
 _DESCRIPTORS = 128
+_MORE_TASKS = 256  # than its user has: libraries start some threads, and other programs come and go
 _OUTPUT_FD = 3  # the descriptor of the file for variants, after the socket and standard output and error
 _LARGEST_FILE = 256 * 1024 * 1024  # all variants together are far smaller; a decoder gone wild is not
 
@@ -30,6 +34,12 @@ class _Mallinfo(ctypes.Structure):
 
     _others = tuple((f"_{number}", ctypes.c_size_t) for number in range(8))
     _fields_ = (*_others, ("free", ctypes.c_size_t), ("_", ctypes.c_size_t))
+
+
+class _CapabilityHeader(ctypes.Structure):
+    """`struct __user_cap_header_struct` of linux/capability.h."""
+
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
 
 
 if hasattr(_libc, "mallinfo2"):
@@ -57,6 +67,9 @@ def give_up(parent: int, memory_mb: int | None, output: int) -> tuple[int, list[
         "core-limit": lambda: _limit(resource.RLIMIT_CORE, 0),
         "files-limit": lambda: _limit(resource.RLIMIT_NOFILE, _DESCRIPTORS),
         "file-size-limit": lambda: _limit(resource.RLIMIT_FSIZE, _LARGEST_FILE),
+        "task-limit": _limit_tasks,
+        "dumpable": lambda: _prctl(_PR_SET_DUMPABLE, 0),
+        "capabilities": _drop_capabilities,
     }
     if memory_mb is not None:
         measures["memory-limit"] = lambda: _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
@@ -69,6 +82,52 @@ def _is_granted(measure: Callable[[], object]) -> bool:
     except OSError:
         return False
     return True
+
+
+def _limit_tasks() -> None:
+    """Let this process' user have few processes and threads more than now, in this process' eyes.
+
+    Those of other containers count as well, and cannot be seen: a limit is right once a thread starts.
+    """
+    most, (_, hard) = _tasks_of(os.getuid()), resource.getrlimit(resource.RLIMIT_NPROC)
+    while True:
+        most += _MORE_TASKS
+        resource.setrlimit(resource.RLIMIT_NPROC, (most if hard < 0 else min(most, hard), hard))
+        try:
+            thread = Thread(target=int)
+            thread.start()
+        except RuntimeError as error:
+            if 0 <= hard <= most:
+                raise OSError(errno.EAGAIN, "no thread can be started") from error
+            most *= 4
+        else:
+            thread.join()
+            _limit(resource.RLIMIT_NPROC, most + _MORE_TASKS)
+            return
+
+
+def _tasks_of(user: int) -> int:
+    """How many processes and threads that user has, as far as /proc tells."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):  # it has just ended
+            if process.stat().st_uid == user:
+                count += int((process / "stat").read_text().rpartition(")")[2].split()[17])
+    return count
+
+
+def _drop_capabilities() -> None:
+    """Leave root nothing but the rights of a user; no program can be started that would give more."""
+    header, held, none = (
+        _CapabilityHeader(_CAPABILITIES_V3, 0),
+        (ctypes.c_uint32 * 6)(),
+        (ctypes.c_uint32 * 6)(),
+    )
+    if _libc.capget(ctypes.byref(header), held) == 0 and not any(held):
+        return  # where a filter of system calls lets nobody change them
+    if _libc.capset(ctypes.byref(header), none) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"capset: {os.strerror(number)}")
 
 
 def _close_from(first: int) -> None:
