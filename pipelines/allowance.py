@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pipelines.formats import FORMATS, MIB
 
 PARENT_MEMORY = 96 * MIB
 CHILD_MEMORY = 96 * MIB  # an idle decoder, and one ordinary picture
 _IDLE_MEMORY = CHILD_MEMORY // 2
+
+Confinement = Literal["require", "try", "off"]
+"""Whether decoders must be confined by a list of system calls, are where that can be, or are not."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Allowance:
     max_pixels: int
     image_timeout_s: float
     accept_damaged: bool = False
+    confinement: Confinement = "try"
     formats: Sequence[str] = field(default_factory=lambda: tuple(known.name for known in FORMATS))
 
     @property

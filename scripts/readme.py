@@ -15,6 +15,7 @@ from pipelines.stats import report
 from worker.app import allowance
 from worker.events import event_schema
 from worker.http.app import description
+from worker.limits import available_cpus
 from worker.series import SERIES, Series
 from worker.settings import Settings, variable
 from worker.variables import written
@@ -31,6 +32,7 @@ API = DOCS / "openapi.json"
 SCHEMAS = {"event": event_schema, "stats": report.json_schema}
 COMMAND = ".venv/bin/python -m scripts.readme"
 _CPUS = "CPUs of the cgroup or affinity mask"
+_CONFINEMENT = "`require` where the kernel has seccomp, else `try`"
 
 
 def main() -> None:
@@ -118,8 +120,10 @@ def _settings() -> Sequence[str]:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.default_factory is not None:
+    if field.default_factory is available_cpus:
         return _CPUS
+    if field.default_factory is not None:
+        return _CONFINEMENT
     return f"`{written(field.default)}`" if field.default not in (None, "") else ""
 
 

@@ -302,5 +302,6 @@ def allowance(settings: Settings) -> Allowance:
         max_pixels=settings.max_pixels,
         image_timeout_s=settings.image_timeout,
         accept_damaged=settings.damaged == "accept",
+        confinement=settings.confinement,
         formats=settings.formats,
     )

@@ -74,8 +74,11 @@ async def start_up(ctx: Context) -> None:
     await _announce(ctx, app)
     await _take_what_waits(app, burst=ctx["burst"])
     await stack.enter_async_context(in_background(app))
+    hello = await app.batch.sandbox.hello("vips")
     log.info(
         "worker_started",
+        seccomp=hello.calls_closed,
+        landlock=hello.landlock,
         decoders=settings.decoders,
         memory_mb=settings.budget_mb,
         consumer=app.queue.consumer,

@@ -1,9 +1,11 @@
-"""The limits that the system sets for this process: CPUs and memory."""
+"""What the system sets for this process, and can do for it: CPUs, memory, confinement."""
 
 import os
 from dataclasses import dataclass
 
 from pipelines import cgroups
+from pipelines.allowance import Confinement
+from pipelines.decoder import seccomp
 from pipelines.formats import MIB
 
 CONTAINERS = "the container's limit"
@@ -23,6 +25,11 @@ def memory_limit() -> MemoryLimit | None:
     limits = ((cgroups.memory_limit(), CONTAINERS), (cgroups.process_memory_limit(), OF_A_PROCESS))
     found = (MemoryLimit(limit // MIB, of) for limit, of in limits if limit is not None)
     return min(found, key=lambda limit: limit.mb, default=None)
+
+
+def usual_confinement() -> Confinement:
+    """Whether decoders have to be confined: where the kernel can do it at all."""
+    return "require" if seccomp.is_there() else "try"
 
 
 def available_cpus() -> int:

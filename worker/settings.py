@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines import formats
-from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY
+from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY, Confinement
 from pipelines.formats import MIB
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import load_recipes
@@ -22,7 +22,7 @@ from storage.catalog.address import POOL, Address
 from storage.paths import folder_of
 from worker import setting_types as types
 from worker.env_files import ENCODING, INSTEAD, EnvFile, export_aws, export_otel, find_env_files
-from worker.limits import MemoryLimit, available_cpus, memory_limit
+from worker.limits import MemoryLimit, available_cpus, memory_limit, usual_confinement
 from worker.listen_address import is_loopback, parse_address, parse_bind
 
 PREFIX = "MEDIA_"
@@ -131,6 +131,11 @@ class Settings(BaseSettings):
     damaged: Literal["reject", "accept"] = Field(
         "reject",
         description="truncated or damaged pictures: `reject` them, or `accept` the part that decodes",
+    )
+    confinement: Confinement = Field(
+        default_factory=usual_confinement,
+        description="whether decoders must be confined by a list of system calls (`require`), are where that "
+        "can be (`try`), or are not (`off`), see [The sandbox](docs/security.md#the-sandbox)",
     )
     formats: types.FormatNames = Field(
         tuple(known.name for known in formats.FORMATS),

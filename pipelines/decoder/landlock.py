@@ -30,11 +30,11 @@ def version() -> int:
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION_FLAG)))
 
 
-def confine() -> bool:
-    """Deny this process all that the kernel can deny, for good; False where it cannot."""
+def confine() -> int:
+    """Deny this process all that the kernel can deny, for good; returns its version of Landlock, 0: none."""
     known = version()
     if known == 0:
-        return False
+        return 0
     rights = _Ruleset(
         files=(1 << _FILE_RIGHTS[min(known, max(_FILE_RIGHTS))]) - 1,
         net=_NET_RIGHTS if known >= 4 else 0,
@@ -50,9 +50,9 @@ def confine() -> bool:
             os.close(ruleset)
     except OSError as error:
         if error.errno in _FORBIDDEN:
-            return False
+            return 0
         raise
-    return True
+    return known
 
 
 def _check(result: int) -> int:

@@ -36,15 +36,16 @@ class _Frame(BaseModel):
 
 
 class Hello(_Frame):
-    """A child is ready: it can open no file (Landlock), and make no call that it does not need (seccomp).
+    """A child is ready: it can open no file, and make no call that it does not need (seccomp).
 
-    It `lacks` those of its limits that the system did not let it set.
+    `landlock` is the version of the kernel's, 0 for none. It `lacks` those of its limits that the
+    system did not let it set.
     """
 
     hello: Literal[1]
     engine: Literal["vips", "pillow"]
     version: Sentence
-    files_closed: bool
+    landlock: int
     calls_closed: bool
     lacks: list[Word] = []
 

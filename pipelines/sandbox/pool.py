@@ -22,6 +22,8 @@ from storage.tasks import together
 _MAX_IDLE_GROWTH = 40 * MIB  # of an idle decoder; it trims its heap itself when 32 MiB of that are free
 _OVERDRAFT = 1.25  # times its estimate that a picture may take before its decoder is killed,
 _OVERDRAFT_BYTES = 16 * MIB  # and this: estimates of small pictures are rough
+_UNCONFINED = "decoders cannot be confined: the kernel refuses them a filter of system calls (seccomp)"
+_CONFINE = "Allow it, on x86-64 or arm64, or set MEDIA_CONFINEMENT=try to decode without."
 
 
 class Pool:
@@ -123,6 +125,7 @@ class Pool:
             if len(self._all) + self._starting > self._allowance.children and others:
                 await self._end(others[0], "swapped")
             child = await Child.start(self._config(engine), self._command)
+            await self._require_confinement(child)
             self._all.add(child)
             self._metrics.decoder_started(engine)
         except DecoderUnavailable:
@@ -131,6 +134,11 @@ class Pool:
         finally:
             self._starting -= 1
         return child
+
+    async def _require_confinement(self, child: Child) -> None:
+        if self._allowance.confinement == "require" and not child.hello.calls_closed:
+            await child.kill()
+            raise DecoderUnavailable(_UNCONFINED, _CONFINE)
 
     async def _end(self, child: Child, reason: End) -> None:
         if child in self._all:
@@ -151,6 +159,7 @@ class Pool:
             "formats": list(allowance.formats),
             "damaged": "accept" if allowance.accept_damaged else "reject",
             "memory_mb": allowance.memory // MIB,
+            "confinement": allowance.confinement,
         }
 
 

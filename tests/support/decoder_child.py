@@ -44,6 +44,7 @@ class DecoderProcess:
             "formats": list(names),
             "damaged": "reject",
             "memory_mb": None,
+            "confinement": "try",
             "parent": os.getpid(),
             **changes,
         }

@@ -17,7 +17,7 @@ CALLS = {
     "landlock_create_ruleset": (444, 444),
     "landlock_restrict_self": (446, 446),
     "close_range": (436, 436),
-    "madvise": (28, 233),
+    "memfd_create": (319, 279),
 }
 _KILL, _REFUSE = 0x80000000, 0x00050000
 

@@ -478,8 +478,8 @@ def hello(config: Message) -> Message:
         "hello": 1,
         "engine": config["engine"],
         "version": "rogue",
-        "files_closed": False,
-        "calls_closed": False,
+        "landlock": 0,
+        "calls_closed": True,
     }
 
 
@@ -495,6 +495,8 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "lies":
             send(connection, {**hello(config), "hello": 2})
+        case "is unconfined":
+            send(connection, {**hello(config), "calls_closed": False})
         case "stammers":
             connection.sendall(b"\xff\xff\xff\xffhello")
         case "says deep things":

@@ -42,22 +42,29 @@ def libraries(hellos: Sequence[Hello]) -> str:
 
 def inspect_confinement(hellos: Sequence[Hello]) -> Finding:
     """What the decoders say of their confinement."""
-    closed = {
-        ("Landlock", "open files"): all(hello.files_closed for hello in hellos),
-        ("seccomp", "open sockets and start processes"): all(hello.calls_closed for hello in hellos),
-    }
-    lacks = [names for names, is_closed in closed.items() if not is_closed]
-    if not lacks:
-        detail = "a decoder can open no file and no socket, and start no process"
-        return Finding("Confinement", "ok", detail)
-    mechanisms, left = zip(*lacks, strict=True)
+    version = min(hello.landlock for hello in hellos)
+    second = f"Landlock {version}" if version else "no Landlock"
+    if all(hello.calls_closed for hello in hellos):
+        detail = (
+            "a decoder can make no system call but those that decoding takes (seccomp), so it opens no file"
+        )
+        return Finding("Confinement", "ok", f"{detail}, no socket and no process; {second}")
+    left = [leaves for since, leaves in _LEFT_BEFORE.items() if version < since]
     return Finding(
         "Confinement",
         "warning",
-        f"there is no {' and no '.join(mechanisms)}: a decoder can {' and '.join(left)}",
-        "Use Linux 5.13 or newer with both, on x86-64 or arm64, and a container that allows them.",
+        f"no seccomp; {second}: a decoder can open sockets, start processes{''.join(left)}",
+        "Use x86-64 or arm64, and a container that allows seccomp filters; leave MEDIA_CONFINEMENT unset.",
     )
 
+
+_LEFT_BEFORE = {
+    1: ", open and change files",
+    3: ", truncate files",
+    4: ", speak TCP",
+    6: ", signal other processes",
+}
+"""What a kernel before that version of Landlock leaves to a process, where nothing else takes it away."""
 
 _LACKS = {
     "oom-score": "to be the first that the kernel kills for lack of memory (oom_score_adj)",
@@ -66,6 +73,9 @@ _LACKS = {
     "files-limit": "a limit on open files",
     "file-size-limit": "a limit on the size of its files",
     "memory-limit": "a limit on memory, which only the worker then watches",
+    "task-limit": "a limit on threads",
+    "dumpable": "to hide its memory from other processes of its user",
+    "capabilities": "to give up root's capabilities",
 }
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -251,6 +252,24 @@ async def test_of_a_decoder_that_dies_at_start_without_a_word_it_is_asked_whethe
     with pytest.raises(DecoderUnavailable, match=r"died of signal 11\. Is there room for its threads"):
         async with open_sandbox(allowance(), (*ROGUE, "crashes")):
             pass
+
+
+async def test_decoders_that_must_be_confined_and_cannot_be_do_not_start() -> None:
+    unconfined = (*ROGUE, "is unconfined")
+
+    with pytest.raises(DecoderUnavailable, match=r"seccomp.*MEDIA_CONFINEMENT=try"):
+        async with open_sandbox(replace(allowance(), confinement="require"), unconfined):
+            pass
+    assert children() == {}
+    async with open_sandbox(replace(allowance(), confinement="try"), unconfined) as sandbox:
+        assert not (await sandbox.hello("vips")).calls_closed
+
+
+async def test_decoders_are_unconfined_where_that_is_asked_for() -> None:
+    async with open_sandbox(replace(allowance(), confinement="off")) as sandbox:
+        hello = await sandbox.hello("vips")
+
+    assert (hello.calls_closed, hello.landlock) == (False, 0)
 
 
 async def test_a_decoder_that_is_not_installed_is_reported() -> None:

@@ -20,18 +20,22 @@ from worker.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("files", "calls", "level", "words"),
+    ("landlock", "calls", "level", "words"),
     [
-        (True, True, "ok", "can open no file and no socket"),
-        (False, True, "warning", "no Landlock: a decoder can open files"),
-        (True, False, "warning", "no seccomp: a decoder can open sockets"),
-        (False, False, "warning", "no Landlock and no seccomp"),
+        (7, True, "ok", "opens no file, no socket and no process; Landlock 7"),
+        (0, True, "ok", "no Landlock"),
+        (7, False, "warning", "no seccomp; Landlock 7: a decoder can open sockets, start processes"),
+        (2, False, "warning", "start processes, truncate files, speak TCP, signal other processes"),
+        (
+            0,
+            False,
+            "warning",
+            "no Landlock: a decoder can open sockets, start processes, open and change files",
+        ),
     ],
 )
-def test_the_doctor_says_which_half_of_the_confinement_is_missing(
-    files: bool, calls: bool, level: str, words: str
-) -> None:
-    hello = Hello(hello=1, engine="vips", version="libvips", files_closed=files, calls_closed=calls)
+def test_the_doctor_says_what_a_decoder_can_do(landlock: int, calls: bool, level: str, words: str) -> None:
+    hello = Hello(hello=1, engine="vips", version="libvips", landlock=landlock, calls_closed=calls)
     finding = inspect_confinement([hello])
 
     assert finding.level == level
@@ -40,9 +44,7 @@ def test_the_doctor_says_which_half_of_the_confinement_is_missing(
 
 def test_the_doctor_names_each_library_once() -> None:
     versions = "libvips 8.18.7", "libvips 8.18.7, pillow 13.0.0"
-    hellos = [
-        Hello(hello=1, engine="vips", version=one, files_closed=True, calls_closed=True) for one in versions
-    ]
+    hellos = [Hello(hello=1, engine="vips", version=one, landlock=7, calls_closed=True) for one in versions]
 
     assert libraries(hellos) == "libvips 8.18.7, pillow 13.0.0"
 

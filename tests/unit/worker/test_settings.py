@@ -13,7 +13,7 @@ from pipelines.formats import MIB
 from storage.blobs.s3_place import S3Place, parse_s3
 from storage.catalog.address import Address
 from worker.findings import inspect_memory
-from worker.limits import available_cpus
+from worker.limits import available_cpus, usual_confinement
 from worker.settings import Settings, SettingsError, unknown_variables, variable
 
 KEY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -57,6 +57,7 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_SETTLE": 10,
     "MEDIA_SHUTDOWN_WAIT": 25,
     "MEDIA_DAMAGED": "reject",
+    "MEDIA_CONFINEMENT": usual_confinement(),
     "MEDIA_FORMATS": tuple(known.name for known in formats.FORMATS),
     "MEDIA_RECIPES": None,
     "MEDIA_ADOPT": "enqueue",
