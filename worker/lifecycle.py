@@ -269,6 +269,7 @@ async def in_background(app: App) -> AsyncIterator[None]:
             await app.queue.jobs.queues.hand_on_untaken()
 
     works = [app.intake.run, app.publisher.run, app.health.run, app.degradation.run, leave]
+    works.append(app.batch.sandbox.watch_idle)
     if app.batch.watcher is not None:
         works.append(app.batch.watcher.run)
     if app.settings.metrics_address:

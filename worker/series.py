@@ -143,6 +143,7 @@ SERIES: Sequence[Series] = (
         "media_decoder_kills_total",
         "counter",
         "Why did decoders end? Is somebody attacking? `fat`: it kept memory; `noisy`: it spoke unasked; "
+        "`restless`: it used the CPU with nothing to do; "
         "`swapped`: another needed its place; `killed`: the kernel did it.",
         {"reason": get_args(End)},
     ),

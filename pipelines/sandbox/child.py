@@ -63,6 +63,7 @@ class Child:
         self.hello: Hello
         self.idle_memory = 0
         self.is_used = False
+        self._cpu_before_rest_s = 0.0
 
     @classmethod
     async def start(cls, config: dict[str, Any], command: Sequence[str] = DECODER) -> Self:
@@ -82,6 +83,7 @@ class Child:
             await child.kill()
             raise
         child.idle_memory = child.memory()
+        child.rest()
         return child
 
     @classmethod
@@ -222,6 +224,14 @@ class Child:
         """Seconds of CPU that it has taken; of a dead one those that were seen."""
         self._cpu_used_s = max(self._cpu_used_s, self._cpu())
         return self._cpu_used_s
+
+    def rest(self) -> None:
+        """Note that it has nothing to do from now on."""
+        self._cpu_before_rest_s = self.cpu_s()
+
+    def is_restless(self, most_cpu_s: float) -> bool:
+        """Whether it has used more CPU time than that since it has had nothing to do."""
+        return self.cpu_s() - self._cpu_before_rest_s > most_cpu_s
 
     def _cpu(self) -> float:
         try:

@@ -22,6 +22,7 @@ from storage.tasks import together
 _MAX_IDLE_GROWTH = 40 * MIB  # of an idle decoder; it trims its heap itself when 32 MiB of that are free
 _OVERDRAFT = 1.25  # times its estimate that a picture may take before its decoder is killed,
 _OVERDRAFT_BYTES = 16 * MIB  # and this: estimates of small pictures are rough
+_MOST_IDLE_CPU_S = 0.5  # of a decoder that has nothing to do; after its answer it tidies up for a moment
 _UNCONFINED = "decoders cannot be confined: the kernel refuses them a filter of system calls (seccomp)"
 _CONFINE = "Allow it, on x86-64 or arm64, or set MEDIA_CONFINEMENT=try to decode without."
 
@@ -70,6 +71,7 @@ class Pool:
 
         Raises: DecoderUnavailable.
         """
+        await self.end_restless()
         idle = self.idle[engine]
         child = idle.pop() if idle and not new else await self._start(engine)
         try:
@@ -102,6 +104,13 @@ class Pool:
         at, reason = self._short_of_memory
         return reason if time.monotonic() - at < within_s else None
 
+    async def end_restless(self) -> None:
+        """End decoders that have used the CPU although they had nothing to do."""
+        restless = (
+            child for idle in self.idle.values() for child in idle if child.is_restless(_MOST_IDLE_CPU_S)
+        )
+        await together(*(self._end(child, "restless") for child in list(restless)))
+
     async def end_idle(self) -> None:
         await together(*(self._end(child, "swapped") for idle in self.idle.values() for child in idle[:]))
 
@@ -116,6 +125,7 @@ class Pool:
             await self._end(child, "noisy")
         else:
             child.is_used = True
+            child.rest()
             self.idle[engine].append(child)
 
     async def _start(self, engine: Engine) -> Child:

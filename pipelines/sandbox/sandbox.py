@@ -1,5 +1,6 @@
 """The sandbox: pictures are decoded in child processes, some beside each other, and the rest alone."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from storage.errors import BlobsUnavailable
 # Beside others, and again once there is memory for it; both once more in a new child, where the storage left
 # the first one hanging; and alone.
 MOST_ATTEMPTS = 5
+_LOOK_S = 1.0  # between two looks at decoders that have nothing to do
 _DECODERS = ("pyvips-binary", "pillow", "pillow-heif")
 
 
@@ -75,6 +77,12 @@ class Sandbox:
     def has_decoders(self) -> bool:
         """Whether a decoder lives that was started before."""
         return len(self.pool) > 0
+
+    async def watch_idle(self) -> None:
+        """End, again and again, decoders that use the CPU although they have nothing to do."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            await self.pool.end_restless()
 
     async def probe(self) -> None:
         """Start a decoder of the engine that could not be started last. Raises: DecoderUnavailable."""

@@ -144,6 +144,11 @@ def keep_writing(job: Job) -> None:
     kept.append(job.output)
 
 
+def burn_idle(job: Job) -> None:
+    job.honest()
+    burn(3600)
+
+
 def write_too_much(job: Job) -> None:
     job.probe()
     at = 0
@@ -465,6 +470,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "died for a thread": die_of(signal.SIGTRAP, "GLib: creating thread 'pool': Error creating thread"),
     "died for memory": die_of(signal.SIGTRAP, "GLib: failed to allocate 2160000 bytes"),
     "keep writing": keep_writing,
+    "burn while idle": burn_idle,
     "write too much": write_too_much,
     "claim too much": claim_too_much,
     "replace the source": having_replaced_source(Job.honest),

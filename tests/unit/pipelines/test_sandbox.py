@@ -254,6 +254,27 @@ async def test_of_a_decoder_that_dies_at_start_without_a_word_it_is_asked_whethe
             pass
 
 
+async def test_a_decoder_that_uses_the_cpu_while_it_has_nothing_to_do_is_ended(rogue: Sandbox) -> None:
+    await render(rogue, ordered("burn while idle"))
+    [pid] = children()
+
+    async with asyncio.timeout(5):
+        while pid in children():
+            await rogue.pool.end_restless()
+            await asyncio.sleep(0.01)
+
+    assert await render(rogue, jpeg()) is not None
+
+
+async def test_a_decoder_that_rests_is_kept(rogue: Sandbox) -> None:
+    await render(rogue, jpeg())
+    before = children().keys()
+    await rogue.pool.end_restless()
+
+    assert await render(rogue, jpeg()) is not None
+    assert children().keys() == before
+
+
 async def test_decoders_that_must_be_confined_and_cannot_be_do_not_start() -> None:
     unconfined = (*ROGUE, "is unconfined")
 
