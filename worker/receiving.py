@@ -9,10 +9,13 @@ from pathlib import PurePath
 from typing import Protocol
 from uuid import UUID
 
+from pipelines.digests import content_sha256
 from pipelines.errors import PictureRefused
-from storage.blobs import BlobInfo, Put, Stat
+from storage.blobs import BlobInfo, Open, Put, Stat
+from storage.errors import BlobNotFound, BlobRefused
 from storage.filenames import FILENAME
 from storage.keys import received_key
+from storage.threads import in_thread
 from worker.events import default_id
 from worker.queue.stream import EventStream
 
@@ -23,7 +26,7 @@ _LONGEST_NAME = 255  # characters: more than a file system takes, and at most 1.
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 
 
-class ReceivingBlobs(Put, Stat, Protocol):
+class ReceivingBlobs(Open, Put, Stat, Protocol):
     """The verbs of a storage that receiving uses."""
 
 
@@ -48,11 +51,13 @@ class Receiver:
     async def store(self, read: Read, name: str) -> Received:
         """Store a content under its hash: the same content is one upload, whatever its `name`.
 
+        What is there already stays, unless it is torn or damaged.
+
         Raises: PictureRefused if it is too large, StorageError, and what `read` raises.
         """
-        sha256 = await self._hash(read)
+        sha256, size = await self._hash(read)
         source = received_key(self._folder, sha256, _extension(name))
-        if not isinstance((await self._blobs.stat([source]))[source], BlobInfo):
+        if not await self._is_whole(source, sha256, size):
             await self._blobs.put(source, read())
         return Received(default_id(source), source, _readable(name))
 
@@ -65,14 +70,25 @@ class Receiver:
         event = {"source": received.source, "recipe": recipe, "metadata": metadata}
         return await self._stream.add(event | ({"traceparent": traceparent} if traceparent else {}))
 
-    async def _hash(self, read: Read) -> str:
+    async def _is_whole(self, key: str, sha256: str, size: int) -> bool:
+        """Whether that content is there. Of one that would have to be fetched, the size decides alone."""
+        info = (await self._blobs.stat([key]))[key]
+        if not isinstance(info, BlobInfo) or info.bytes != size:
+            return False
+        try:
+            async with self._blobs.open(key, fetched=False) as stored:
+                return not stored.is_at_hand or await in_thread(content_sha256, stored.fd) == sha256
+        except (BlobNotFound, BlobRefused):
+            return False
+
+    async def _hash(self, read: Read) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
         async for chunk in read():
             size += len(chunk)
             if size > self._max_bytes:
                 raise PictureRefused("source_too_large", f"The file has more than {self._max_bytes} bytes.")
             digest.update(chunk)
-        return digest.hexdigest()
+        return digest.hexdigest(), size
 
 
 def _readable(name: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.errors import PictureRefused
 from storage.blobs.local import LocalBlobs
+from storage.blobs.memory import MemoryBlobs
 from storage.catalog.records import StreamId, UploadRequested
 from worker.events import default_id, parse_event
 from worker.queue import Queue
@@ -58,6 +59,36 @@ async def test_the_same_content_is_one_original_and_is_announced_as_often_as_it_
     assert events == [{"source": source, "recipe": "avatar"}] * 2
     assert names == [{"filename": "a.jpg"}, {"filename": "b.jpg"}]
     assert [path.name for path in (root / "uploads").rglob("*.jpg")] == [f"{SHA256}.jpg"]
+
+
+@pytest.mark.parametrize("torn", [b"", b"a pic", b"a\0picture", b"a picture\0"])
+async def test_a_torn_original_is_stored_again_by_its_content_and_a_whole_one_is_left(
+    receiver: Receiver, root: Path, torn: bytes
+) -> None:
+    path = root / (await receiver.store(reading(CONTENT), "cat.jpg")).source
+    written = path.stat()
+    await receiver.store(reading(CONTENT), "cat.jpg")
+    left = path.stat()
+    path.write_bytes(torn)
+    await receiver.store(reading(CONTENT), "cat.jpg")
+
+    assert (left.st_ino, left.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert path.read_bytes() == CONTENT
+
+
+async def test_an_original_in_a_bucket_is_torn_if_its_size_says_so_and_is_not_fetched_to_see(
+    queue: Queue,
+) -> None:
+    blobs = MemoryBlobs()
+    receiver = Receiver(blobs, queue.stream, len(CONTENT), "app")
+    source = (await receiver.store(reading(CONTENT), "cat.jpg")).source
+    found = []
+    for torn in (b"a pic", b"a\0picture"):
+        await blobs.store([(source, torn)])
+        await receiver.store(reading(CONTENT), "cat.jpg")
+        found.append(await blobs.get(source))
+
+    assert found == [CONTENT, b"a\0picture"]
 
 
 @pytest.mark.parametrize(
