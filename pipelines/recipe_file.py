@@ -5,7 +5,7 @@
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from pipelines.placeholders import Kind
-from pipelines.recipe import BUILT_IN, Crop, Fit, OutputFormat, Recipe, Recipes, Subsampling, Variant
+from pipelines.recipe import BUILT_IN, DEFAULT, Crop, Fit, OutputFormat, Recipe, Recipes, Subsampling, Variant
 
 MOST_VARIANTS = 16  # of one recipe: a decoder lists all of them in one answer
 LARGEST_BOX = 16_384  # px
@@ -40,7 +40,7 @@ class RecipeMistakes(Exception):
 _WORDS = {
     "missing": "{where} is missing",
     "extra_forbidden": "{where} means nothing here; there are {keys}",
-    "model_type": "{where}: a variant is a table [{where}]",
+    "model_type": "{where}: a variant is a table [{where}]; a recipe has extends and placeholder besides",
     "string_pattern_mismatch": "{where}: a colour is # and six hexadecimal digits",
 }
 
@@ -100,7 +100,7 @@ def load_recipes(path: Path) -> Recipes:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeMistakes(str(error)) from error
     mistakes: list[str] = []
-    bases = {name: _said(table, _EXTENDS) for name, table in tables.items()}
+    bases = {name: _base(name, table, mistakes) for name, table in tables.items()}
     kinds = {name: _kind(name, table, mistakes) for name, table in tables.items()}
     own = {name: _recipe(name, table, mistakes) for name, table in tables.items()}
     recipes = {name: _extended(recipe, own, bases, kinds, mistakes) for name, recipe in own.items()}
@@ -109,18 +109,32 @@ def load_recipes(path: Path) -> Recipes:
     return {**BUILT_IN, **recipes}
 
 
-def _said(table: object, key: str) -> str | None:
+def _said(table: object, key: str) -> object:
     """What a recipe's own table says under a key; a table of that name is a variant like any other."""
     value = table.get(key) if isinstance(table, dict) else None
-    return value if isinstance(value, str) else None
+    return None if isinstance(value, dict) else value
+
+
+def _base(name: str, table: object, mistakes: list[str]) -> str | None:
+    """The recipe that a table names as the one which it extends."""
+    said = _said(table, _EXTENDS)
+    if said is None or isinstance(said, str):
+        return said
+    mistakes.append(f"{name}.{_EXTENDS} is the name of a recipe, not {_shown(said)}")
+    return None
 
 
 def _kind(name: str, table: object, mistakes: list[str]) -> Kind | None:
     """The kind of placeholder that a table names."""
     said = _said(table, _PLACEHOLDER)
     if said is not None and said not in _KINDS:
-        mistakes.append(f"{name}.{_PLACEHOLDER} is one of {', '.join(_KINDS)}, not {said!r}")
+        mistakes.append(f"{name}.{_PLACEHOLDER} is one of {', '.join(_KINDS)}, not {_shown(said)}")
     return next((kind for kind in get_args(Kind) if kind == said), None)
+
+
+def _shown(value: object) -> str:
+    """A value as its file has it."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _extended(
@@ -135,7 +149,8 @@ def _extended(
         line_of_descent = [*_bases_of(recipe.name, own, bases)]
     except LookupError as error:
         line_of_descent = []
-        mistakes.append(f"{recipe.name} extends {error.args[0]}")
+        if error.args[0] not in mistakes:  # of a circle each recipe in it says the same
+            mistakes.append(error.args[0])
     variants: dict[str, Variant] = {}
     for one in (*reversed(line_of_descent), recipe):
         variants |= {variant.name: variant for variant in one.variants}
@@ -150,18 +165,25 @@ def _bases_of(name: str, own: Recipes, bases: Mapping[str, str | None]) -> Itera
 
     Raises: LookupError where that leads nowhere.
     """
-    seen = {name}
-    while base := bases.get(name):
+    path = [name]
+    while (base := bases.get(name)) is not None:
         if base == name and base in BUILT_IN:
             yield BUILT_IN[base]
             return
-        if base in seen:
-            raise LookupError("itself")
+        if base in path:
+            raise LookupError(_circle(path[path.index(base) :], own))
         if base not in own and base not in BUILT_IN:
-            raise LookupError(f"{base!r}, and there is no such recipe")
+            raise LookupError(f"{name} extends {base!r}, and there is no such recipe")
         yield own.get(base) or BUILT_IN[base]
-        seen.add(base)
+        path.append(base)
         name = base
+
+
+def _circle(names: Sequence[str], own: Recipes) -> str:
+    """What is wrong with recipes that extend one another, beginning with the first of the file."""
+    first = min(range(len(names)), key=lambda at: [*own].index(names[at]))
+    path = [*names[first:], *names[:first], names[first]]
+    return f"{path[0]} extends itself" + (f": {' -> '.join(path)}" if len(names) > 1 else "")
 
 
 def _recipe(name: str, table: object, mistakes: list[str]) -> Recipe:
@@ -178,7 +200,8 @@ def _recipe(name: str, table: object, mistakes: list[str]) -> Recipe:
         mistakes.append(f"{name} stands in no table; a variant is [RECIPE.VARIANT]")
         return Recipe(name, ())
     if not (table or extends) or len(table) > MOST_VARIANTS:
-        mistakes.append(f"a recipe has 1 to {MOST_VARIANTS} tables [{name}.VARIANT]")
+        others = "" if table else f', or {_EXTENDS} = "{DEFAULT.name}" for its variants'
+        mistakes.append(f"a recipe has 1 to {MOST_VARIANTS} tables [{name}.VARIANT]{others}")
         return Recipe(name, ())
     made = [_variant(name, variant, entry, mistakes) for variant, entry in table.items()]
     return Recipe(name, tuple(variant for variant in made if variant is not None))

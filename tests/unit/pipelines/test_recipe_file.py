@@ -113,12 +113,34 @@ box = 64
             "a.placeholder = 'lqip'\na.b.box = 1",
             "a.placeholder is one of thumbhash, blurhash, none, not 'lqip'",
         ),
-        ("a.placeholder = true\na.b.box = 1", "a.placeholder: a variant is a table [a.placeholder]"),
-        ("a.placeholder = 'none'", "a recipe has 1 to 16 tables [a.VARIANT]"),
+        (
+            "a.placeholder = false\na.b.box = 1",
+            "a.placeholder is one of thumbhash, blurhash, none, not false",
+        ),
+        (
+            "a.placeholder = 'none'",
+            'a recipe has 1 to 16 tables [a.VARIANT], or extends = "default" for its variants',
+        ),
+        (
+            "default.placeholder = 'blurhash'",
+            'a recipe has 1 to 16 tables [default.VARIANT], or extends = "default" for its variants',
+        ),
+        (
+            "a.plaeholder = 'none'\na.b.box = 1",
+            "a.plaeholder: a variant is a table [a.plaeholder]; a recipe has extends and placeholder besides",
+        ),
     ],
 )
 def test_what_is_no_placeholder_is_reported(tmp_path: Path, text: str, mistake: str) -> None:
     assert mistakes_of(tmp_path, text) == [mistake]
+
+
+def test_a_webp_may_say_what_subsampling_it_has_anyway(tmp_path: Path) -> None:
+    recipes = load_recipes(
+        written(tmp_path, '[avatar.small]\nbox = 9\nformat = "webp"\nsubsampling = "4:2:0"\n')
+    )
+
+    assert recipes["avatar"].variants == (Variant("small", 9, format="webp"),)
 
 
 def test_a_variant_may_be_called_placeholder(tmp_path: Path) -> None:
@@ -140,9 +162,14 @@ def test_a_variant_may_be_called_extends(tmp_path: Path) -> None:
         ('[a]\nextends = "a"\nb = {box = 1}\n', ["a extends itself"]),
         (
             '[a]\nextends = "b"\n[b]\nextends = "a"\n',
-            ["a extends itself", "b extends itself"],
+            ["a extends itself: a -> b -> a"],
         ),
-        ("[a]\nextends = 3\n", ["a.extends: a variant is a table [a.extends]"]),
+        (
+            "".join(f'[{one}]\nextends = "{base}"\n' for one, base in ("ab", "bc", "cb", "da")),
+            ["b extends itself: b -> c -> b"],
+        ),
+        ("[a]\nextends = 3\n", ["a.extends is the name of a recipe, not 3"]),
+        ("[a]\nextends = ''\nb = {box = 1}\n", ["a extends '', and there is no such recipe"]),
         (
             '[default]\nextends = "default"\n' + "".join(f"v{n} = {{box = 1}}\n" for n in range(14)),
             ["default has 17 variants; 16 are the most"],
