@@ -89,6 +89,8 @@ def _load(
     missing = tiff_extent.missing(page, directory)
     if missing and damaged == "reject" and not tiff_extent.has_end(page, directory):
         raise corrupt(format.title, "it ends before its pixels do")
+    if damaged == "reject" and tiff_extent.lacks_end(page, directory):
+        raise corrupt(format.title, "a tile ends before its pixels do")
     directory.data.extend(bytes(missing))  # our directories follow, and are not to be taken for pixels
     try:
         if page.needs_pillow:
@@ -114,7 +116,9 @@ def _load(
 def _read(data: bytearray, page: TiffPage, planes: int, damaged: str, sources: list[pyvips.Source]) -> Image:
     """Start to decode the samples that are wanted."""
     sources += (pyvips.Source.new_from_memory(data) for _ in range(planes))
-    options: dict[str, Any] = {"access": "sequential", "fail_on": "error" if damaged == "reject" else "none"}
+    # A tile that does not decode is for libvips a warning, and black; of strips it fails.
+    strict = "warning" if page.tiled else "error"
+    options: dict[str, Any] = {"access": "sequential", "fail_on": strict if damaged == "reject" else "none"}
     if page.compression == WEBP:  # which is decoded whole: its memory was asked for
         options["unlimited"] = True
     images = [

@@ -6,7 +6,7 @@ from operator import add
 
 from pipelines.decoder import tiff_header
 from pipelines.decoder.tiff_header import Directory
-from pipelines.decoder.tiff_page import OLD_JPEG, UNCOMPRESSED, TiffPage
+from pipelines.decoder.tiff_page import JPEG, OLD_JPEG, UNCOMPRESSED, TiffPage
 
 _END_OF_JPEG = b"\xff\xd9"
 
@@ -34,6 +34,14 @@ def has_end(page: TiffPage, directory: Directory) -> bool:
     """Whether it is an old JPEG with its end marker: it is whole, though its size is often wrong."""
     begin = directory.number(tiff_header.OLD_JPEG_PLACE[0], directory.number(page.places[0], 0))
     return page.compression == OLD_JPEG and directory.data.find(_END_OF_JPEG, begin) >= 0
+
+
+def lacks_end(page: TiffPage, directory: Directory) -> bool:
+    """Whether a tile of JPEG ends before its marker does: libvips says nothing of what such a tile lacks."""
+    if not page.tiled or page.compression != JPEG:
+        return False
+    places = zip(*map(directory.each, page.places), strict=False)
+    return any(directory.data.rfind(_END_OF_JPEG, begin, begin + size) < 0 for begin, size in places)
 
 
 def _needed(page: TiffPage, count: int) -> Iterator[int]:

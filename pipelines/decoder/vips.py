@@ -20,8 +20,15 @@ LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyon
 
 _SHORTEST = 16  # pixels: of a side that loaders would make shorter they leave out rows that one would see
 _SHORT = ("out of memory", "insufficient memory", "memory allocation", "allocate", "allocating")
-# libjpeg repairs these and goes on; its other warnings are about bytes between the segments.
-_DAMAGE = ("premature end of data segment", "bad Huffman code", "instead of RST", "bad arithmetic code")
+# libjpeg repairs these and goes on; its other warnings are about bytes between the segments. The last is
+# libtiff's, of PackBits with a run that goes on behind its strip.
+_DAMAGE = (
+    "premature end of data segment",
+    "bad Huffman code",
+    "instead of RST",
+    "bad arithmetic code",
+    "to avoid buffer overrun",
+)
 
 # Python's words for a header that ends too soon or says what cannot be are about code, not about the picture.
 _STUMBLES = (struct.error, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)

@@ -607,6 +607,39 @@ def test_a_tiff_whose_last_jpeg_or_webp_is_cut_is_refused_as_damaged(
     assert child.run(whole[:-1]).code == "corrupt_image"
 
 
+def with_garbage(page: MadePage, chunk: int) -> bytes:
+    """A file one of whose strips or tiles has the first half of its size in bytes that are of no codec."""
+    content, chunks = pixels_last(page), page.chunks()
+    place = len(content) - len(b"".join(chunks[chunk:]))
+    half = max(4, len(chunks[chunk]) // 2)
+    return content[:place] + (b"\x80\xa7\x13" * half)[:half] + content[place + half :]
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("layout", [{"strip": 16}, {"tile": (16, 16)}], ids=str)
+@pytest.mark.parametrize("codec", ["deflate", "lzw", "packbits", "zstd"])
+def test_a_tiff_with_a_strip_or_tile_that_does_not_decode_is_refused_as_damaged(
+    child: DecoderProcess, codec: str, layout: dict[str, Any], planar: bool
+) -> None:
+    page = MadePage(quarters(FOUR), codec=codec, planar=planar, **layout)
+
+    assert_close(shown(child, pixels_last(page)), FOUR)
+    assert child.run(with_garbage(page, 1)).code == "corrupt_image"
+
+
+def test_a_tile_of_jpeg_without_its_end_is_damaged_and_shown_where_that_is_asked_for(
+    child: DecoderProcess,
+) -> None:
+    content = pixels_last(MadePage(quarters(FOUR), codec="jpeg", tile=(16, 16)))
+    marker = content.rindex(b"\xff\xd9")
+
+    cut = content[:marker] + b"\0\0" + content[marker + 2 :]
+
+    assert child.run(cut).code == "corrupt_image"
+    with DecoderProcess("pillow", damaged="accept") as lenient:
+        assert_close(shown(lenient, cut), FOUR)
+
+
 @pytest.mark.parametrize("codec", ["none", "zstd"])
 @pytest.mark.parametrize(
     "layout", [{"strip": 16}, {"strip": 32}, {"tile": (16, 16)}, {"order": ">"}], ids=str
