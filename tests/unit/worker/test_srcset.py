@@ -27,9 +27,10 @@ def test_each_variant_is_there_with_its_width_the_narrowest_first() -> None:
 
 def test_of_those_that_are_equally_wide_the_smallest_in_bytes_is_there() -> None:
     small = Original("stamp", "b" * 64, 1000, "jpeg", 100, 75)
-    equals = [variant(100, 75, size, name=name) for name, size in (("c", 900), ("b", 700), ("a", 700))]
+    sizes = ("a", 900), ("z", 700), ("y", 700), ("b", 701)
+    equals = [variant(100, 75, size, name=name) for name, size in sizes]
 
-    assert said(*equals, original=small) == "a-100.jpg 100w"
+    assert said(*equals, original=small) == "y-100.jpg 100w"
 
 
 def test_a_square_that_was_cut_out_is_not_there_beside_whole_pictures() -> None:
@@ -52,12 +53,14 @@ def test_where_all_are_cut_those_like_the_largest_are_there() -> None:
         (1, 1920, (1, 16_000)),
         (333, 250, (333, 250)),
         (150, 150, (1000, 999)),  # cut or not, it looks the same
+        (16, 1, (16_000, 100)),  # a side of less than half a pixel is one all the same
+        (1, 16, (100, 16_000)),
     ],
 )
 def test_rounding_is_no_other_proportion(width: int, height: int, of: tuple[int, int]) -> None:
     original = Original("stamp", "b" * 64, 1000, "jpeg", *of)
 
-    assert said(variant(width, height), original=original) == f"v-{width}.jpg {width}w"
+    assert said(variant(width, height), variant(3000, 3000), original=original) == f"v-{width}.jpg {width}w"
 
 
 def test_formats_are_not_mixed_for_a_browser_cannot_choose_by_them() -> None:
@@ -65,6 +68,13 @@ def test_formats_are_not_mixed_for_a_browser_cannot_choose_by_them() -> None:
     jpegs = [variant(width, width * 3 // 4) for width in (200, 400)]
 
     assert said(*wider, *jpegs) == "v-200.webp 200w, v-400.webp 400w, v-800.webp 800w"
+
+
+def test_a_format_is_not_chosen_for_having_the_same_width_twice() -> None:
+    webps = [variant(400, 300, ending="webp", name=name) for name in ("a", "b", "c")]
+    jpegs = [variant(width, width * 3 // 4) for width in (200, 400)]
+
+    assert said(*webps, *jpegs) == "v-200.jpg 200w, v-400.jpg 400w"
 
 
 @pytest.mark.parametrize(
