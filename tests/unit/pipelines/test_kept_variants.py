@@ -20,6 +20,7 @@ from tests.support import pictures
 from tests.support.batches import Pipeline, Uploads
 from tests.support.blobs import on_both, on_files
 from tests.support.sandboxes import allowance, descriptor, jpeg, render
+from worker.settings import Settings
 
 ADDED = {
     "larger": Variant("xlarge", 2560),
@@ -229,6 +230,12 @@ async def test_a_worker_that_was_frozen_replaces_nothing_that_another_has_made(
     assert Existence.MISSING not in before.values()  # who holds its claim stores, however long it took
     assert await pipeline.blobs.stat(keys(made)) == before
     assert (await pipeline.catalog.reports.states())[State.READY] == 1
+
+
+def test_whoever_may_have_been_taken_for_frozen_asks_whether_its_claim_holds() -> None:
+    bounds = Settings.model_fields["lease"].metadata
+
+    assert [bound.ge >= upload._LONG_S for bound in bounds if hasattr(bound, "ge")] == [True]
 
 
 async def test_the_name_of_a_variant_says_nothing_of_the_recipe_around_it(pipeline: Pipeline) -> None:

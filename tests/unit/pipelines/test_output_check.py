@@ -5,7 +5,11 @@ import time
 import pytest
 import pyvips
 
-from pipelines.sandbox.output_check import _size_of
+from pipelines.errors import DecoderCrashed
+from pipelines.placeholders import Kind
+from pipelines.recipe import Variant
+from pipelines.sandbox.answers import Done, Probed, Written
+from pipelines.sandbox.output_check import _size_of, check_output
 
 
 def _made(kind: str, bands: int = 3, **options: object) -> bytes:
@@ -87,3 +91,25 @@ def test_an_avif_with_another_box_is_refused(box: bytes) -> None:
 
 def test_an_avif_with_an_item_of_metadata_is_refused() -> None:
     assert _size_of(_made("avif").replace(b"av01", b"Exif"), "avif") is None
+
+
+_THUMBHASH, _BLURHASH = "XwgGDISEIGhTNHp1lnb3Vxl/aQ==", "LEHV6nWB2yk8pyo0adR*.7kCMdnj"
+
+
+@pytest.mark.parametrize("kind", ["thumbhash", "blurhash", "none"])
+@pytest.mark.parametrize("answered", [None, _THUMBHASH, _BLURHASH, "<script>"])
+def test_only_a_placeholder_of_the_kind_that_was_asked_for_is_accepted(
+    kind: Kind, answered: str | None
+) -> None:
+    content = _made("jpeg")
+    size = {"width": 40, "height": 30}
+    probed = Probed(status="probed", sha256="a" * 64, format="jpeg", estimate=0, **size)
+    written = Written(name="thumb", start=0, bytes=len(content), **size)
+    done = Done(status="done", color="#000000", placeholder=answered, variants=[written], ms={})
+    checked = probed, done, [Variant("thumb", 150)], kind, lambda _places: [content], 2 * len(content)
+
+    if answered == {"thumbhash": _THUMBHASH, "blurhash": _BLURHASH, "none": None}[kind]:
+        assert check_output(*checked).placeholder.kind == kind
+    else:
+        with pytest.raises(DecoderCrashed, match="another placeholder"):
+            check_output(*checked)

@@ -1,7 +1,9 @@
 """The placeholder of an upload: made once with its variants, and later of uploads that have none yet."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -181,6 +183,33 @@ async def test_a_file_that_was_only_touched_stays_ready_although_its_decoder_stu
 
     assert first.outcome.original == replace(second.outcome.original, stamp=first.outcome.original.stamp)
     assert third.reused == "unchanged"
+
+
+class CountedSandbox(Sandbox):
+    """Counts what it is asked to make."""
+
+    def __init__(self) -> None:
+        super().__init__(allowance())
+        self.asked: list[list[str]] = []
+
+    async def render(self, *args: Any, missing: Sequence[Variant] = (), **more: Any) -> Any:
+        self.asked.append([variant.name for variant in missing])
+        return await super().render(*args, missing=missing, **more)
+
+
+async def test_a_placeholder_is_made_with_the_smallest_variant_whatever_the_order_of_the_recipe(
+    uploads: Uploads,
+) -> None:
+    sandbox = CountedSandbox()
+    pipeline = Pipeline(uploads, sandbox)
+    backwards = replace(DEFAULT, variants=DEFAULT.variants[::-1])
+    await pipeline.put("cat.jpg", jpeg())
+    await forget(pipeline)
+    second = await pipeline.again("cat.jpg", backwards)
+    await sandbox.pool.close()
+
+    assert sandbox.asked == [["thumb", "medium", "large"], ["thumb"]]
+    assert placeholder(second).kind == "thumbhash"
 
 
 async def test_what_is_served_stays_ready_although_it_kills_its_decoder_by_now_and_kills_one_alone(
