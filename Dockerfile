@@ -4,16 +4,17 @@
 # --build-arg VERSION=… names the version, for the context has no git to ask; --build-arg BASE=… another base;
 # --build-arg OTEL=1 adds what sends traces.
 
-# All that is not in uv.lock is pinned here. The digest is that of the index for all architectures.
+# What is not in uv.lock is pinned here; uv in deploy/image/requirements.txt. The digest is that of the index for
+# all architectures.
 ARG BASE=python:3.13.15-slim-trixie@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
 
 FROM ${BASE} AS build
-ARG UV=0.13.8
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
+COPY deploy/image/requirements.txt /
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/* \
-    && pip install --no-cache-dir "uv==${UV}"
+    && pip install --no-cache-dir --require-hashes --only-binary :all: --requirement /requirements.txt
 WORKDIR /app
 
 # Dependencies first: they change rarely, and their layer stays the same while they do not.

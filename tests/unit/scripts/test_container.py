@@ -156,7 +156,7 @@ def test_the_context_of_the_image_is_what_it_copies_and_nothing_else() -> None:
     assert sorted(allowed) == sorted(set(used))
 
 
-def test_the_base_is_pinned_by_its_digest_in_one_place_and_uv_by_its_version() -> None:
+def test_the_base_is_pinned_by_its_digest_in_one_place() -> None:
     arguments = dict(
         rest.split("=", 1) for keyword, rest in instructions() if keyword == "ARG" and "=" in rest
     )
@@ -164,8 +164,37 @@ def test_the_base_is_pinned_by_its_digest_in_one_place_and_uv_by_its_version() -
 
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}", arguments["BASE"])
     assert set(bases) == {"${BASE}", "build", "scratch"}
-    assert re.fullmatch(r"\d+\.\d+\.\d+", arguments["UV"])
-    assert any('"uv==${UV}"' in rest for keyword, rest in instructions() if keyword == "RUN")
+
+
+def test_nothing_is_installed_in_the_image_or_by_make_without_its_hash() -> None:
+    pinned = "--require-hashes --only-binary :all: --requirement"
+    lines = (ROOT / "deploy/image/requirements.txt").read_text().replace("\\\n", "").splitlines()
+    [line] = [line for line in lines if not line.startswith("#")]
+    name, *hashes = line.split()
+
+    assert re.fullmatch(r"uv==\d+\.\d+\.\d+", name)
+    assert len(hashes) > 10  # a wheel for each machine
+    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", one) for one in hashes)
+    assert f"{pinned} /requirements.txt" in (ROOT / "Dockerfile").read_text()
+    assert f"{pinned} deploy/image/requirements.txt" in (ROOT / "scripts/setup").read_text()
+    assert "uv>=" not in (ROOT / "scripts/setup").read_text()
+
+
+@each_compose
+def test_every_image_of_others_has_its_full_version_and_its_digest(file: str) -> None:
+    for service in images(file):
+        assert re.fullmatch(r"[\w./-]+:\d+\.\d+(\.\d+)?(-alpine)?@sha256:[0-9a-f]{64}", service["image"])
+
+
+def test_renovate_keeps_digests_floors_and_the_lock_up_to_date() -> None:
+    rules = json.loads((ROOT / "renovate.json").read_text())
+    [decoders] = [rule for rule in rules["packageRules"] if rule.get("groupName") == "decoders"]
+
+    assert "docker:pinDigests" in rules["extends"]
+    assert rules["rangeStrategy"] == "bump"
+    assert rules["lockFileMaintenance"]["enabled"] is True
+    assert rules["osvVulnerabilityAlerts"] is True
+    assert decoders["minimumReleaseAge"] is None
 
 
 def test_dependencies_and_project_are_layers_of_their_own_in_both_images() -> None:

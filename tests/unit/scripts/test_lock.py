@@ -1,4 +1,4 @@
-"""What uv.lock promises: on the Pythons and machines that the README names, nothing has to be compiled."""
+"""What uv.lock promises: nothing has to be compiled, and the floors of pyproject.toml are what was tested."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
+from packaging.version import Version
 
-PACKAGES = tomllib.loads((Path(__file__).parents[3] / "uv.lock").read_text())["package"]
+ROOT = Path(__file__).parents[3]
+PACKAGES = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
 PYTHONS = [(3, 11), (3, 12), (3, 13), (3, 14)]
 PLATFORMS = {
     "x86-64 with glibc": [f"manylinux_2_{minor}_x86_64" for minor in range(36, 16, -1)]
@@ -18,6 +21,12 @@ PLATFORMS = {
     + ["manylinux2014_aarch64"],
     "x86-64 with musl": ["musllinux_1_2_x86_64", "musllinux_1_1_x86_64"],
     "arm64 with musl": ["musllinux_1_2_aarch64", "musllinux_1_1_aarch64"],
+}
+# What reads bytes that strangers chose: pictures, requests, entries of Redis. `pip install` reads no lock.
+READ_BYTES = {
+    *("pillow", "pillow-heif", "pyvips", "pyvips-binary"),
+    *("arq", "hiredis", "orjson", "pydantic", "redis"),
+    *("fastapi", "httptools", "jinja2", "pyjwt", "python-multipart", "starlette", "uvicorn", "websockets"),
 }
 PURE = {"pyvips"}  # it comes only as source, but is Python alone
 
@@ -54,3 +63,20 @@ def test_nothing_that_the_worker_needs_has_to_be_compiled(python: tuple[int, int
         fits[package["name"]] |= any(parse_wheel_filename(file)[3] & tags for file in files)
 
     assert {name for name, fit in fits.items() if not fit} - PURE - {"media-worker"} == set()
+
+
+@pytest.mark.parametrize("name", sorted(READ_BYTES))
+def test_what_reads_bytes_of_strangers_is_never_older_than_what_was_tested(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [
+        *project["dependencies"],
+        *(one for some in project["optional-dependencies"].values() for one in some),
+    ]
+    [asked] = [one for one in map(Requirement, lines) if one.name == name]
+    [locked] = [Version(package["version"]) for package in PACKAGES if package["name"] == name]
+
+    floors = [
+        Version(one.version.removesuffix(".*")) for one in asked.specifier if one.operator in (">=", "==")
+    ]
+
+    assert floors == [locked]
