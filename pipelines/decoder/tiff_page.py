@@ -41,6 +41,7 @@ _NUMBERS |= {5: "complex integers", 6: "complex numbers"}
 _DEPTHS = {UNSIGNED: {1, 2, 4, 8, 10, 12, 14, 16, 32}, SIGNED: {8, 16, 32}, FLOAT: {16, 32, 64}}
 _LABS = {(UNSIGNED, 8), (SIGNED, 8), (UNSIGNED, 16), (SIGNED, 16), (FLOAT, 32)}
 _MOST_SAMPLES = 1024
+_MOST_TILES = 100_000  # each takes libvips some 20 microseconds, whatever its size
 _LARGEST_TILE = 1 << 20
 _GROUP = 4  # packed samples, at most, until one begins with a byte again
 _LONGEST_NUMBER = _LONGEST_NAMES = 400  # characters
@@ -120,6 +121,11 @@ class TiffPage:
         return -(-self.width // self.chunk[0])
 
     @property
+    def _count(self) -> int:
+        """How many strips or tiles are to be read."""
+        return self.across * -(-self.height // self.chunk[1]) * (len(self.wanted) if self.separate else 1)
+
+    @property
     def row_bytes(self) -> int:
         """The bytes of a row within a tile or a strip."""
         return -(-self.chunk[0] * self.bits * (1 if self.separate else self.samples) // 8)
@@ -168,6 +174,8 @@ class TiffPage:
             return f"colours of kind {self.photometric}"
         if self.samples > _MOST_SAMPLES:
             return f"{self.samples} samples a pixel"
+        if self.tiled and self._count > _MOST_TILES:
+            return f"{self._count} tiles"
         if self.photometric == INKS and (self.samples < self.colours or not self.cmyk):
             return "inks other than CMYK"
         if self.samples < self.colours:

@@ -486,6 +486,10 @@ UNSUPPORTED = {
     "64-bit RGB of 3 samples with predictor 3": MadePage(
         quarters(FOUR), RGB, 64, FLOAT, codec="lzw", predictor=3
     ),
+    "388125 tiles": MadePage(quarters(FOUR), RGB, tile=(16, 16), tags={256: (4, [90_000]), 257: (4, [1104])}),
+    "120000 tiles": MadePage(
+        quarters(FOUR), RGB, tile=(16, 16), planar=True, tags={256: (4, [16_000]), 257: (4, [640])}
+    ),
     "inks other than CMYK": MadePage(quarters([(1, 2)] * 4), photometric=CMYK),
     "colours of kind 10": MadePage(quarters(FOUR), photometric=10),
     "samples that differ": MadePage(quarters(FOUR), tags={258: (3, [8, 8, 16])}),
