@@ -2,11 +2,13 @@
 
 import re
 
+from pipelines.decoder.refusal import corrupt
+
 _END = b"\xff\xd9"
 # ITU T.81, table B.1. FF 00 is data, RSTn stand between data; fill bytes (FF) may stand before each marker.
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
-_SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), (0xC2,)
-_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_SEQUENTIAL, _PROGRESSIVE, _ARITHMETIC = (0xC0, 0xC1), (0xC2,), (0xC9, 0xCA)
+_START_OF_IMAGE, _END_OF_IMAGE, _SCAN = 0xD8, 0xD9, 0xDA
 _OTHERS = {0xC4, *range(0xDB, 0xDE), *range(0xE0, 0xF0), 0xFE}  # tables, intervals, APPn, comments
 _MOST = 4096  # segments that are read
 _AFTER_THE_SCANS = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9$")
@@ -15,7 +17,8 @@ _AFTER_THE_SCANS = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before m
 def add_end(data: bytearray) -> bool:
     """Give a file that has all its scans the end marker that it lacks; say whether it was given one.
 
-    Whether the last of the scans has all its data, its decoder finds out: see `is_harmless`.
+    Whether the last of the scans has all its data, its decoder finds out: see `is_harmless`. Of arithmetic
+    codes it cannot, so a file of such without the marker is refused (`Declined`).
     """
     if data.endswith(_END):
         return False
@@ -55,16 +58,34 @@ def _end_of_scans(data: bytearray) -> int | None:
         length = int.from_bytes(data[at : at + 2])
         segment = data[at + 2 : at + length]
         if marker in _SEQUENTIAL + _PROGRESSIVE and not lacking:
+            if segment[1:3] == bytes(2):
+                return None  # its height follows in DNL: that is a kind of its own, which must stay as it is
             progressive = marker in _PROGRESSIVE
             lacking = {number: set(range(64)) for number in segment[6::3]}
         elif marker == _SCAN and _is_scan(segment, lacking):
             _take(segment, lacking, progressive)
             if not progressive and segment[0] == len(lacking) and data.find(_END, at) >= 0:
                 return None  # as of most photos with something behind them: their decoder does not look there
+        elif marker in _ARITHMETIC and not lacking:
+            if not _is_ended(data, at + length):
+                raise corrupt("JPEG", "its end marker is missing")
+            return None
         elif marker not in _OTHERS or len(segment) != length - 2:
             return end
         at += length
     return None
+
+
+def _is_ended(data: bytearray, at: int) -> bool:
+    """Say whether the end marker comes before anything that belongs to no scan."""
+    for _ in range(_MOST):
+        found = _MARKER.search(data, at)
+        if found is None or found[1][0] == _START_OF_IMAGE:
+            return False
+        if found[1][0] == _END_OF_IMAGE:
+            return True
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+    return False
 
 
 def _is_scan(segment: bytearray, lacking: dict[int, set[int]]) -> bool:

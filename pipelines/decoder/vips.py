@@ -1,6 +1,7 @@
 """libvips as a decoder: exactly the loaders of the formats that are on, one thread, no cache, no path."""
 
 import logging
+import re
 import struct
 from collections import deque
 from collections.abc import Iterable
@@ -20,14 +21,12 @@ LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyon
 
 _SHORTEST = 16  # pixels: of a side that loaders would make shorter they leave out rows that one would see
 _SHORT = ("out of memory", "insufficient memory", "memory allocation", "allocate", "allocating")
-# libjpeg repairs these and goes on; its other warnings are about bytes between the segments. The last is
+# libjpeg repairs these and goes on; its other warnings are about bytes between the segments. Before a restart
+# marker (0xd0 to 0xd7) they are pixels of an interval that another marker should have ended. The last is
 # libtiff's, of PackBits with a run that goes on behind its strip.
-_DAMAGE = (
-    "premature end of data segment",
-    "bad Huffman code",
-    "instead of RST",
-    "bad arithmetic code",
-    "to avoid buffer overrun",
+_DAMAGE = re.compile(
+    "premature end of data segment|bad Huffman code|instead of RST|bad arithmetic code"
+    "|extraneous bytes before marker 0xd[0-7]|to avoid buffer overrun"
 )
 
 # Python's words for a header that ends too soon or says what cannot be are about code, not about the picture.
@@ -132,7 +131,7 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
 
 def damage() -> str:
     """Return the warning, if any, about missing or false pixels in the picture just decoded."""
-    return next((line for line in warnings if any(word in line for word in _DAMAGE)), "")
+    return next(filter(_DAMAGE.search, warnings), "")
 
 
 def _lost() -> str:

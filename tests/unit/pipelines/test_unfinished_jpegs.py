@@ -1,6 +1,8 @@
 """A JPEG that lacks only its end marker is accepted; one that lacks pixels is refused, wherever it ends."""
 
+import base64
 import io
+import re
 from collections.abc import Iterator
 from random import Random
 from time import process_time
@@ -29,6 +31,20 @@ BEHIND = {
     "fill bytes": b"\xff" * 40,
     "text": b"hello world" * 40,
     "markers": b"hello\xff\xe1\xff\xc2\xff\xd8\xff\xda world" * 20,
+}
+# Grey pictures of 24x16 pixels by cjpeg and jpegtran: Pillow does not write arithmetic codes.
+ARITHMETIC = {
+    "sequential": (
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcp"
+        "LDAxNDQ0Hyc5PTgyPC4zNDL/yQALCAAQABgBAREA/8wABgAQEAX/2gAIAQEAAD8A0hbJjEOWiyOm/pe3QFdpnw4BsWPJD+YN"
+        "l+KWO/NR/p0iQ/wdVvSk7LlLYP8AF+L3vwj/2Q=="
+    ),
+    "progressive": (
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcpLDAx"
+        "NDQ0Hyc5PTgyPC4zNDL/ygALCAAQABgBAREA/8wABAAQ/9oACAEBAAAAAdFLgere7xD/zAAEEAX/2gAIAQEAAQUCOS2130h6kjWA"
+        "+GCUqqz/zAAEEAX/2gAIAQEABj8C/WYc/8wABBAF/9oACAEBAAE/IZW5bDChx6P/2gAIAQEAAAAQ7v/MAAQQBf/aAAgBAQABPxBr"
+        "OHFCC4clsy1N+//Z"
+    ),
 }
 
 
@@ -121,6 +137,44 @@ def test_the_zero_behind_a_last_ff_is_told_from_zeros_that_follow_the_data(child
 )
 def test_a_second_warning_may_be_about_pixels_though_the_first_is_not(warning: str, harmless: bool) -> None:
     assert jpeg.is_harmless(warning) is harmless
+
+
+@pytest.mark.parametrize("behind", ["nothing", "zeros", "text", "another", "end behind an application's segment"])
+@pytest.mark.parametrize("kind", ARITHMETIC)
+def test_of_arithmetic_codes_nothing_is_known_without_their_end(
+    child: DecoderProcess, kind: str, behind: str
+) -> None:
+    whole = base64.b64decode(ARITHMETIC[kind])
+    odd = {"another": photo()[:-2], "end behind an application's segment": b"\xff\xe1\0\6" + END * 2}
+    more = {**BEHIND, **odd}[behind]
+
+    assert child.run(whole + more).status == "done"
+    for missing in (0, 1, 30):
+        assert child.run(whole[: -2 - missing] + more + b"text").code == "corrupt_image"
+
+
+@pytest.mark.parametrize("lost", [0, 3, 6, 7])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "restart" in kind])
+def test_a_jpeg_that_lacks_a_restart_marker_is_damaged(child: DecoderProcess, kind: str, lost: int) -> None:
+    whole = photo(**KINDS[kind])
+    places = [found.start() for found in re.finditer(rb"\xff[\xd0-\xd7]", whole)]
+    place = places[lost]
+
+    assert child.run(whole[:place] + whole[place + 2 :]).code == "corrupt_image"
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+def test_a_height_that_follows_the_pixels_is_called_that_without_an_end_too(
+    child: DecoderProcess, behind: str
+) -> None:
+    content = bytearray(photo())
+    frame = content.index(b"\xff\xc0")
+    content[frame + 5 : frame + 7] = bytes(2)
+
+    outcome = child.run(bytes(content[:-2]) + b"\xff\xdc\0\4\0\x96" + BEHIND[behind])
+
+    assert outcome.code == "unsupported_format"
+    assert "its height is told only behind the picture" in outcome.answer["message"]
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
