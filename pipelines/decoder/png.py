@@ -1,19 +1,32 @@
-"""PNGs without the compressed chunks that nobody needs: kilobytes of them inflate to gigabytes in libpng."""
+"""PNGs without the chunks that nobody needs: in libpng kilobytes inflate to gigabytes, or each warns."""
 
 import zlib
 from collections.abc import Iterator
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_TEXTS = (b"zTXt", b"iTXt", b"tEXt")
+# PNG, third edition, 11.3, without texts and palettes that are suggestions, and extensions (1.5.0) that many
+# pictures have; iDOT is Apple's. Each may occur once; the first one counts.
+ONCE = (
+    *(b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"bKGD", b"hIST"),
+    *(b"pHYs", b"eXIf", b"tIME", b"oFFs", b"iDOT"),
+)
+_ANCILLARY = 0x20  # the bit of the first letter
 
 
 def strip_chunks(data: bytearray, largest_profile: int) -> bytearray:
-    """Return the PNG without its texts and without a profile larger than that; anything else as it is."""
+    """Return the PNG without texts, unknown chunks, second ones of a kind, and a profile larger than that.
+
+    Chunks without which no picture can be shown stay, known or not; what is no PNG is returned as it is.
+    """
     if not data.startswith(_SIGNATURE):
         return data
-    kept, since = bytearray(), 0
+    kept, since, wanted = bytearray(), 0, {*ONCE}
     for start, end, kind in chunks(data):
-        if kind in _TEXTS or (kind == b"iCCP" and not _fits(data[start + 8 : end - 4], largest_profile)):
+        if not kind[0] & _ANCILLARY:
+            continue
+        superfluous = kind not in wanted
+        wanted.discard(kind)
+        if superfluous or (kind == b"iCCP" and not _fits(data[start + 8 : end - 4], largest_profile)):
             kept += memoryview(data)[since:start]
             since = end
     return kept + memoryview(data)[since:] if since else data

@@ -1,9 +1,7 @@
 """libvips as a decoder: exactly the loaders of the formats that are on, one thread, no cache, no path."""
 
-import logging
 import re
 import struct
-from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -19,6 +17,7 @@ from pipelines.formats import Format, Shape, loaders
 
 LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyond that it is a bomb
 
+_MOST_WARNINGS, _LONGEST_WARNING = 50, 1000
 _SHORTEST = 16  # pixels: of a side that loaders would make shorter they leave out rows that one would see
 _SHORT = ("out of memory", "insufficient memory", "memory allocation", "allocate", "allocating")
 # libjpeg repairs these and goes on; its other warnings are about bytes between the segments. Before a restart
@@ -48,13 +47,8 @@ def version() -> str:
     return "libvips " + ".".join(str(pyvips.version(part)) for part in range(3))
 
 
-class _Listener(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        warnings.extend(record.getMessage()[:1000].splitlines())
-
-
-warnings: deque[str] = deque(maxlen=50)
-"""What libvips said of the picture in hand without refusing it."""
+warnings: list[str] = []
+"""What libvips said of the picture in hand without refusing it: the first lines, and the first of damage."""
 
 
 def set_up(names: Iterable[str]) -> None:
@@ -72,14 +66,24 @@ def set_up(names: Iterable[str]) -> None:
 
 
 def _listen() -> None:
-    """Hear what libvips warns of, and none of its steps: pyvips would call Python for each."""
-    pyvips.logger.addHandler(_Listener(logging.WARNING))
+    """Hear what libvips warns of, and none of its steps: Python would be called for each."""
+    pyvips.ffi.def_extern(name="_log_handler_callback")(hear)
     level = pyvips.GLogLevelFlags
     heard = level.LEVEL_MESSAGE | level.LEVEL_WARNING | level.LEVEL_CRITICAL | level.LEVEL_ERROR
     pyvips._remove_log_handler()
     pyvips._log_handler_id = pyvips.glib_lib.g_log_set_handler(
         b"VIPS", heard | level.FLAG_FATAL | level.FLAG_RECURSION, pyvips._log_handler_cb, pyvips.ffi.NULL
     )
+
+
+def hear(_domain: object, _level: int, message: object, _data: object) -> None:
+    """Keep a warning of libvips, if it is among the first or of damage."""
+    # A small file can make millions of warnings, so that each must cost next to nothing.
+    said = pyvips.ffi.string(message, _LONGEST_WARNING).decode("utf-8", "replace")
+    if len(warnings) < _MOST_WARNINGS:
+        warnings.extend(said.splitlines())
+    elif len(warnings) < 2 * _MOST_WARNINGS and _DAMAGE.search(said):
+        warnings.append(said)
 
 
 def _text(pointer: object) -> str:
