@@ -5,7 +5,10 @@ import re
 STARVED = "starved"  # no code of the contract: it is for the parent, not for who uploaded the picture
 _LONGEST = 300
 _MIB = 1024 * 1024
-_SAYS_NOTHING = ("unable to call", "unable to copy", "unable to open source")
+_SAYS_NOTHING = (
+    *("unable to call", "unable to copy", "unable to open source", "memory area too small"),
+    *("images do not match between header and load", "not identified by this driver"),
+)
 _NUMBERS = re.compile(r" ?\([\d.]+\)$")  # libheif's own error numbers
 _PREFIX = re.compile(r"^((VIPS|Vips\w+|vips\w+|\w+2vips|\w+load_source|heif|webp|source input): )+")
 _ODD = re.compile(r"[^\w .,:;()'%/+=-]|(?<!\w)/[\w./-]+|0x[0-9a-fA-F]+", re.ASCII)

@@ -18,7 +18,9 @@ from pipelines.formats import Format, Shape, loaders
 LARGEST_PROFILE = 4 * 1024 * 1024  # the largest press profiles have 3 MB; beyond that it is a bomb
 
 _MOST_WARNINGS, _LONGEST_WARNING = 50, 1000
-_SHORTEST = 16  # pixels: of a side that loaders would make shorter they leave out rows that one would see
+# Pixels: of a side that loaders would make shorter they leave out rows that one would see. libwebp besides
+# scales the colours of an odd number of columns as if there were one more.
+_SHORTEST, _SHORTEST_WEBP = 16, 256
 _SHORT = ("out of memory", "insufficient memory", "memory allocation", "allocate", "allocating")
 # libjpeg repairs these and goes on; its other warnings are about bytes between the segments. Before a restart
 # marker (0xd0 to 0xd7) they are pixels of an interval that another marker should have ended. The last is
@@ -29,7 +31,15 @@ _DAMAGE = re.compile(
 )
 
 # Python's words for a header that ends too soon or says what cannot be are about code, not about the picture.
-_STUMBLES = (struct.error, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
+_STUMBLES = (
+    struct.error,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    UnicodeError,
+)
 
 _SAMPLE = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
 _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -171,13 +181,14 @@ def shrunk_by(name: str, shrink: float, side: int) -> float:
 
 def _shrinking(name: str, shrink: float, side: int) -> dict[str, float]:
     """The options by which that format's loader scales down, by at most `shrink`; `side` is the shorter."""
-    most = side / _SHORTEST
     match name:
         case "jpeg":  # halving is as good as the resampler's and a third quicker; by 4 and 8 it is coarser
+            most = side / _SHORTEST
             factors = (by for by, least in ((8, 12), (4, 6), (2, 2)) if shrink >= least and by <= most)
             return {"shrink": next(factors, 1)}
         case "webp":
-            return {"scale": 1 / max(1.0, shrink if shrink <= most else 1.0)}
+            most = side / _SHORTEST_WEBP
+            return {"scale": 1 / max(1.0, shrink if shrink <= most else most if most >= 2 else 1.0)}
         case _:
             return {}
 

@@ -38,7 +38,9 @@ def test_many_chunks_of_a_png_cost_next_to_nothing(child: DecoderProcess, kind: 
 
 
 @pytest.mark.parametrize("superfluous", [b"tEXt", b"sPLT", b"ruBB", b"acTL"])
-def test_what_a_picture_needs_stays_in_its_place_and_the_first_of_each_kind_counts(superfluous: bytes) -> None:
+def test_what_a_picture_needs_stays_in_its_place_and_the_first_of_each_kind_counts(
+    superfluous: bytes,
+) -> None:
     head, tail = plain()[:33], chunks(b"IDAT", b"IDAT", b"IEND") + b"behind"
     known = chunks(b"PLTE", b"tRNS", b"gAMA", b"eXIf", b"UNKN", b"UNKN", b"PLTE")
     twice = chunks(b"gAMA", superfluous, b"eXIf")

@@ -1,5 +1,7 @@
 """The words for a refused picture: a code of the contract and a reason that its owner understands."""
 
+import struct
+
 import pytest
 
 from pipelines.decoder import vips
@@ -28,6 +30,9 @@ BMP = next(known for known in FORMATS if known.name == "bmp")
         ("(2.100)", "is damaged or incomplete."),
         ("VipsForeignLoad: unable to open source for input", "is damaged or incomplete."),
         ("unable to call heifload_source", "is damaged or incomplete."),
+        ("memory area too small -- should be 9 bytes, you passed 8", "is damaged or incomplete."),
+        ("VipsImage: images do not match between header and load", "is damaged or incomplete."),
+        ("not identified by this driver", "is damaged or incomplete."),
         ("", "is damaged or incomplete."),
     ],
 )
@@ -44,6 +49,21 @@ def test_a_kind_that_the_library_does_not_know_is_unsupported_and_not_called_dam
     assert refused.code == "unsupported_format"
     assert "damaged" not in refused.message
     assert "BMP" in refused.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        struct.error(
+            "unpack_from requires a buffer of at least 66 bytes for unpacking 12 bytes at offset 54"
+        ),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        IndexError("index out of range"),
+        OverflowError("int too big to convert"),
+    ],
+)
+def test_words_of_the_language_are_not_quoted(error: Exception) -> None:
+    assert vips.refusal(BMP, error).message == "The BMP picture is damaged or incomplete."
 
 
 def test_a_kind_that_is_not_supported_is_told_with_what_to_do() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from PIL import Image, ImageStat
+from PIL import Image, ImageChops, ImageStat
 
 from tests.support.decoder_child import BOXES, DecoderProcess, spec
 
@@ -75,3 +75,22 @@ def test_a_picture_in_a_tiny_box_keeps_its_colours(child: DecoderProcess, mode: 
     found = halves(Image.open(io.BytesIO(variant)).convert("RGB"))
     for one, wanted in zip(found, halves(paper), strict=True):
         assert max(abs(a - b) for a, b in zip(one, wanted, strict=True)) <= 6, (found, wanted)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+@pytest.mark.parametrize("side", [33, 65, 129, 255])
+def test_odd_columns_of_a_thin_webp_keep_their_colours(
+    child: DecoderProcess, side: int, upright: bool
+) -> None:
+    picture, file = Image.new("RGB", (side, 3000), RED), io.BytesIO()
+    for left in range(0, side, 16):
+        picture.paste(BLUE, (left, 0, left + 8, 3000))
+    picture = picture if upright else picture.transpose(Image.Transpose.TRANSPOSE)
+    picture.save(file, "WEBP", quality=95)
+    expected = Image.open(file).convert("RGB")
+
+    [variant] = child.run(file.getvalue(), [spec(1920, quality=95, subsampling="4:4:4")]).variants
+
+    found = Image.open(io.BytesIO(variant)).convert("RGB")
+    difference = ImageChops.difference(found, expected.resize(found.size, Image.Resampling.LANCZOS))
+    assert max(ImageStat.Stat(difference).mean) < 5

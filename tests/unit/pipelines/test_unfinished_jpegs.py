@@ -139,7 +139,9 @@ def test_a_second_warning_may_be_about_pixels_though_the_first_is_not(warning: s
     assert jpeg.is_harmless(warning) is harmless
 
 
-@pytest.mark.parametrize("behind", ["nothing", "zeros", "text", "another", "end behind an application's segment"])
+@pytest.mark.parametrize(
+    "behind", ["nothing", "zeros", "text", "another", "end behind an application's segment"]
+)
 @pytest.mark.parametrize("kind", ARITHMETIC)
 def test_of_arithmetic_codes_nothing_is_known_without_their_end(
     child: DecoderProcess, kind: str, behind: str
