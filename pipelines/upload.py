@@ -134,7 +134,7 @@ async def make_variants(
                 reused: Reuse = "unchanged" if unchanged else "known_content"
                 return Made(whole, _clocked({}, began), reused, undecoded=error)
             if isinstance(error, PictureRefused) and await _may_be_unfinished(error, source):
-                raise PictureRefused(error.code, str(error), source.info) from error
+                error.seen = source.info
             raise
         rendered_at = time.perf_counter()
         await _check_unchanged(upload.source or "", source, blobs)

@@ -118,7 +118,9 @@ def _lack(reply: dict[str, Any], work: Work) -> str:
 
 
 def _refusal(refused: Declined) -> dict[str, Any]:
-    return {"status": "refused", "code": refused.code, "message": refused.message}
+    cause = refused.__cause__
+    told = {"traceback": "".join(traceback.format_exception(cause))[-8000:]} if cause is not None else {}
+    return {"status": "refused", "code": refused.code, "message": refused.message, **told}
 
 
 def _process(
@@ -143,10 +145,11 @@ def _process(
         if not wanted:
             return {"status": "unchanged", "sha256": work.sha256}
     try:
-        picture = check(data, limits, work)
+        with _distrust(work):
+            picture = check(data, limits, work)
+            work.estimate = _estimate(picture, specs, size)
     except WrongEngine:
         return {"status": "changed"}
-    work.estimate = _estimate(picture, specs, size)
     work.lap("probe")
     channel.send(
         {
@@ -165,6 +168,27 @@ def _process(
     work.resume()
     with _in_words(picture.format, data):
         return make(picture, specs, limits.output, work, wanted, request["placeholder"])
+
+
+@contextmanager
+def _distrust(work: Work) -> Iterator[None]:
+    """Refuse a file whose bytes make this code, or a library's, raise what nobody foresaw.
+
+    It is no fault to try again, and none to end a child for: the bytes are the same each time.
+    """
+    try:
+        yield
+    except (Declined, WrongEngine, MemoryError):
+        raise
+    except pyvips.Error as error:
+        if not work.format:
+            raise
+        raise vips.refusal(formats.BY_NAME[work.format], error) from None
+    except Exception as error:
+        if shortage.is_meant_by(str(error)):
+            raise
+        title = formats.BY_NAME[work.format].title if work.format else "uploaded"
+        raise refusal.corrupt(title) from error
 
 
 @contextmanager
@@ -233,7 +257,8 @@ def make(
     places: dict[tuple[Any, ...], tuple[int, int]] = {}
     small = None
     try:
-        image = render.first(picture, order[0], backgrounds)
+        with _distrust(work):
+            image = render.first(picture, order[0], backgrounds)
         size = order[0].size
         work.lap("decode")
         for target in order:

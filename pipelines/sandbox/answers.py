@@ -25,6 +25,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Pixels = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_plain)]
+Traceback = Annotated[str, StringConstraints(max_length=8000), AfterValidator(printable)]
 Code = Literal[
     "source_too_large", "unsupported_format", "corrupt_image", "too_many_pixels", "too_much_memory"
 ]
@@ -95,11 +96,12 @@ class Done(_Frame):
 
 
 class Refused(_Frame):
-    """The picture is declined."""
+    """The picture is declined; the traceback, for the operator, is of an exception that its bytes caused."""
 
     status: Literal["refused"]
     code: Code
     message: Sentence
+    traceback: Traceback = ""
 
 
 class Unwritable(_Frame):
@@ -121,7 +123,7 @@ class Bug(_Frame):
 
     status: Literal["bug"]
     message: Sentence
-    traceback: Annotated[str, StringConstraints(max_length=8000), AfterValidator(printable)]
+    traceback: Traceback
 
 
 Answer = Unchanged | Changed | Probed | Done | Refused | Unwritable | Starved | Bug

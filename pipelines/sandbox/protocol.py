@@ -139,7 +139,10 @@ def _too_much_memory(probed: Probed, most: int) -> PictureRefused:
 def _error_of(answer: Answer) -> PipelineError | BlobsUnavailable:
     match answer:
         case Refused():
-            return PictureRefused(answer.code, answer.message)
+            refused = PictureRefused(answer.code, answer.message)
+            if answer.traceback:
+                refused.add_note(answer.traceback)
+            return refused
         case Unwritable():
             return unwritable(answer.errno)
         case Starved():

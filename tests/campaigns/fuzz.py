@@ -75,7 +75,10 @@ async def outcome(sandbox: Sandbox, content: bytes) -> str:
         with descriptor(content) as source:
             made = await sandbox.render(source, len(content), wanted, None)
     except PictureRefused as error:
-        return error.code
+        raised = getattr(
+            error, "__notes__", []
+        )  # by our own code: such a picture is refused, and a bug all the same
+        return f"{error.code}: {raised[0].splitlines()[-1]}" if raised else error.code
     except DecodeTimeout:
         return "decode_timeout"
     except (DecoderCrashed, DecoderFailed) as error:
