@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
 
+from pipelines.accounts import Accounts, Meter
 from pipelines.batch_report import BatchReport
 from pipelines.commits import Committer
 from pipelines.errors import (
@@ -76,6 +77,7 @@ class BatchContext:
     watcher: OriginalWatcher | None = None  # makes uploads due when their original changes; None: nobody does
     metrics: Metrics = NO_METRICS
     traces: Traces = NO_TRACES
+    accounts: Accounts = field(default_factory=Accounts)  # what tries cost is debited to owners
 
 
 async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContext) -> BatchReport:
@@ -156,10 +158,12 @@ async def _try(
         times = {"waited_s": claimed_at - waited_from, "claimed_s": time.perf_counter() - claimed_at}
         tried = stack.enter_context(context.traces.trying(claim, **times))
         report.note_trace(upload_id, tried.traceparent)
+        meter = Meter(claim.upload.owner)
         runs_alone = claim.crash_count == RUN_ALONE_AFTER
-        outcome = None if runs_alone else await _outcome(tried, nullcontext(), context, report)
+        outcome = None if runs_alone else await _outcome(tried, meter, nullcontext(), context, report)
     if outcome is None:
-        outcome = await _outcome(tried, context.slots.exclusive(), context, report)
+        outcome = await _outcome(tried, meter, context.slots.exclusive(), context, report)
+    context.accounts.debit(meter, uploads=int(isinstance(outcome, Ready | Failed)))
     submitted = time.perf_counter()
     committed = await context.committer.submit(outcome)
     commit_s = time.perf_counter() - submitted
@@ -215,14 +219,18 @@ async def _claim(upload_id: UUID, job_id: str, context: BatchContext) -> Claim |
 
 
 async def _outcome(
-    tried: TryTrace, place: AbstractAsyncContextManager[None], context: BatchContext, report: BatchReport
+    tried: TryTrace,
+    meter: Meter,
+    place: AbstractAsyncContextManager[None],
+    context: BatchContext,
+    report: BatchReport,
 ) -> Outcome:
     """The one place where an upload's error becomes an outcome."""
     try:
         with tried.working():
             try:
                 async with place:
-                    return await _attempt(tried, context, report)
+                    return await _attempt(tried, meter, context, report)
             except Exception as error:
                 outcome = _crashes_kept(await _classified(error, tried.claim, context), error)
                 report.note_details(error, outcome)
@@ -295,7 +303,7 @@ def _outage_of(error: Exception, context: BatchContext) -> Outage | None:
             return None
 
 
-async def _attempt(tried: TryTrace, context: BatchContext, report: BatchReport) -> Outcome:
+async def _attempt(tried: TryTrace, meter: Meter, context: BatchContext, report: BatchReport) -> Outcome:
     claim = tried.claim
     if claim.upload.state is State.DELETING:
         keys = await context.claims.keys_of(claim.upload.id)
@@ -315,6 +323,7 @@ async def _attempt(tried: TryTrace, context: BatchContext, report: BatchReport) 
     made = await make_variants(
         *(claim, recipe, context.blobs, context.sandbox, context.poison, context.claims.holds),
         may_decode=claim.crash_count <= RUN_ALONE_AFTER,
+        meter=meter,
     )
     report.add(made.ms)
     context.metrics.stages_finished(made.ms)

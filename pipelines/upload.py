@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
+from pipelines.accounts import Meter
 from pipelines.digests import content_sha256
 from pipelines.errors import (
     DecoderCrashed,
@@ -78,6 +79,7 @@ async def make_variants(
     holds: Callable[[Claim], Awaitable[bool]],
     *,
     may_decode: bool = True,
+    meter: Meter | None = None,
 ) -> Made:
     """Make the variants of `recipe` that the claimed upload lacks, published under their names.
 
@@ -86,6 +88,7 @@ async def make_variants(
     or place have. Where only the placeholder is missing and cannot be made, what is stored is the outcome.
     Unless it `may_decode`, what is to be decoded is a WorkerKiller.
     `holds` is asked after a long time: a worker that was frozen must not replace what has been made since.
+    `meter` counts what it takes.
 
     Raises: PipelineError, StorageError.
     """
@@ -117,6 +120,7 @@ async def make_variants(
                 placeholder=recipe.placeholder,
                 fetch=source.fetch,
                 release=source.release,
+                meter=meter,
             )
         except BlobChanged as error:
             raise SourceChanged(_CHANGED) from error

@@ -45,6 +45,7 @@ def command(
             print_stored(found)
             _print_days(found)
             _print_largest(found)
+            _print_owners(found)
             _print_queue(found.queue)
             _print_disk(found, has_room=not is_s3(settings.storage_url))
         return 0
@@ -135,6 +136,16 @@ def _print_largest(report: StorageReport) -> None:
     ]
     if rows:
         output.print(table("Largest uploads", ("file", "#original", "#variants", "id"), rows))
+
+
+def _print_owners(report: StorageReport) -> None:
+    rows = [
+        (one.owner or "(in no folder)", f"{one.cpu_seconds:.1f}", one.uploads, size(one.bytes))
+        for one in report.owners
+    ]
+    if rows:
+        columns = ("owner", "#CPU seconds", "#uploads", "#read")
+        output.print(table("Dearest owners of the last 24 hours", columns, rows))
 
 
 def _print_queue(queue: QueueDepth | None) -> None:

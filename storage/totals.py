@@ -6,6 +6,7 @@ from typing import Any, Self
 
 LAST_SWEEP = "sweep:last"  # the name of a row of `kv`
 LARGEST = 10
+DEAREST = 10  # owners
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class Large:
     bytes: int
     variant_bytes: int
     filename: str | None = None
+
+
+@dataclass(frozen=True)
+class OwnerCost:
+    """What the pictures of an owner cost: CPU time of decoders, uploads that ended, bytes that were read."""
+
+    owner: str
+    cpu_ms: int
+    uploads: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,7 @@ class StorageTotals:
     largest: Sequence[Large]
     snapshots: Sequence[Snapshot]
     sweep: Swept | None = None
+    owners: Sequence[OwnerCost] = ()  # the dearest of the last 24 hours
 
     def of(self, what: str) -> Sequence[Total]:
         """The totals of one kind of row."""

@@ -24,6 +24,7 @@ from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.opening import Catalog
 from storage.errors import CatalogUnavailable, VolumeMissing
 from storage.threads import start_threads
+from worker.accounting import Accounting
 from worker.adoption import Adoption
 from worker.backups import copy_before_migration
 from worker.degradation import (
@@ -88,6 +89,8 @@ class App:
     """The parts that a job hands to `process_uploads`."""
     publisher: OutboxPublisher
     """Sends the messages of the outbox; runs in the background."""
+    accounting: Accounting
+    """Saves what owners were debited; runs in the background."""
     intake: Intake
     """Turns events into rows and jobs; runs in the background."""
     health: Health
@@ -175,6 +178,8 @@ async def open_app(
             metrics=metrics,
             traces=traces,
         )
+        accounting = Accounting(batch.accounts, stores.catalog.owner_costs)
+        stack.push_async_callback(accounting.close)
         intake = Intake(
             queue,
             Recorder(
@@ -216,6 +221,7 @@ async def open_app(
             sandbox=sandbox,
             batch=batch,
             publisher=publisher,
+            accounting=accounting,
             intake=intake,
             health=health,
             degradation=degradation,

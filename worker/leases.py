@@ -24,6 +24,7 @@ _PAGES_A_TICK = 20  # of so many rows
 KEEP_MESSAGES_MS = 7 * 24 * 3600 * 1000
 KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
 KEEP_DEAD_LETTERS_MS = 30 * 24 * 3600 * 1000
+KEEP_OWNER_COSTS_MS = 30 * 24 * 3600 * 1000
 _UNSENT_AFTER_MS = 2_000  # a younger message is still being sent by its worker
 _LONGEST_LOCK_MS = 600_000  # other workers may have a longer lease than ours
 _GONE_AFTER_S = 3600  # without a command of that consumer
@@ -97,6 +98,7 @@ async def reconcile(
         catalog.sweeps.clear_abandoned_marks,
         lambda: catalog.sweeps.prune_marks(now_ms() - KEEP_MARKS_MS),
         lambda: catalog.dead_letters.prune(now_ms() - KEEP_DEAD_LETTERS_MS),
+        lambda: catalog.owner_costs.prune(now_ms() - KEEP_OWNER_COSTS_MS),
         lambda: _bound(catalog),
         lambda: queue.stream.forget_consumers(_GONE_AFTER_S * 1000),
     )

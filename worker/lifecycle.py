@@ -268,7 +268,8 @@ async def in_background(app: App) -> AsyncIterator[None]:
         with suppress(QueueUnavailable):  # at the end it is tried again
             await app.queue.jobs.queues.hand_on_untaken()
 
-    works = [app.intake.run, app.publisher.run, app.health.run, app.degradation.run, leave]
+    works = [app.intake.run, app.publisher.run, app.accounting.run]
+    works += [app.health.run, app.degradation.run, leave]
     works.append(app.batch.sandbox.watch_idle)
     if app.batch.watcher is not None:
         works.append(app.batch.watcher.run)

@@ -62,6 +62,7 @@ class Child:
         self._oom_kills = cgroups.oom_kills()
         self.hello: Hello
         self.idle_memory = 0
+        self.start_cpu_s = 0.0
         self.is_used = False
         self._cpu_before_rest_s = 0.0
 
@@ -83,6 +84,7 @@ class Child:
             await child.kill()
             raise
         child.idle_memory = child.memory()
+        child.start_cpu_s = child.cpu_s()
         child.rest()
         return child
 

@@ -48,6 +48,9 @@ class Pool:
     def __len__(self) -> int:
         return len(self._all)
 
+    def __contains__(self, child: Child) -> bool:
+        return child in self._all
+
     async def warm_up(self) -> None:
         """Start as many decoders as may work at once. Raises: DecoderUnavailable."""
         missing = self._allowance.decoders - len(self.idle["vips"])

@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
+from pipelines.accounts import Meter
 from pipelines.allowance import CHILD_MEMORY
 from pipelines.errors import DecoderCrashed, DecoderStarved, PictureRefused, PipelineError, SourceChanged
 from pipelines.formats import MIB
@@ -52,6 +53,8 @@ class Task:
     fetch: Callable[[], Awaitable[None]] | None = None
     """Has the file's bytes at its descriptor, and `release` returns their memory, where they take any."""
     release: Callable[[], None] = lambda: None
+    meter: Meter = field(default_factory=Meter)
+    """Counts what decoders take for it."""
 
     def wanted(self, sha256: str) -> Sequence[Variant]:
         """Those to make of that content."""

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from pipelines import formats
+from pipelines.accounts import Meter
 from pipelines.allowance import Allowance
 from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved, DecodeTimeout
 from pipelines.formats import Engine
@@ -15,7 +16,7 @@ from pipelines.placeholders import Kind
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Hello
-from pipelines.sandbox.child import DECODER
+from pipelines.sandbox.child import DECODER, Child
 from pipelines.sandbox.output_check import Rendered
 from pipelines.sandbox.pool import MemoryGuard, Pool
 from pipelines.sandbox.protocol import WALL_FACTOR, Attempt, Task
@@ -51,6 +52,7 @@ class Sandbox:
         placeholder: Kind = "thumbhash",
         fetch: Callable[[], Awaitable[None]] | None = None,
         release: Callable[[], None] = lambda: None,
+        meter: Meter | None = None,
     ) -> Rendered | None:
         """Read the picture at `source_fd` once and make each of `variants` of it, and a placeholder.
 
@@ -58,7 +60,8 @@ class Sandbox:
         beside the others; None where there are none of them.
 
         `fetch` has its bytes there once an attempt has its place; they take memory until `release`. A child
-        that dies or starves on the picture, or runs past its time, costs it one more try alone.
+        that dies or starves on the picture, or runs past its time, costs it one more try alone. `meter`
+        counts what all of them take.
 
         Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderFailed, DecoderKilled,
         DecoderStarved, DecoderUnavailable, BlobsUnavailable where the original cannot be read in time.
@@ -67,7 +70,9 @@ class Sandbox:
             *(source_fd, source_bytes, variants, known_sha256, missing, placeholder),
             fetch=fetch,
             release=release,
+            meter=meter or Meter(),
         )
+        task.meter.bytes = source_bytes
         try:
             return await self._in_a_child_that_reads(task)
         except (DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved):
@@ -123,9 +128,21 @@ class Sandbox:
             await task.fetch()
         known = formats.sniff(os.pread(task.source_fd, formats.HEAD, 0))
         engine = known.engine if known else "vips"
-        async with self.pool.borrow(engine, new=task.needs_new_child) as child:
+        async with self._borrowed(engine, task) as child:
             task.has_used_child = child.is_used
             return await Attempt(child, task, self.guard, self.admission, self._cpu_s, granted).run()
+
+    @asynccontextmanager
+    async def _borrowed(self, engine: Engine, task: Task) -> AsyncIterator[Child]:
+        """A decoder for the picture, which pays for its time, and for the start of the next if it ends it."""
+        child = None
+        try:
+            async with self.pool.borrow(engine, new=task.needs_new_child) as child:
+                with task.meter.running(child.cpu_s):
+                    yield child
+        finally:
+            if child is not None and child not in self.pool:
+                task.meter.cpu_s += child.start_cpu_s
 
 
 @asynccontextmanager

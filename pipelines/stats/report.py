@@ -90,6 +90,19 @@ class QueueDepth:
 
 
 @dataclass(frozen=True)
+class Owner:
+    """What the pictures of one owner cost in the last 24 hours, this hour included.
+
+    `owner` is what their events name, else the first folder of their originals; empty: neither.
+    """
+
+    owner: str
+    cpu_seconds: float
+    uploads: Annotated[int, Field(description="that became ready or failed, each time that they did")]
+    bytes: Annotated[int, Field(description="of originals that were read")]
+
+
+@dataclass(frozen=True)
 class Sweep:
     """The last sweep: when, the name of its plan, why it was stopped or when it was carried out.
 
@@ -163,6 +176,10 @@ class StorageReport:
     largest: Annotated[
         Sequence[Large], Field(description="the uploads with the largest originals, largest first")
     ]
+    owners: Annotated[
+        Sequence[Owner],
+        Field(description="the owners whose pictures took most CPU time lately, the dearest first"),
+    ]
     queue: Annotated[QueueDepth | None, Field(description="null: Redis did not answer")]
     sweep: Annotated[Sweep | None, Field(description="null: there was none yet")]
     trash: Annotated[
@@ -206,6 +223,7 @@ def report(
         proportion=round(variant_bytes / originals.bytes, 4) if originals.bytes else None,
         days=_days(totals),
         largest=totals.largest,
+        owners=[Owner(one.owner, one.cpu_ms / 1000, one.uploads, one.bytes) for one in totals.owners],
         queue=queue,
         sweep=_sweep(swept) if swept else None,
         trash=drift.areas["trash"] if drift and drift.areas else planned.trash if planned else None,

@@ -30,6 +30,7 @@ _TABLES = (
     tables.deletion_marks,
     tables.snapshots,
     tables.http_keys,
+    tables.owner_costs,
     tables.kv,
 )
 _FILLED = "filled"  # the row of `kv` that says by which move its catalog was filled

@@ -15,6 +15,7 @@ from storage.catalog.http_keys import HttpKeys
 from storage.catalog.intake import EventStore
 from storage.catalog.kv import Checkpoint
 from storage.catalog.outbox import Outbox
+from storage.catalog.owner_costs import OwnerCosts
 from storage.catalog.poison import Poison
 from storage.catalog.reports import Reports
 from storage.catalog.requeuer import Requeuer
@@ -43,6 +44,7 @@ class Catalog:
     poison: Poison
     sources: Sources
     http_keys: HttpKeys
+    owner_costs: OwnerCosts
     variant_names: VariantNames
     database: Database
 
@@ -87,6 +89,7 @@ async def open_catalog(
             poison=Poison(database),
             sources=Sources(database),
             http_keys=HttpKeys(database),
+            owner_costs=OwnerCosts(database),
             variant_names=VariantNames(database.used_for("report")),
             database=database,
         )

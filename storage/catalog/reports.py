@@ -13,12 +13,13 @@ from storage.catalog.conflicts import repeated
 from storage.catalog.counting import Place, amounts, find_wrong_totals
 from storage.catalog.database import Database, open_to_read, pending_migration
 from storage.catalog.kv import read_value
+from storage.catalog.owner_costs import dearest
 from storage.catalog.records import State, Upload
 from storage.catalog.rows import load_metadata, to_upload, to_variant
 from storage.catalog.tables import Big, snapshots, summed, totals, uploads, variants
 from storage.errors import CatalogDamaged
 from storage.filenames import filename_in
-from storage.totals import LARGEST, LAST_SWEEP, Count, Large, Snapshot, StorageTotals, Swept, Total
+from storage.totals import DEAREST, LARGEST, LAST_SWEEP, Count, Large, Snapshot, StorageTotals, Swept, Total
 
 
 def _sum(column: str, what: str, name: str | None = None) -> ColumnElement[int]:
@@ -81,11 +82,11 @@ class Reports:
             return None if row is None else to_upload(dict(row), [to_variant(dict(one)) for one in kept])
 
     async def totals(
-        self, *, largest: int = LARGEST, by_day: bool = True, since_day: int = 0
+        self, *, largest: int = LARGEST, by_day: bool = True, since_day: int = 0, owners: int = 0
     ) -> StorageTotals:
         """All that is counted, in one moment of the catalog, with the snapshots of that day and later.
 
-        Unless `by_day`, all days count as day 0.
+        Unless `by_day`, all days count as day 0. So many `owners` are told, the dearest ones.
         """
         query = _TOTALS if by_day else _OVER_ALL_DAYS
         days = select(snapshots).where(snapshots.c.day >= since_day).order_by("day")
@@ -98,6 +99,7 @@ class Reports:
                 largest=await _largest(connection, largest) if largest else [],
                 snapshots=[Snapshot(*row) for row in await connection.execute(days)],
                 sweep=Swept.from_json(swept) if swept else None,
+                owners=await dearest(connection, self._database.now_ms(), owners) if owners else [],
             )
 
     async def states(self) -> Mapping[State, int]:
@@ -171,7 +173,7 @@ async def read_totals(
     async with open_to_read(where) as database:
         if pending := await pending_migration(database):
             on_pending(pending)
-        return await Reports(database).totals()
+        return await Reports(database).totals(owners=0 if pending else DEAREST)
 
 
 async def _largest(connection: AsyncConnection, limit: int) -> Sequence[Large]:

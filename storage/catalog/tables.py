@@ -263,8 +263,20 @@ http_keys = Table(
     Column("revoked_ms", Big),
 )
 
+owner_costs = Table(
+    "owner_costs",
+    metadata,
+    # A folder may be longer than what an event may name.
+    Column("owner", Text().with_variant(Text(collation="C"), "postgresql"), primary_key=True),
+    Column("hour", Big, primary_key=True, autoincrement=False),  # since 1970
+    Column("cpu_ms", Big, nullable=False),  # that decoders took
+    Column("uploads", Big, nullable=False),  # that became ready or failed
+    Column("bytes", Big, nullable=False),  # of originals that were read
+    Index("owner_costs_by_hour", "hour"),
+)
+
 SEALED = (
     *("uploads", "variants", "outbox", "dead_letters", "poison_contents", "deletion_marks", "snapshots"),
-    "http_keys",
+    *("http_keys", "owner_costs"),
 )
 """The tables in which nothing is changed any more once their catalog moves."""

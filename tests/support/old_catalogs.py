@@ -71,6 +71,15 @@ def make_development(path: Path, version: str) -> None:
         database.execute("INSERT INTO alembic_version VALUES (?)", [version])
 
 
+def migrations_up_to(newest: str, folder: Path) -> Path:
+    """The migrations of a program that knows no schema after that one, copied to `folder`."""
+    copied = Path(shutil.copytree(schema.MIGRATIONS, folder))
+    for later in (copied / "versions").glob("v*.py"):
+        if later.name.removeprefix("v").partition("_")[0] > newest:
+            later.unlink()
+    return copied
+
+
 def schema_in(path: Path) -> str:
     """The schema that a catalog's file says it has."""
     with closing(sqlite3.connect(path)) as database:

@@ -14,6 +14,7 @@ from pipelines.sweep.plan import Plan
 from storage.blobs import Space
 from storage.errors import StorageError
 from storage.tasks import together
+from storage.totals import DEAREST
 from worker.documents import PLANNED, plan_document
 from worker.http.access import Caller
 from worker.http.cursors import page_response
@@ -126,7 +127,7 @@ def routes(face: Face) -> APIRouter:
         """
         _check_unbound(caller)
         totals, queue, space = await together(
-            face.stores.catalog.reports.totals(), _queue(face), _space(face)
+            face.stores.catalog.reports.totals(owners=DEAREST), _queue(face), _space(face)
         )
         return json_response(report(totals, queue=queue, space=space, history=query.history))
 
@@ -263,6 +264,7 @@ _REPORT: Mapping[str, Any] = {
     "proportion": 0.0021,
     "days": [],
     "largest": [],
+    "owners": [{"owner": "mia", "cpu_seconds": 612.4, "uploads": 5_210, "bytes": 10_420_000_000}],
     "queue": {"depth": 12, "oldest_seconds": 3, "jobs": 1, "workers": 2},
     "sweep": None,
     "trash": None,

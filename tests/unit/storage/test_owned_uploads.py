@@ -1,6 +1,5 @@
 """Whose uploads are: also of rows that a version wrote which knew no owners."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from storage.catalog.reading import UploadFilter, open_reader
 from storage.catalog.records import Upload
 from tests.conftest import url_of
 from tests.support.catalogs import CAT, ON_BOTH, SOURCE, outbox_of, take, upload, upload_event, work
+from tests.support.old_catalogs import migrations_up_to
 
 pytestmark = ON_BOTH
 
@@ -67,9 +67,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str
 async def test_a_catalog_of_the_version_before_is_migrated_with_its_uploads(
     empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = Path(shutil.copytree(schema.MIGRATIONS, tmp_path / "migrations"))
-    for later in ("v1002_http.py", "v1003_failures.py", "v1004_placeholders.py"):
-        (before / "versions" / later).unlink()
+    before = migrations_up_to("1001", tmp_path / "migrations")
     with monkeypatch.context() as old:
         old.setattr(schema, "MIGRATIONS", before)
         old.setattr(schema, "SCHEMAS", ("1000", "1001"))

@@ -1,6 +1,5 @@
 """The placeholder of an upload is in its row and in its messages, and two versions work side by side."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from tests.support.catalogs import (
     upload_event,
     work,
 )
+from tests.support.old_catalogs import migrations_up_to
 
 pytestmark = ON_BOTH
 
@@ -166,11 +166,10 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str
 async def test_an_upload_of_before_has_none_until_it_is_processed_again(
     empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = Path(shutil.copytree(schema.MIGRATIONS, tmp_path / "migrations"))
-    (before / "versions" / "v1004_placeholders.py").unlink()
+    before = migrations_up_to("1003", tmp_path / "migrations")
     with monkeypatch.context() as patched:
         patched.setattr(schema, "MIGRATIONS", before)
-        patched.setattr(schema, "SCHEMAS", schema.SCHEMAS[:-1])
+        patched.setattr(schema, "SCHEMAS", ("1000", "1001", "1002", "1003"))
         async with open_catalog(empty_url) as old, old.database.writing() as connection:
             await connection.execute(text(_READY_UPLOAD))
 

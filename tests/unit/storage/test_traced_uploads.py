@@ -1,6 +1,5 @@
 """The trace of an app stays with its upload, and is handed back in every message about it."""
 
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from tests.support.catalogs import (
     upload_event,
     work,
 )
+from tests.support.old_catalogs import migrations_up_to
 
 pytestmark = ON_BOTH
 
@@ -200,9 +200,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str
 @pytest.fixture
 async def old_url(empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where there is a catalog of the first schema, with an upload that waits and a message."""
-    first = Path(shutil.copytree(schema.MIGRATIONS, tmp_path / "migrations"))
-    for later in ("v1001_traceparent.py", "v1002_http.py", "v1003_failures.py", "v1004_placeholders.py"):
-        (first / "versions" / later).unlink()
+    first = migrations_up_to("1000", tmp_path / "migrations")
     with monkeypatch.context() as before:
         before.setattr(schema, "MIGRATIONS", first)
         before.setattr(schema, "SCHEMAS", ("1000",))

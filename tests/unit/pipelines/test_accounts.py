@@ -1,0 +1,86 @@
+"""Accounts: each owner pays for the CPU time that its pictures take, however they end."""
+
+import pytest
+
+from pipelines.accounts import Accounts, Meter
+from pipelines.batch import BatchContext, process_uploads
+from pipelines.sandbox import Sandbox
+from storage.blobs import Storage
+from storage.catalog.opening import Catalog
+from storage.totals import OwnerCost
+from tests.support.batches import Uploads, batch_context
+from tests.support.sandboxes import jpeg, ordered
+from tests.support.sweeps import Clock
+
+
+async def spent(context: BatchContext, uploads: Uploads, name: str, content: bytes) -> OwnerCost:
+    """What an upload of that content costs its owner."""
+    upload_id = await uploads.put(name, content)
+    await process_uploads([upload_id], await uploads.job_id(upload_id), context)
+    [cost] = context.accounts.take_unsaved()
+    return cost
+
+
+async def test_a_ready_upload_costs_its_folder_cpu_time_and_the_bytes_that_were_read(
+    catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads
+) -> None:
+    picture = jpeg(2000, 1500)
+    cost = await spent(batch_context(catalog, blobs, sandbox), uploads, "mia/cat.jpg", picture)
+
+    assert (cost.owner, cost.uploads, cost.bytes) == ("mia", 1, len(picture))
+    assert 1 <= cost.cpu_ms < 2000
+
+
+async def test_a_picture_that_runs_out_of_time_costs_all_its_tries_and_their_decoders(
+    catalog: Catalog, blobs: Storage, rogue: Sandbox, uploads: Uploads
+) -> None:
+    cost = await spent(batch_context(catalog, blobs, rogue), uploads, "mia/slow.jpg", ordered("spin"))
+
+    assert (cost.owner, cost.uploads) == ("mia", 1)
+    assert cost.cpu_ms >= 200
+
+
+async def test_a_picture_that_ends_its_decoder_pays_for_the_start_of_the_next(
+    catalog: Catalog, blobs: Storage, rogue: Sandbox, uploads: Uploads
+) -> None:
+    context = batch_context(catalog, blobs, rogue)
+    quiet = await spent(context, uploads, "mia/good.jpg", jpeg())
+    fatal = await spent(context, uploads, "mia/bad.jpg", ordered("abort"))
+
+    assert fatal.cpu_ms > quiet.cpu_ms + 10  # a Python that starts takes more
+
+
+async def test_an_upload_that_is_tried_again_later_counts_once_it_ends(
+    catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads
+) -> None:
+    context = batch_context(catalog, blobs, sandbox)
+    upload_id = await uploads.announce("mia/late.jpg")
+    await process_uploads([upload_id], await uploads.job_id(upload_id), context)
+
+    assert context.accounts.take_unsaved() == [OwnerCost("mia", 0, 0, 0)]
+
+
+def test_what_was_used_counts_half_after_a_minute_and_nothing_some_day() -> None:
+    clock = Clock()
+    clock.stop_at(1000)
+    accounts = Accounts(clock)
+    accounts.debit(Meter("mia", cpu_s=8.0), uploads=1)
+    clock.stop_at(1060)
+    accounts.debit(Meter("mia", cpu_s=1.0), uploads=1)
+    later = accounts.used_s("mia")
+    clock.stop_at(4660)
+    accounts.take_unsaved()
+
+    assert later == pytest.approx(5.0)
+    assert accounts.used_s("mia") == accounts.used_s("leo") == 0.0
+
+
+def test_what_could_not_be_saved_is_taken_again_with_the_rest() -> None:
+    accounts = Accounts()
+    accounts.debit(Meter("mia", 0.5, 100), uploads=1)
+    unsaved = accounts.take_unsaved()
+    accounts.debit(Meter("mia", 0.25, 10), uploads=1)
+    accounts.return_unsaved(unsaved)
+
+    assert accounts.take_unsaved() == [OwnerCost("mia", 750, 2, 110)]
+    assert accounts.take_unsaved() == []
