@@ -40,9 +40,13 @@ class SourceChanged(PipelineError):
 
 
 class DecodeTimeout(PipelineError):
-    """The decoder ran past its time and was killed."""
+    """The decoder ran past its time and was killed; `of_cpu`: past its CPU time, whoever was beside it."""
 
     code = "decode_timeout"
+
+    def __init__(self, *message: str, of_cpu: bool = False) -> None:
+        super().__init__(*message)
+        self.of_cpu = of_cpu
 
 
 class DecoderCrashed(PipelineError):

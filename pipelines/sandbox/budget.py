@@ -38,16 +38,17 @@ class Budget:
     def check(self, most_cpu_s: float) -> None:
         """Raises: DecodeTimeout, DecoderStarved, BlobsUnavailable where it, or `most_cpu_s`, is spent."""
         if self.cpu_used > most_cpu_s:
-            raise _too_slow(most_cpu_s)
+            raise _too_slow(most_cpu_s, of_cpu=True)
         if self.waited <= self.wall_s:
             return
         if self.cpu_used + self.slept > self.cpu_s * _DECISIVE_SHARE:
-            raise _too_slow(self.cpu_s)
+            raise _too_slow(self.cpu_s, of_cpu=False)
         if self.starved_of_source > self.waited * _DECISIVE_SHARE:
             raise BlobsUnavailable(f"the original could not be read within {self.wall_s:.3g} s")
         given = f"{self.cpu_used:.1f} s of CPU time in {self.wall_s:.3g} s"
         raise DecoderStarved(f"the machine gave the decoder {given}. {_MORE_CPU}")
 
 
-def _too_slow(most_cpu_s: float) -> DecodeTimeout:
-    return DecodeTimeout(f"The picture took longer to decode than the {most_cpu_s:g} seconds allowed.")
+def _too_slow(most_cpu_s: float, *, of_cpu: bool) -> DecodeTimeout:
+    allowed = f"the {most_cpu_s:g} seconds allowed"
+    return DecodeTimeout(f"The picture took longer to decode than {allowed}.", of_cpu=of_cpu)

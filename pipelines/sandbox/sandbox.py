@@ -60,7 +60,7 @@ class Sandbox:
         beside the others; None where there are none of them.
 
         `fetch` has its bytes there once an attempt has its place; they take memory until `release`. A child
-        that dies or starves on the picture, or runs past its time, costs it one more try alone. `meter`
+        that dies or starves on the picture, or waits past its time, costs it one more try alone. `meter`
         counts what all of them take.
 
         Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderFailed, DecoderKilled,
@@ -75,7 +75,9 @@ class Sandbox:
         task.meter.bytes = source_bytes
         try:
             return await self._in_a_child_that_reads(task)
-        except (DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved):
+        except (DecodeTimeout, DecoderCrashed, DecoderKilled, DecoderStarved) as error:
+            if isinstance(error, DecodeTimeout) and error.of_cpu:
+                raise  # whoever was beside it did not take that time
             return await self._exclusively(task)
 
     @property
