@@ -2,7 +2,7 @@
 # everything else is installed inside this folder. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check campaign chaos fuzz limits corpus bench budget screenshots release setup clean
+.PHONY: help demo dev test check campaign chaos fuzz limits corpus bench budget screenshots audit release setup clean
 MAKEFLAGS += --no-builtin-rules
 # With CI or SERVICES set, also the large servers that some tests need. Once there they stay: uv removes what
 # it is not asked for. `SERVICES= make setup` asks for none.
@@ -57,6 +57,9 @@ budget: $(INSTALLED) ## The instructions of a decode and an upload against their
 screenshots: ## The pictures of the console in docs/, taken anew by a browser
 	@$(MAKE) --no-print-directory SERVICES=1 setup
 	@.venv/bin/python -m tests.screenshots $(ARGS)
+
+audit: $(INSTALLED) ## What is known against the packages of the lock, and the C libraries that they bring
+	@.venv/bin/python -m scripts.audit $(ARGS)
 
 release: $(INSTALLED) ## Wheel, sdist, SBOM and checksums in dist/, checked where nothing else is
 	@.venv/bin/python -m scripts.release

