@@ -35,16 +35,19 @@ class Accounts:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._unsaved: dict[str, OwnerCost] = {}
-        self._used: dict[str, tuple[float, float]] = {}  # CPU seconds, as of that moment
+        self._used: dict[str, tuple[float, float]] = {}  # seconds, as of that moment
 
     def debit(self, meter: Meter, *, uploads: int) -> None:
         """A try has ended: its owner pays what the meter shows."""
         self._add(OwnerCost(meter.owner, round(meter.cpu_s * 1000), uploads, meter.bytes))
-        if meter.cpu_s:
-            self._used[meter.owner] = self.used_s(meter.owner) + meter.cpu_s, self._clock()
+
+    def use(self, owner: str, seconds: float) -> None:
+        """The owner's pictures took decoders for so long, or kept others from them: its turns come later."""
+        if seconds:
+            self._used[owner] = self.used_s(owner) + seconds, self._clock()
 
     def used_s(self, owner: str) -> float:
-        """CPU seconds that the owner's pictures took lately: what is a minute old counts half."""
+        """Seconds that the owner's pictures took lately: what is a minute old counts half."""
         used_s, at = self._used.get(owner, (0.0, 0.0))
         return used_s * 0.5 ** ((self._clock() - at) / HALF_LIFE_S) if used_s else 0.0
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
@@ -90,8 +90,10 @@ async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContex
     report = BatchReport()
     until = time.monotonic() + NEW_WORK_S
     async with asyncio.TaskGroup() as group:
+        owners = await _owners(ids, context)
         for upload_id in ids:
-            group.create_task(_isolate_damage(upload_id, job_id, context, report, until))
+            turn = _Due(upload_id, owners.get(upload_id, ""), job_id, until)
+            group.create_task(_isolate_damage(turn, context, report))
     if report.outcomes["skipped"] or report.watched:
         await _collect_postponed(ids, job_id, context, report)
     return report
@@ -112,45 +114,56 @@ async def _collect_postponed(
             report.leave(upload_id, wait_ms)
 
 
-async def _isolate_damage(
-    upload_id: UUID, job_id: str, context: BatchContext, report: BatchReport, until: float
-) -> None:
+async def _owners(ids: Sequence[UUID], context: BatchContext) -> Mapping[UUID, str]:
+    try:
+        return await context.claims.owners_of(ids)
+    except CatalogDamaged:  # each upload whose own row is damaged says so
+        return {}
+
+
+@dataclass(frozen=True)
+class _Due:
+    """One upload of a job, to be begun until that time."""
+
+    upload_id: UUID
+    owner: str
+    job_id: str
+    until: float
+
+
+async def _isolate_damage(turn: _Due, context: BatchContext, report: BatchReport) -> None:
     """Process one upload; where its rows are damaged, leave it over and let the others go on."""
     try:
-        await _process(upload_id, job_id, context, report, until)
+        await _process(turn, context, report)
     except CatalogDamaged as error:
+        upload_id = turn.upload_id
         report.outcomes["unrecorded"] += 1
         context.metrics.upload_tried(EndedTry("unrecorded", code="catalog_unavailable"))
         report.failures.append((upload_id, "catalog_unavailable", str(error)))
         report.leave(upload_id, DAMAGED_AGAIN_MS)
 
 
-async def _process(
-    upload_id: UUID, job_id: str, context: BatchContext, report: BatchReport, until: float
-) -> None:
+async def _process(turn: _Due, context: BatchContext, report: BatchReport) -> None:
     with ExitStack() as stack:  # a try that was begun ends, whatever comes
-        await _try(upload_id, job_id, context, report, until, stack)
+        await _try(turn, context, report, stack)
 
 
-async def _try(
-    upload_id: UUID,
-    job_id: str,
-    context: BatchContext,
-    report: BatchReport,
-    until: float,
-    stack: ExitStack,
-) -> None:
+async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: ExitStack) -> None:
+    upload_id = turn.upload_id
     waited_from = time.perf_counter()
-    async with context.slots.one():
+    async with AsyncExitStack() as place:
+        if not await _has_place(place, turn, context):
+            report.leave(upload_id, 0)
+            return
         report.ms["wait"] += (time.perf_counter() - waited_from) * 1000
-        if context.stopping.is_set() or time.monotonic() > until:
+        if context.stopping.is_set() or time.monotonic() > turn.until:
             report.leave(upload_id, 0)
             return
         if pause_ms := _pause_ms(context):
             report.leave(upload_id, pause_ms)
             return
         claimed_at = time.perf_counter()
-        claim = await _claim(upload_id, job_id, context)
+        claim = await _claim(upload_id, turn.job_id, context)
         if claim is None:
             report.outcomes["skipped"] += 1
             context.metrics.upload_tried(EndedTry("skipped"))
@@ -162,7 +175,7 @@ async def _try(
         runs_alone = claim.crash_count == RUN_ALONE_AFTER
         outcome = None if runs_alone else await _outcome(tried, meter, nullcontext(), context, report)
     if outcome is None:
-        outcome = await _outcome(tried, meter, context.slots.exclusive(), context, report)
+        outcome = await _outcome(tried, meter, context.slots.exclusive(meter.owner), context, report)
     context.accounts.debit(meter, uploads=int(isinstance(outcome, Ready | Failed)))
     submitted = time.perf_counter()
     committed = await context.committer.submit(outcome)
@@ -174,6 +187,16 @@ async def _try(
     context.metrics.upload_tried(ended)
     tried.ended(ended, commit_s)
     _watch(committed, outcome, context, report)
+
+
+async def _has_place(place: AsyncExitStack, turn: _Due, context: BatchContext) -> bool:
+    """Wait for a place; False where the turns of others take longer than the job may wait."""
+    try:
+        async with asyncio.timeout(turn.until - time.monotonic()):
+            await place.enter_async_context(context.slots.one(turn.owner))
+    except TimeoutError:
+        return False
+    return True
 
 
 def _ended(ended: str, outcome: Outcome, seconds: float) -> EndedTry:

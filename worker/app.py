@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from pipelines.accounts import Accounts
 from pipelines.allowance import Allowance
 from pipelines.batch import BatchContext
 from pipelines.commits import Committer
@@ -145,13 +146,18 @@ async def open_app(
         except RuntimeError as error:
             raise DecoderUnavailable(str(error), TOO_CROWDED) from error
         await _prepare(stores.blobs)
-        sandbox = await stack.enter_async_context(open_sandbox(allowance(settings), decoder, metrics))
+        accounts = Accounts()
+        sandbox = await stack.enter_async_context(
+            open_sandbox(allowance(settings), decoder, metrics, accounts)
+        )
         _show_sandbox(sandbox, settings, metrics)
         link = lasting_link(settings.http_url, settings.http_files)
         publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics, traces, link)
         stack.push_async_callback(publisher.close)
         stores.catalog.outbox.stay_above(publisher.newest_seq)
-        slots = Slots(2 * settings.decoders + 2)
+        # Whoever fills its share with pictures that take long leaves others the same again.
+        share = 2 * settings.decoders + 2
+        slots = Slots(2 * share, share=share, accounts=accounts)
         watcher = OriginalWatcher(
             stores.blobs,
             partial(_make_due, stores.catalog, queue),
@@ -177,8 +183,9 @@ async def open_app(
             watcher=watcher,
             metrics=metrics,
             traces=traces,
+            accounts=accounts,
         )
-        accounting = Accounting(batch.accounts, stores.catalog.owner_costs)
+        accounting = Accounting(accounts, stores.catalog.owner_costs)
         stack.push_async_callback(accounting.close)
         intake = Intake(
             queue,

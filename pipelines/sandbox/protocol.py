@@ -118,7 +118,8 @@ class Attempt:
         if self.granted is not None and need > self.granted:
             raise SourceChanged("the original changed while it waited for memory")
         try:
-            room = self.admission.memory_now(need) if self.granted is None else nullcontext()
+            is_granted, owner = self.granted is not None, self.task.meter.owner
+            room = nullcontext() if is_granted else self.admission.memory_now(need, owner)
             with room, self.guard.watch(self.child, need) as is_too_much:
                 await self.child.send({"proceed": True})
                 answer = await self.child.receive(budget, is_too_much)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from pipelines import formats
-from pipelines.accounts import Meter
+from pipelines.accounts import Accounts, Meter
 from pipelines.allowance import Allowance
 from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved, DecodeTimeout
 from pipelines.formats import Engine
@@ -33,13 +33,18 @@ class Sandbox:
     """Renders pictures in children; hold it through `open_sandbox`."""
 
     def __init__(
-        self, allowance: Allowance, command: Sequence[str] = DECODER, metrics: Metrics = NO_METRICS
+        self,
+        allowance: Allowance,
+        command: Sequence[str] = DECODER,
+        metrics: Metrics = NO_METRICS,
+        accounts: Accounts | None = None,
     ) -> None:
         self._cpu_s = allowance.image_timeout_s
         self._max_source_bytes = allowance.max_source_bytes
         self.pool = Pool(allowance, command, metrics)
         self.guard = MemoryGuard(allowance.memory_alone, self.pool.growth)
-        self.admission = Admission(allowance.decoders, allowance.memory_shared)
+        self._accounts = accounts or Accounts()
+        self.admission = Admission(allowance.decoders, allowance.memory_shared, self._accounts)
 
     async def render(
         self,
@@ -112,16 +117,17 @@ class Sandbox:
 
     async def _beside_others(self, task: Task) -> Rendered | None:
         try:
-            async with self.admission.slots.one():
+            async with self.admission.slots.one(task.meter.owner):
                 return await self._attempt(task)
         except NoRoomError as big:
             if big.need > self.admission.budget:
                 return await self._exclusively(task)
-            async with self.admission.memory(big.need), self.admission.slots.one():
+            owner = task.meter.owner
+            async with self.admission.memory(big.need, owner), self.admission.slots.one(owner):
                 return await self._attempt(task, granted=big.need)
 
     async def _exclusively(self, task: Task) -> Rendered | None:
-        async with self.admission.exclusive():
+        async with self.admission.exclusive(task.meter.owner):
             await self.pool.end_idle()
             return await self._attempt(task, granted=self.guard.most)
 
@@ -137,7 +143,7 @@ class Sandbox:
     @asynccontextmanager
     async def _borrowed(self, engine: Engine, task: Task) -> AsyncIterator[Child]:
         """A decoder for the picture, which pays for its time, and for the start of the next if it ends it."""
-        child = None
+        child, before_s = None, task.meter.cpu_s
         try:
             async with self.pool.borrow(engine, new=task.needs_new_child) as child:
                 with task.meter.running(child.cpu_s):
@@ -145,14 +151,22 @@ class Sandbox:
         finally:
             if child is not None and child not in self.pool:
                 task.meter.cpu_s += child.start_cpu_s
+            # At once, and not with its outcome: the next turn is given in a moment.
+            self._accounts.use(task.meter.owner, task.meter.cpu_s - before_s)
 
 
 @asynccontextmanager
 async def open_sandbox(
-    allowance: Allowance, command: Sequence[str] = DECODER, metrics: Metrics = NO_METRICS
+    allowance: Allowance,
+    command: Sequence[str] = DECODER,
+    metrics: Metrics = NO_METRICS,
+    accounts: Accounts | None = None,
 ) -> AsyncIterator[Sandbox]:
-    """A sandbox with its decoders warmed up, which are gone at the end. Raises: DecoderUnavailable."""
-    sandbox = Sandbox(allowance, command, metrics)
+    """A sandbox with its decoders warmed up, which are gone at the end; owners take turns by `accounts`.
+
+    Raises: DecoderUnavailable.
+    """
+    sandbox = Sandbox(allowance, command, metrics, accounts)
     try:
         await sandbox.pool.warm_up()
         yield sandbox

@@ -12,6 +12,7 @@ from storage.catalog import tokens
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
+from storage.catalog.expressions import effective_owner
 from storage.catalog.locks import SWEEP, lock_uploads
 from storage.catalog.outbox import insert_messages
 from storage.catalog.outcomes import HELD, parameters_of, write_outcomes
@@ -57,6 +58,9 @@ _RELEASE = (
         holder=None,
         changed_ms=bindparam("now"),
     )
+)
+_OWNERS = select(uploads.c.id, uploads.c.owner, uploads.c.source).where(
+    uploads.c.id.in_(bindparam("ids", expanding=True))
 )
 _IS_HELD = select(uploads.c.id).where(*HELD)
 _ALL_OF_UPLOAD = select(variants).where(variants.c.upload_id == bindparam("upload"))
@@ -143,6 +147,15 @@ class Claims:
             await lock_uploads(connection, ids)
             found = await connection.execute(made_due.returning(uploads.c.job_id))
             return list(found.scalars())
+
+    async def owners_of(self, ids: Sequence[UUID]) -> Mapping[UUID, str]:
+        """Whose each of these uploads is, before anybody has claimed it."""
+        found: dict[UUID, str] = {}
+        async with self._database.reading() as connection:
+            for page in pages([str(each) for each in ids]):
+                rows = await connection.execute(_OWNERS, {"ids": page})
+                found |= {UUID(row.id): effective_owner(row.owner, row.source) for row in rows}
+        return found
 
     async def waits_ms(self, ids: Iterable[UUID], job_id: str) -> Mapping[UUID, int]:
         """Milliseconds until each upload is due, of those `ids` that are on that job and unclaimed."""

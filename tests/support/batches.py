@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from pipelines.accounts import Accounts
 from pipelines.batch import BatchContext, Classify
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
@@ -35,9 +36,12 @@ def batch_context(
     classified_by: Classify | None = None,
     on_committed: Callable[[Sequence[Message]], None] = lambda _messages: None,
     slots: int = 4,
+    share: int | None = None,
+    accounts: Accounts | None = None,
 ) -> BatchContext:
     """A context of these parts, which stops when its event is set."""
-    places = Slots(slots)
+    accounts = accounts or Accounts()
+    places = Slots(slots, share=share, accounts=accounts)
     return BatchContext(
         holder=holder,
         recipes=recipes,
@@ -52,6 +56,7 @@ def batch_context(
         classify=classified_by or partial(classify, max_attempts=8),
         may_delete_originals=may_delete_originals,
         stopping=asyncio.Event(),
+        accounts=accounts,
     )
 
 

@@ -1,15 +1,18 @@
 """Accounts: each owner pays for the CPU time that its pictures take, however they end."""
 
+import asyncio
+from uuid import UUID
+
 import pytest
 
 from pipelines.accounts import Accounts, Meter
 from pipelines.batch import BatchContext, process_uploads
-from pipelines.sandbox import Sandbox
+from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import Storage
 from storage.catalog.opening import Catalog
 from storage.totals import OwnerCost
 from tests.support.batches import Uploads, batch_context
-from tests.support.sandboxes import jpeg, ordered
+from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
 from tests.support.sweeps import Clock
 
 
@@ -50,6 +53,26 @@ async def test_a_picture_that_ends_its_decoder_pays_for_the_start_of_the_next(
     assert fatal.cpu_ms > quiet.cpu_ms + 10  # a Python that starts takes more
 
 
+async def test_behind_slow_pictures_of_one_owner_that_of_another_is_next(
+    catalog: Catalog, blobs: Storage, uploads: Uploads
+) -> None:
+    accounts = Accounts()
+    slow = [await uploads.put(f"greedy/{n}.jpg", ordered("spin") + bytes(n)) for n in range(4)]
+    quick = await uploads.put("mia/cat.jpg", jpeg())
+    ended: list[UUID | None] = []
+    async with open_sandbox(allowance(seconds=0.2), (*ROGUE, "starts"), accounts=accounts) as sandbox:
+        context = batch_context(
+            *(catalog, blobs, sandbox),
+            on_committed=lambda messages: ended.extend(message.id for message in messages),
+            share=2,
+            accounts=accounts,
+        )
+        jobs = [(each, await uploads.job_id(each)) for each in (*slow, quick)]
+        await asyncio.gather(*(process_uploads([each], job_id, context) for each, job_id in jobs))
+
+    assert ended.index(quick) <= 1
+
+
 async def test_an_upload_that_is_tried_again_later_counts_once_it_ends(
     catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads
 ) -> None:
@@ -64,9 +87,9 @@ def test_what_was_used_counts_half_after_a_minute_and_nothing_some_day() -> None
     clock = Clock()
     clock.stop_at(1000)
     accounts = Accounts(clock)
-    accounts.debit(Meter("mia", cpu_s=8.0), uploads=1)
+    accounts.use("mia", 8.0)
     clock.stop_at(1060)
-    accounts.debit(Meter("mia", cpu_s=1.0), uploads=1)
+    accounts.use("mia", 1.0)
     later = accounts.used_s("mia")
     clock.stop_at(4660)
     accounts.take_unsaved()

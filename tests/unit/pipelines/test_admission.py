@@ -1,49 +1,15 @@
 """Admission: how many decode at once and how much they may take, and who goes first."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 import pytest
 
+from pipelines.accounts import Accounts
 from pipelines.formats import MIB
 from pipelines.sandbox import admission as module
 from pipelines.sandbox.admission import Admission, NoRoomError
-
-
-class Holders:
-    """Tasks that hold something until the test lets them leave."""
-
-    def __init__(self) -> None:
-        self.inside: list[str] = []
-        self._exits: dict[str, asyncio.Event] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-
-    async def enter(self, name: str, place: AbstractAsyncContextManager[None]) -> None:
-        self._exits[name] = asyncio.Event()
-        self._tasks[name] = asyncio.create_task(self._stay(name, place))
-        await self.settle()
-
-    async def leave(self, name: str) -> None:
-        self._exits[name].set()
-        await self.settle()
-
-    async def give_up(self, name: str) -> None:
-        self._tasks[name].cancel()
-        with suppress(asyncio.CancelledError):
-            await self._tasks[name]
-        await self.settle()
-
-    async def settle(self) -> None:
-        for _ in range(20):
-            await asyncio.sleep(0)
-
-    async def _stay(self, name: str, place: AbstractAsyncContextManager[None]) -> None:
-        async with place:
-            self.inside.append(name)
-            try:
-                await self._exits[name].wait()
-            finally:
-                self.inside.remove(name)
+from tests.support.holders import Holders
 
 
 @pytest.fixture
@@ -110,7 +76,7 @@ async def test_who_is_cancelled_at_the_moment_of_its_turn_gives_it_on(holders: H
     await holders.enter("all", admission.memory(100))
     await holders.enter("unlucky", admission.memory(100))
     await holders.enter("next", admission.memory(100))
-    holders._exits["all"].set()
+    holders.let_go("all")
     await asyncio.sleep(0)
     await holders.give_up("unlucky")
 
@@ -155,6 +121,17 @@ async def test_who_gives_up_being_alone_gives_all_places_back(holders: Holders) 
         await asyncio.wait_for(stack.enter_async_context(admission.memory(100)), 5)
 
 
+async def test_who_gives_up_at_the_moment_when_another_leaves_is_passed_over(holders: Holders) -> None:
+    admission = Admission(9, 100)
+    await holders.enter("all", admission.memory(100))
+    await holders.enter("unlucky", admission.memory(100))
+    holders.let_go("all")
+    await holders.give_up("unlucky")
+    await holders.enter("next", admission.memory(100))
+
+    assert holders.inside == ["next"]
+
+
 async def test_memory_that_is_not_there_now_is_refused_and_not_waited_for(holders: Holders) -> None:
     admission = Admission(2, 100)
     with admission.memory_now(60), pytest.raises(NoRoomError) as refused, admission.memory_now(60):
@@ -179,6 +156,32 @@ async def test_a_small_picture_overtakes_a_big_one_that_waits_but_not_for_ever(
         pass
     await holders.leave("half")
     assert holders.inside == ["big"]
+
+
+async def test_memory_goes_to_the_owner_that_has_used_least(holders: Holders) -> None:
+    accounts = Accounts()
+    accounts.use("greedy", 10)
+    admission = Admission(9, 100, accounts)
+    await holders.enter("all", admission.memory(100))
+    await holders.enter("greedy", admission.memory(100, "greedy"))
+    await holders.enter("mia", admission.memory(100, "mia"))
+    await holders.leave("all")
+
+    assert holders.inside == ["mia"]
+
+
+async def test_big_pictures_that_wait_hold_up_no_owner_that_has_used_less(
+    holders: Holders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_OVERTAKING_S", 0)
+    accounts = Accounts()
+    accounts.use("greedy", 10)
+    admission = Admission(2, 100, accounts)
+    await holders.enter("half", admission.memory(50, "greedy"))
+    await holders.enter("big", admission.memory(100, "greedy"))
+
+    with admission.memory_now(10, "mia"), pytest.raises(NoRoomError), admission.memory_now(10, "greedy"):
+        pass
 
 
 async def test_its_repr_says_what_is_taken_and_who_waits(holders: Holders) -> None:

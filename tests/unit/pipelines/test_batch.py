@@ -251,9 +251,8 @@ async def test_a_batch_that_is_cancelled_while_it_claims_leaves_no_dead_claim(
     upload_id = await uploads.put("cat.jpg", jpeg())
     job_id = await on_one_job(catalog, [upload_id])
     batch = asyncio.create_task(process_uploads([upload_id], job_id, context))
-    event.listen(
-        catalog.database._engine.sync_engine, "commit", lambda _connection: batch.cancel(), once=True
-    )
+    at_commits = iter([lambda: False, batch.cancel])  # of the look for its owner, and of its claim
+    event.listen(catalog.database._engine.sync_engine, "commit", lambda _: next(at_commits, bool)())
     with pytest.raises(asyncio.CancelledError):
         await batch
 
