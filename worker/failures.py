@@ -12,9 +12,10 @@ from storage.catalog.requeuer import NewJobs
 from worker.documents import dead_letter_document, failure_document, retry_document
 from worker.events import NO_FIELD
 from worker.queue import Queue
+from worker.queue.stream import UNREAD
 from worker.stores import Stores
 
-NO_EVENT = "its entry had no field event, so it can only be discarded"
+NO_EVENT = "its entry had no event to send, so it can only be discarded"
 
 _ALL = 1_000_000_000
 
@@ -79,7 +80,7 @@ async def choose(
 async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> TriedAgain:
     """Queue the uploads again, send the dead letters once more, and take the contents off the poison list.
 
-    What waits for another try is due now. Letters of entries without a field `event` stay as they are.
+    What waits for another try is due now. Letters without an event stay as they are.
 
     Raises: StorageError, QueueUnavailable.
     """
@@ -98,11 +99,11 @@ async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> TriedAgain:
 
 
 def has_event(letter: DeadLetter) -> bool:
-    """Whether its bytes were in the field `event`, so that they can be sent once more.
+    """Whether its bytes were read, in the field `event`, so that they can be sent once more.
 
     Where there was no such field, they are all others' names and values, which nobody can take apart again.
     """
-    return letter.message != NO_FIELD
+    return letter.message not in (NO_FIELD, *UNREAD)
 
 
 def _ids_of(jobs: NewJobs) -> Sequence[UUID]:

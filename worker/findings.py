@@ -10,7 +10,7 @@ from pipelines.dropped_variants import DroppedVariant
 from pipelines.formats import MIB
 from pipelines.recipe import dropped_from_default
 from worker.amounts import counted
-from worker.queue import ServerInfo
+from worker.queue import LARGEST_REPLY, ServerInfo
 from worker.settings import LEAST_MEMORY_MB, Settings
 
 log = structlog.get_logger(__name__)
@@ -105,8 +105,13 @@ def _inspect_server(info: ServerInfo) -> Sequence[Finding]:
 def _inspect_size(largest: int | None) -> Sequence[Finding]:
     if largest is None:
         return []
-    detail = f"takes values of up to {largest // MIB} MiB"
-    advice = "Set `proto-max-bulk-len 1mb`: a worker reads a whole entry before it can refuse it."
+    most = LARGEST_REPLY // MIB
+    detail = (
+        f"takes values of up to {largest // MIB} MiB; workers refuse entries of more than {most} MiB unread"
+    )
+    advice = (
+        "Set `proto-max-bulk-len 1mb`: until a worker has removed it, a larger entry fills Redis' memory."
+    )
     return [_finding("Redis values", detail, largest <= LARGEST_VALUE, advice, "warning")]
 
 

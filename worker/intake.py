@@ -47,6 +47,7 @@ class Intake:
         self._metrics = metrics
         self._has_pending = False
         self._reads_new = False
+        self._has_survived = False  # a batch of new entries
         self._looked_at = self._took_over_at = float("-inf")
         self._pending_since: dict[tuple[str, str, int], float] = {}
 
@@ -143,7 +144,10 @@ class Intake:
             if recorded:
                 await self._queue.stream.acknowledge(recorded)
             self._recorder.note_acknowledged()
-            self._has_pending = False
+            self._has_pending = self._queue.stream.left_unread
+            self._has_survived |= self._reads_new
+            if len(recorded) < len(entries):  # it was not for want of a reader
+                await self._queue.stream.note_alive(self._batch_size)
             if not recorded and self._reads_new:
                 raise CatalogDamaged(f"none of {len(entries)} events could be recorded")
         return len(entries)
@@ -151,6 +155,8 @@ class Intake:
     async def _next(self, block_ms: int | None) -> Sequence[StreamEntry]:
         self._reads_new = False
         if self._has_pending:
+            if not self._queue.stream.left_unread:
+                await self._queue.stream.note_alive(self._batch_size)
             own = await self._queue.stream.read_own(self._batch_size)
             self._has_pending = bool(own)
             if own:
@@ -164,7 +170,15 @@ class Intake:
                 self._looked_at = float("-inf")  # there may be more
                 return orphaned
         self._reads_new = True
-        return await self._queue.stream.read(self._batch_size, block_ms)
+        count = 1 if await self._may_follow_a_death() else self._batch_size
+        return await self._queue.stream.read(count, block_ms)
+
+    async def _may_follow_a_death(self) -> bool:
+        """Whether this worker has read nothing new yet, and others have what they never acknowledged.
+
+        Whatever ended them may be in the stream once more, and takes nothing else along then.
+        """
+        return not self._has_survived and bool(await self._queue.stream.pending_elsewhere(1))
 
     async def _take_over_jobs(self) -> None:
         """Take over the jobs of workers that are gone, now and then; also while the intake is paused."""
@@ -177,6 +191,9 @@ class Intake:
         now = time.monotonic()
         pending = await self._queue.stream.pending_elsewhere(self._batch_size)
         self._pending_since = {each: self._pending_since.get(each, now) for each in pending}
-        late = [each[0] for each, since in self._pending_since.items() if now - since > 2 * self._lease_s]
-        found = [await self._queue.stream.take_over_one(entry_id) for entry_id in late]
-        return [entry for entries in found for entry in entries]
+        late = {
+            entry_id: reads
+            for (entry_id, _, reads), since in self._pending_since.items()
+            if now - since > 2 * self._lease_s
+        }
+        return await self._queue.stream.take_over_some(late)

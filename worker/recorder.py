@@ -129,6 +129,9 @@ class Recorder:
         events, letters = [], []
         for entry in entries:
             position = parse_stream_id(entry.id, epochs[entry.id])
+            if entry.unread:
+                letters.append(_letter(entry, position, "invalid_event", entry.unread, None))
+                continue
             try:
                 event = parse_event(entry.event, position, self._recipes, entry.written_ms)
             except InvalidEvent as error:

@@ -100,7 +100,7 @@ def test_what_was_sent_in_no_field_event_stays_with_exit_code_1_and_its_reason(p
 
     assert _failed(place, "retry", number, code=1)["kept"] == [number]
     said = media(place.env(), "failed", "retry", number).stdout
-    assert f"Dead letter {number} stays: its entry had no field event, so it can only be discarded." in said
+    assert f"Dead letter {number} stays: its entry had no event to send, so it can only be discarded." in said
     assert _failed(place, "list")["dead_letters"][0]["body"] == "foo=bar"
     assert _failed(place, "discard", number)["dead_letters"] == [int(number)]
 

@@ -14,6 +14,7 @@ from tests.support.clients import WITH_SERVICES
 from tests.support.commands import Ended, run_installed
 from tests.support.workplace import STARTS, Workplace, database_on
 from tests.support.worst_cases import WORST
+from worker.queue.stream import TOO_LARGE
 
 MEDIA = str(Path(sys.executable).parent / "media")
 
@@ -89,3 +90,27 @@ def test_in_a_small_container_what_does_not_fit_is_refused_and_the_kernel_kills_
     assert "MEDIA_MEMORY_MB is 512" in warned["found"]
     outcomes = {source.partition("-")[2]: outcome(message) for source, message in answer.items()}
     assert outcomes == {"progressive.jpg": "too_much_memory", "baseline.jpg": "ready"}
+
+
+@pytest.mark.campaign
+def test_an_entry_of_180_megabytes_ends_no_worker_of_512_mib_and_the_event_behind_it_is_done(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    place = Workplace(tmp_path / "home", database_on(redis_server.url))
+    picture = tmp_path / "cat.jpg"
+    picture.write_bytes(WORST["baseline.jpg"](1_000_000))
+    place.redis.xadd("media:uploads", {f"f{number}": b"x" * 1_000_000 for number in range(180)})
+    doctor = findings(run_installed([MEDIA, "doctor", "--json"], place.env(), place.home))
+    try:
+        with limited_worker(place, 512) as cgroup:
+            answer = push(place, {"uploads/cat.jpg": picture}, 60)
+            wrong = broken(place, cgroup, answer)
+            refused = place.workers[0].await_log("event_refused")
+    except NoCgroupsError as error:
+        pytest.skip(str(error))
+
+    assert wrong == []
+    assert outcome(answer["uploads/cat.jpg"]) == "ready"
+    assert refused["reason"] == TOO_LARGE
+    assert doctor["Redis values"]["detail"].endswith("workers refuse entries of more than 16 MiB unread")
+    assert doctor["Workers"]["detail"].startswith("none is running, and 1 event waits, the oldest for")

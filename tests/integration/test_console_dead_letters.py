@@ -118,12 +118,12 @@ async def test_what_was_in_no_field_event_is_not_sent_again_and_the_page_says_wh
     page = read_page(asked.text)
     assert page.one("h1").text == "Send again: 1 dead letter?"
     assert [one.text for one in page.all("p", class_="confirm-note")][1:] == [
-        "1 of those that were ticked stays, as its entry had no field event: discard is all there is.",
+        "1 of those that were ticked stays, as its entry had no event to send: discard is all there is.",
         "1 of those that were ticked is not there any more.",
     ]
     done = await browser.post(f"{PAGE}/retry", data={"all": "1", "confirmed": "1"})
     said = (await look(browser, done.headers["location"])).one(class_="notice").text
-    assert said.endswith("1 stays, as its entry had no field event: it can only be discarded.")
+    assert said.endswith("1 stays, as its entry had no event to send: it can only be discarded.")
     assert (await entries(opened), listed(await look(browser))) == ([b"second"], [fieldless])
 
 

@@ -105,7 +105,6 @@ async def test_a_password_for_a_redis_that_has_none_is_reported_as_one(server: R
         (f"~arq:* ~{STREAM} ~{STREAM}:* +@all", "touch the keys media:events", "~media:events"),
         (f"~arq:* ~{STREAM} ~media:events +@all", f"touch the keys {STREAM}:*", f"~{STREAM}:*"),
         ("~* +@all -xclaim", "run XCLAIM", "+xclaim"),
-        ("~* +@all -xautoclaim", "run XAUTOCLAIM", "+xautoclaim"),
         ("~* +@all -psetex -zadd", "run ZADD, PSETEX", "+psetex"),
         ("~* +@all -watch", "run WATCH", "+watch"),
         ("~* +@all -ping", "run PING", "+ping"),

@@ -232,10 +232,10 @@ async def test_an_entry_that_is_not_pending_any_more_is_taken_over_as_no_other(
         first, second = await other.stream.read(2, None)
         await other.stream.acknowledge([first])
 
-        assert await queue.stream.take_over_one(first.id) == []
-        assert await queue.stream.take_over_one(second.id) == [second]
+        assert await queue.stream.take_over_some({first.id: 1}) == []
+        assert await queue.stream.take_over_some({second.id: 1}) == [second]
         await other.redis.xdel(STREAM, second.id)
-        assert await queue.stream.take_over_one(second.id) == []
+        assert await queue.stream.take_over_some({second.id: 1}) == []
 
 
 class PausedStream(EventStream):

@@ -6,9 +6,11 @@ from worker.queue.errors import QueueRefused, QueueUnavailable, Refusal, StreamM
 from worker.queue.heartbeats import new_instance
 from worker.queue.job_queues import job_queue_of
 from worker.queue.jobs import PROCESS
+from worker.queue.replies import LARGEST_REPLY
 from worker.queue.stream import NoGroup, StreamEntry
 
 __all__ = [
+    "LARGEST_REPLY",
     "PROCESS",
     "NoGroup",
     "Queue",

@@ -19,6 +19,7 @@ from worker.queue.awake import AwakeTimeout
 from worker.queue.errors import QueueUnavailable
 from worker.queue.mapping import mapped
 from worker.queue.refusals import ConnectionRefused, is_denied, refusal_of
+from worker.queue.replies import LARGEST_REPLY, BoundedReader
 from worker.queue.sentinel import Sentinels, ToPrimary
 from worker.queue.url import Monitored, monitored_by, server_of
 
@@ -37,6 +38,13 @@ class _Connection(AbstractConnection):
     the writing is done; the worker then never learns that it is to stop.
     """
 
+    largest_reply: ClassVar[int] = LARGEST_REPLY
+
+    async def _connect(self) -> None:
+        await super()._connect()  # type: ignore[no-untyped-call,safe-super]
+        assert self._reader is not None
+        self._reader = BoundedReader(self._reader, self.largest_reply)  # type: ignore[assignment]
+
     async def connect(self) -> None:
         if not self.is_connected and self.health_check_interval:
             # Or redis-py asks for a PING before a new connection is ready, and makes others to ask again.
@@ -49,6 +57,9 @@ class _Connection(AbstractConnection):
             raise
 
     async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (as redis-py has it)
+        reader: object = self._reader
+        if isinstance(reader, BoundedReader):
+            reader.begin()
         try:
             async with AwakeTimeout(_SOCKET_TIMEOUT_S):
                 return await super().read_response(*args, **options)
@@ -108,8 +119,11 @@ def deserialize(job: bytes) -> dict[str, Any]:
     return content
 
 
-def connect(url: str, job_queue: str) -> ArqRedis:
-    """A client that gives up on a Redis that hangs and tries again where a connection was cut."""
+def connect(url: str, job_queue: str, *, largest_reply: int = LARGEST_REPLY) -> ArqRedis:
+    """A client that gives up on a Redis that hangs and tries again where a connection was cut.
+
+    Of a reply it reads no more than `largest_reply` bytes.
+    """
     server = server_of(url)
     if not url.startswith("unix"):
         server["socket_keepalive"] = True
@@ -128,7 +142,7 @@ def connect(url: str, job_queue: str) -> ArqRedis:
     )
     kind = pool.connection_class
     own = _TlsConnection if issubclass(kind, SSLConnection) else _Connection
-    pool.connection_class = type(kind.__name__, (own, kind), {"shared": {}})
+    pool.connection_class = type(kind.__name__, (own, kind), {"shared": {}, "largest_reply": largest_reply})
     if monitored := monitored_by(url):
         pool.connection_class = _to_primary(pool.connection_class, monitored, server)
     return ArqRedis(

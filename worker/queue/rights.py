@@ -58,7 +58,6 @@ def attempts(stream: str, events: str) -> Sequence[TriedCommand]:
         _on(stream, "XGROUP CREATE", stream, _NOBODY, "no-id"),
         _on(stream, "XGROUP DELCONSUMER", stream, _NOBODY, _NOBODY),
         _on(stream, "XREADGROUP", "GROUP", _NOBODY, _NOBODY, "STREAMS", stream, "0"),
-        _on(stream, "XAUTOCLAIM", stream, _NOBODY, _NOBODY, "1", "0"),
         _on(stream, "XCLAIM", stream, _NOBODY, _NOBODY, "1", "0-1"),
         _on(stream, "XPENDING", stream, _NOBODY),
         _on(stream, "XACK", stream, _NOBODY, "0-1"),

@@ -11,12 +11,19 @@ from arq.utils import timestamp_ms
 from redis.exceptions import ResponseError, WatchError
 
 from worker.queue.mapping import maps_errors, unless_denied
+from worker.queue.replies import ReplyTooLarge
 
 GROUP = "workers"
 FIELD = "event"
 _WRITTEN = "written"  # ms since 1970
 _DIGITS = 18  # of a number that every database has room for
-_FIRST = "0-0"  # of all IDs
+ALONE_FROM = 3
+"""The delivery from which on an entry is taken alone: whoever had it before did not come back."""
+GIVEN_UP_FROM = 5
+"""The delivery from which on an entry is not read any more."""
+TOO_LARGE = "it is larger than what a worker reads of an entry"
+ENDED_ITS_READERS = "it ended every worker that read it"
+UNREAD = (TOO_LARGE, ENDED_ITS_READERS)
 
 
 class NoGroup(Exception):
@@ -27,13 +34,15 @@ class NoGroup(Exception):
 class StreamEntry:
     """One entry of the stream: its ID, its field `event` if it has one, and all of it as bytes.
 
-    Where a bucket announces an original, `written_ms` is when that was written.
+    Where a bucket announces an original, `written_ms` is when that was written. Of an entry that nobody may
+    read there is only the ID, and why it is `unread`.
     """
 
     id: str
     event: bytes | None
     raw: bytes
     written_ms: int | None = None
+    unread: str | None = None
 
 
 @contextmanager
@@ -54,7 +63,8 @@ class EventStream:
         self.name = name
         self._redis = redis
         self._consumer = consumer
-        self._looked_up_to = _FIRST  # where the next search for entries of dead consumers begins
+        self.left_unread = False
+        """Whether entries are pending here that were too large together; `read_own` reads each alone."""
 
     async def has_group(self) -> bool:
         try:
@@ -81,7 +91,9 @@ class EventStream:
 
     async def read_own(self, count: int) -> Sequence[StreamEntry]:
         """Read the entries again that this consumer has not acknowledged. Raises: NoGroup."""
-        return await self._read("0", count, None)
+        found = await self._read("0", 1 if self.left_unread else count, None)
+        self.left_unread = self.left_unread and bool(found)
+        return found
 
     async def _read(self, start: str, count: int, block_ms: int | None) -> Sequence[StreamEntry]:
         streams: dict[Any, Any] = {self.name: start}
@@ -90,6 +102,8 @@ class EventStream:
                 found = await self._redis.xreadgroup(
                     GROUP, self._consumer, streams, count=count, block=block_ms
                 )
+        except ReplyTooLarge as error:
+            return await self._read_singly(error, count)
         except ResponseError as error:
             if "UNBLOCKED" in str(error):  # the stream was deleted while this waited
                 return []
@@ -100,25 +114,71 @@ class EventStream:
             await self._redis.xack(self.name, GROUP, *gone)
         return [_entry(entry_id, fields) for entry_id, fields in entries if fields is not None]
 
+    async def _read_singly(self, error: ReplyTooLarge, count: int) -> Sequence[StreamEntry]:
+        """After a reply to this consumer that was too large: what it should have had is pending with it."""
+        if count == 1 and error.first_id:
+            return [StreamEntry(error.first_id, None, b"", unread=TOO_LARGE)]
+        if count == 1:
+            raise error
+        self.left_unread = True
+        return await self._read("0", 1, None)
+
     async def take_over(self, idle_ms: int, count: int) -> Sequence[StreamEntry]:
-        """Claim entries that another consumer read at least `idle_ms` ago and has not acknowledged.
+        """Claim entries that were read at least `idle_ms` ago and have not been acknowledged.
+
+        Of those whose readers did not come back again and again it is one, and at last one that is unread.
 
         Raises: NoGroup.
         """
         with _group_needed():
-            answer = await self._redis.xautoclaim(
-                self.name,
-                GROUP,
-                self._consumer,
-                min_idle_time=idle_ms,
-                start_id=self._looked_up_to,
-                count=count,
+            found = await self._redis.xpending_range(
+                self.name, GROUP, min="-", max="+", count=count, idle=idle_ms
             )
-        # Redis scans at most ten times `count` pending entries a call; the next call goes on from there.
-        self._looked_up_to = answer[0]
-        if any(entry_id is None for entry_id, _ in answer[1]):
-            return await self.read_own(count)  # Redis 6.2 does not name deleted entries; reading them does
-        return [_entry(entry_id, fields) for entry_id, fields in answer[1]]
+        pending = [(each["message_id"].decode(), each["times_delivered"]) for each in found]
+        return await self._claim(next(_portions(pending), {}), idle_ms)
+
+    async def take_over_some(self, pending: Mapping[str, int]) -> Sequence[StreamEntry]:
+        """Claim these entries, with how often each was read, from whichever consumer has them.
+
+        What is no longer pending, or has been deleted, is left out. Raises: NoGroup.
+        """
+        for portion in _portions(sorted(pending.items(), key=lambda each: _order(each[0]))):
+            if found := await self._claim(portion, 0):
+                return found
+        return []
+
+    async def _claim(self, pending: Mapping[str, int], idle_ms: int) -> Sequence[StreamEntry]:
+        """Claim one portion."""
+        if not pending:
+            return []
+        ids: list[Any] = list(pending)
+        unread = max(pending.values()) >= GIVEN_UP_FROM - 1
+        try:
+            with _group_needed():
+                answer = await self._redis.xclaim(
+                    self.name, GROUP, self._consumer, min_idle_time=idle_ms, message_ids=ids, justid=unread
+                )
+        except ReplyTooLarge as error:
+            return await self._read_singly(error, len(ids))
+        if unread:
+            return [StreamEntry(found.decode(), None, b"", unread=ENDED_ITS_READERS) for found in answer]
+        if any(found is None for found, _ in answer):
+            return await self.read_own(len(ids))  # Redis 6.2 does not name deleted entries; reading them does
+        return [_entry(found, fields) for found, fields in answer if fields is not None]
+
+    async def note_alive(self, count: int) -> None:
+        """Have the reads of what is pending here count for nothing, as whoever read it is still here."""
+        try:
+            with _group_needed():
+                found = await self._redis.xpending_range(
+                    self.name, GROUP, min="-", max="+", count=count, consumername=self._consumer
+                )
+                if ids := [each["message_id"] for each in found]:
+                    await self._redis.xclaim(
+                        self.name, GROUP, self._consumer, 0, ids, retrycount=0, justid=True
+                    )
+        except NoGroup:
+            pass
 
     async def pending_elsewhere(self, count: int) -> frozenset[tuple[str, str, int]]:
         """The oldest entries pending with other consumers: ID, consumer, and how often they were read."""
@@ -130,16 +190,9 @@ class EventStream:
             if each["consumer"].decode() != self._consumer
         )
 
-    async def take_over_one(self, entry_id: str) -> Sequence[StreamEntry]:
-        """Claim that entry from whichever consumer has it; empty if it is no longer pending."""
-        answer = await self._redis.xclaim(
-            self.name, GROUP, self._consumer, min_idle_time=0, message_ids=[entry_id]
-        )
-        return [_entry(found, fields) for found, fields in answer if found and fields is not None]
-
     async def pending(self, entries: Sequence[StreamEntry]) -> frozenset[str]:
         """The IDs of those `entries` that are pending with this consumer in the stream as it is now."""
-        ids = sorted((entry.id for entry in entries), key=lambda each: tuple(map(int, each.split("-"))))
+        ids = sorted((entry.id for entry in entries), key=_order)
         try:
             with _group_needed():
                 found = await self._redis.xpending_range(
@@ -153,6 +206,8 @@ class EventStream:
         """The greatest ID the stream ever had; `0-0`: there is no stream; None: this user may not ask."""
         try:
             info = await unless_denied(self._redis.xinfo_stream(self.name))
+        except ReplyTooLarge as error:  # the first and the last entry are part of it
+            return error.last_generated_id
         except ResponseError as error:
             if "no such key" not in str(error):
                 raise
@@ -217,7 +272,10 @@ class EventStream:
 
     async def oldest_id(self) -> str | None:
         """The ID of the entry that waits first, read or not; None: nothing waits."""
-        oldest = await self._redis.xrange(self.name, count=1)
+        try:
+            oldest = await self._redis.xrange(self.name, count=1)
+        except ReplyTooLarge as error:
+            return error.first_id
         return oldest[0][0].decode() if oldest else None
 
     async def waits(self) -> str:
@@ -250,6 +308,20 @@ async def now_ms(redis: ArqRedis) -> int:
         return timestamp_ms()
     seconds, microseconds = found
     return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def _order(entry_id: str) -> tuple[int, ...]:
+    return tuple(map(int, entry_id.split("-")))
+
+
+def _portions(pending: Sequence[tuple[str, int]]) -> Iterator[Mapping[str, int]]:
+    """What is claimed at once: all whose readers need not have died of them, then each other one alone."""
+    together = {entry_id: reads for entry_id, reads in pending if reads < ALONE_FROM - 1}
+    if together:
+        yield together
+    for entry_id, reads in pending:
+        if entry_id not in together:
+            yield {entry_id: reads}
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> StreamEntry:

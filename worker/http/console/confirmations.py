@@ -192,7 +192,7 @@ async def _ticked_letters(
     notes = [_NOTES[verb][0]] if meant else []
     if stay := len(found) - len(meant):
         why = "stays, as its entry" if stay == 1 else "stay, as their entries"
-        notes.append(f"{stay} of those that were ticked {why} had no field event: discard is all there is.")
+        notes.append(f"{stay} of those that were ticked {why} had no event to send: discard is all there is.")
     if gone := len(set(form.tick)) - len(found):
         notes.append(f"{gone} of those that were ticked {'is' if gone == 1 else 'are'} not there any more.")
     return Number(len(meant)), [("tick", str(one.id)) for one in meant], notes
@@ -202,7 +202,7 @@ _NOTES: Mapping[Verb, Sequence[str]] = {
     "retry": (
         "Their events are put on the stream once more, as they are. Those that are refused again come back "
         "here.",
-        "Those whose entries had no field event stay, as they can only be discarded.",
+        "Those whose entries had no event to send stay, as they can only be discarded.",
     ),
     "discard": ("Their bytes are thrown away for good.",),
 }
