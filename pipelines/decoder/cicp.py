@@ -73,6 +73,8 @@ class Boxes:
     """How many samples of colour an AVIF stores for each pixel."""
     levels: Levels = "full"
     """Which levels an AVIF's decoder hands over as they are stored."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height before anything is cropped away or turned; 0 where no box says it."""
 
 
 def named(primaries: int, transfer: int) -> Code | None:
@@ -149,7 +151,14 @@ def of_boxes(data: bytes | bytearray) -> Boxes:
         opacity_lies_otherwise=any(transforms(one) != turned for one in beside),
         density=_density(kinds),
         levels=_levels(coded, kinds),
+        size=_size(kinds),
     )
+
+
+def _size(kinds: Mapping[bytes, memoryview]) -> tuple[int, int]:
+    """Return what `ispe` says (ISO/IEC 23008-12, 6.5.3)."""
+    extents = kinds.get(b"ispe", memoryview(b""))
+    return number(extents[4:8]), number(extents[8:12])
 
 
 def opacity(images: Images) -> list[int]:

@@ -1,7 +1,7 @@
 """A picture whose header was read: what is known of it, and how to get at its pixels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.decoder.cicp import Code
@@ -25,6 +25,16 @@ class Picture:
     """After decoding: what the decoder repaired, in its words; empty if nothing."""
     numbered: Code | None = None
     """What its colours are by number, where that is not sRGB and goes before the profile."""
+
+    stored: tuple[int, int] = (0, 0)
+    """Width and height of what is decoded, where only a part of that is the picture."""
+
+    @property
+    def decoded(self) -> Shape:
+        """What is to be decoded: all that is stored, also what is cropped away."""
+        width, height = self.stored
+        is_more = width * height > self.shape.pixels
+        return replace(self.shape, width=width, height=height) if is_more else self.shape
 
     @property
     def turned(self) -> bool:

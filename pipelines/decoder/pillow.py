@@ -139,7 +139,7 @@ def _probe_heic(format: Format, data: bytes, _: str) -> Picture:
 
     shape = Shape(*laid.size(*heif.size), bands, sample, reduced=sample == 1 and depth > 8)
     numbered = colour.numbers_beside(profile, code)
-    return Picture(format, shape, laid.orientation, profile, load, numbered=numbered)
+    return Picture(format, shape, laid.orientation, profile, load, numbered=numbered, stored=boxes.size)
 
 
 def _probe_bmp(format: Format, data: bytes, damaged: str) -> Picture:
@@ -182,12 +182,14 @@ def _probe_avif(format: Format, data: bytes, _: str) -> Picture:
     without, laid = transforms.taken_out(data)  # for Pillow does not crop
     picture = _picture(format, AvifImagePlugin.AvifImageFile(io.BytesIO(without)))
     width, height = laid.size(picture.shape.width, picture.shape.height)
+    boxes = cicp.of_boxes(data)
     return replace(
         picture,
+        stored=boxes.size,
         shape=replace(picture.shape, width=width, height=height),
         orientation=laid.orientation,
         load=lambda shrink: laid.cropped(picture.load(shrink)),
-        numbered=colour.numbers_beside(picture.profile, cicp.of_boxes(data).code),
+        numbered=colour.numbers_beside(picture.profile, boxes.code),
     )
 
 

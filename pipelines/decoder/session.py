@@ -206,7 +206,7 @@ def _in_words(format: formats.Format, data: bytearray) -> Iterator[None]:
 def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int) -> int:
     order = render.targets(picture.width, picture.height, specs)
     pixels = order[0].width * order[0].height
-    shape = replace(picture.shape, rows=render.rows_at_hand(picture, order[0]))
+    shape = replace(picture.decoded, rows=render.rows_at_hand(picture, order[0]))
     encoders = {render.encoder(spec) for spec in specs}
     return max(picture.format.estimate(shape, size, pixels, encoder) for encoder in encoders)
 
@@ -229,8 +229,11 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
         picture = limits.decoder.probe(format, data, limits.damaged)
     if min(picture.width, picture.height) < 1:
         raise refusal.corrupt(format.title, "it has no pixels")
-    if picture.shape.pixels > limits.max_pixels:
-        raise refusal.too_many_pixels(picture.width, picture.height, limits.max_pixels)
+    if picture.decoded.pixels > limits.max_pixels:
+        across, down = picture.decoded.width, picture.decoded.height
+        raise refusal.too_many_pixels(
+            *((down, across) if picture.turned else (across, down)), limits.max_pixels
+        )
     return picture
 
 

@@ -138,6 +138,7 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
             load=partial(load, side=min(width, height)),
             damage=_lost if ended else damage if damaged == "reject" else str,
             numbered=numbered,
+            stored=boxes.size,
         )
     except pyvips.Error as error:
         raise refusal(format, error) from None

@@ -19,7 +19,7 @@ GREY = [(0.5, 0.5, 0.5)]
 def test_the_numbers_of_the_primary_image_are_read_from_its_boxes() -> None:
     content = with_reference(light.heic(GREY, 10, 9, 16), b"prem", 1, 2)
 
-    assert cicp.of_boxes(content) == Boxes(Code(9, 16), premultiplied=True)
+    assert cicp.of_boxes(content) == Boxes(Code(9, 16), premultiplied=True, size=(64, 64))
 
 
 def test_properties_and_references_of_another_item_do_not_matter() -> None:
@@ -31,7 +31,7 @@ def test_properties_and_references_of_another_item_do_not_matter() -> None:
     at = swapped.index(b"pitm") + 8
     swapped[at : at + 2] = struct.pack(">H", 2)  # the opacity is primary, and has no colour
 
-    assert cicp.of_boxes(bytes(swapped)) == Boxes(None, premultiplied=True)
+    assert cicp.of_boxes(bytes(swapped)) == Boxes(None, premultiplied=True, size=(64, 64))
 
 
 def test_of_a_grid_without_numbers_those_of_its_tiles_count() -> None:

@@ -110,3 +110,20 @@ def test_a_crop_that_cannot_be_leaves_the_picture_as_it_is(numbers: tuple[int, .
     assert Transforms(aperture=struct.pack(">8i", *numbers)).size(96, 64) == (96, 64)
     assert Transforms(aperture=APERTURE[:31]).size(96, 64) == (96, 64)
     assert Transforms(aperture=APERTURE).size(96, 64) == (64, 32)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("encode", [avif, heic])
+def test_what_is_cropped_away_counts_with_its_pixels_and_its_memory(encode: Encode, mode: str) -> None:
+    content = encode(Image.new(mode, (640, 480), (9, 90, 200, 128)[: len(mode)]))
+    cropped = with_property(content, b"clap", struct.pack(">8i", 8, 1, 8, 1, 0, 1, 0, 1))
+
+    with DecoderProcess("pillow", max_pixels=100_000) as strict, DecoderProcess("pillow") as usual:
+        refused = strict.run(cropped)
+        whole, part = usual.run(content), usual.run(cropped)
+
+    assert (refused.code, "640 x 480" in str(refused.answer["message"])) == ("too_many_pixels", True)
+    assert part.answer["variants"][0]["width"] == 8
+    assert part.probe is not None
+    assert whole.probe is not None
+    assert part.probe["estimate"] > whole.probe["estimate"] / 2
