@@ -1,6 +1,7 @@
 """`media doctor`: green where a worker would do well, red and helpful for each thing that is broken."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -119,6 +120,14 @@ def test_an_examination_changes_nothing_where_a_worker_has_been(used: Workplace)
     assert {path for path in before if path not in after} <= {path for path in before if path.suffix != ".db"}
     assert (used.root / ".media-root.json") in after
     assert list((used.root / "staging").iterdir()) == []
+
+
+def test_the_libraries_that_read_pictures_are_named_on_request(place: Workplace) -> None:
+    ended = media(place.env(MEDIA_REDIS_URL="redis://127.0.0.1:1/0"), "doctor", "--json", "--libraries")
+
+    told = [one["detail"] for one in json.loads(ended.stdout) if one["what"] == "Libraries"]
+    assert any(re.match(r"pyvips-binary [\d.]+: .*\blibvips 8", line) for line in told)
+    assert any(re.match(r"pillow-heif [\d.]+: .*\blibde265 [\d.]+, libheif [\d.]+", line) for line in told)
 
 
 def test_for_people_each_finding_is_a_line_and_what_to_do_comes_below(place: Workplace) -> None:

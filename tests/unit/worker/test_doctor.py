@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from pipelines import cgroups
+from pipelines import libraries as pipeline_libraries
 from pipelines.formats import MIB
 from pipelines.sandbox.answers import Hello
 from storage.catalog.sqlite_file import FileRoom
 from storage.totals import Count, StorageTotals, Swept, Total
 from worker.doctor import decoders
-from worker.doctor.decoders import check_limits, inspect_confinement, libraries
+from worker.doctor.decoders import check_libraries, check_limits, inspect_confinement, libraries
 from worker.doctor.rows import by_python, inspect_growth, inspect_room
 from worker.settings import Settings
 
@@ -47,6 +48,15 @@ def test_the_doctor_names_each_library_once() -> None:
     hellos = [Hello(hello=1, engine="vips", version=one, landlock=7, calls_closed=True) for one in versions]
 
     assert libraries(hellos) == "libvips 8.18.7, pillow 13.0.0"
+
+
+async def test_libraries_that_cannot_be_asked_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_libraries, "_ASK", (sys.executable, "-c", "import sys; sys.exit('gone')"))
+
+    [finding] = await check_libraries()
+
+    assert (finding.what, finding.level) == ("Libraries", "warning")
+    assert "do not tell their versions: gone" in finding.detail
 
 
 GB = 10**9
