@@ -64,6 +64,7 @@ def test_versions_for_other_machines_are_asked_for_too_in_a_text_of_their_own() 
     assert texts[0].startswith("numpy==1 \\\n    --hash=a\n")
 
 
+@WITH_SERVICES
 def test_a_service_that_cannot_be_reached_is_told_with_a_code_of_its_own() -> None:
     done = audit("--osv-url", "http://127.0.0.1:9/v1/query")
 
