@@ -190,6 +190,8 @@ class TestOpacity:
             (32, (0x3FF00000, 0xFFC00, 0x3FF, 0xC0000000), 0xF24280A1),
             (32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), 0xFFC82828),
             (32, (0xFF00, 0xFF0000, 0xFF000000, 0xFF), 0x2828C8FF),
+            (32, (0xFFFFF000, 0xFC0, 0x3F, 0), 0xC800028A),
+            (32, (0xFFFFFF00, 0xF0, 0xF, 0), 0xC8000022),
         ],
     )
     def test_any_masks_are_understood(
@@ -202,6 +204,16 @@ class TestOpacity:
         found = at(picture, 16, 16)
         assert found[0] - max(found[1:]) > 120
         assert max(found[1:]) < 60
+
+    def test_a_fourth_mask_may_follow_the_smallest_header(self, child: DecoderProcess) -> None:
+        masks, pixels = (0xF00, 0xF0, 0xF, 0xF000), (bytes(32) + b"\x22\xfc" * 16) * 32
+        source = bytearray(bitmaps.masked(pixels, 32, 32, masks, header=56, bits=16))
+        source[14], source[30] = 40, 6  # the size of the header, and BI_ALPHABITFIELDS
+
+        picture = shown(child, bytes(source))
+
+        assert_close(at(picture, 4, 16), PALETTE[WHITE])
+        assert_close(at(picture, 28, 16), (204, 34, 34))
 
     def test_masks_of_pixels_that_are_not_there_are_damaged(self, child: DecoderProcess) -> None:
         cut = bitmaps.masked(bytes(500), 32, 32, (0xF00, 0xF0, 0xF, 0xF000), header=56, bits=16)

@@ -8,7 +8,7 @@ from time import process_time
 import pytest
 from PIL import Image, ImageCms
 
-from pipelines.decoder import bitstreams, cicp, colour
+from pipelines.decoder import bitstreams, boxes, cicp, colour
 from pipelines.decoder.cicp import Boxes, Code
 from tests.support import light
 from tests.support.iso_boxes import box, nclx, numbered_in_stream, with_property, with_reference
@@ -206,3 +206,53 @@ def test_tags_of_a_profile_that_lie_nowhere_say_nothing(count: int, place: int) 
 
     for rest in (b"", b"cicp", b"cicp" + bytes(7), bytes(12)):
         assert cicp.of_profile(bytes(128) + struct.pack(">I", count) + entry + rest) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "width", "numbers"),
+    [(b"\x83\1\x7f", 1, [3, 1, 127]), (b"\x80\3\1\3\x81\x80", 2, [3, 259, 384])],
+)
+def test_numbers_of_properties_have_a_bit_for_essential_in_either_width(
+    fields: bytes, width: int, numbers: list[int]
+) -> None:
+    assert [*boxes.Associated(1, memoryview(fields), width, again=False)] == numbers
+
+
+def test_a_coded_image_ends_where_its_place_says() -> None:
+    content = _avif()
+    [image] = [content[at + 4 :] for at in range(len(content)) if content.startswith(b"mdat", at)]
+
+    assert 0 < len(image) < 4096
+    assert boxes.Images(content + box(b"free", bytes(4096))).beginning(1) == image
+
+
+def test_opacity_is_called_so_in_the_words_of_hevc_or_of_every_codec() -> None:
+    content = light.heic([(0.5, 0.5, 0.5, 0.5)], 8, 1, 13)
+    name, other = b"urn:mpeg:hevc:2015:auxid:", b"urn:mpeg:mpegB:cicp:systems:auxiliary:"
+    assert name + b"1" in content
+
+    assert cicp.opacity(boxes.Images(content)) == [2]
+    assert cicp.opacity(boxes.Images(content.replace(name + b"1", name + b"2"))) == []
+    assert other + b"alpha" in light.avif([(0.5, 0.5, 0.5, 0.5)], 8, 1, 13)
+
+
+def sequence_set(has: list[str]) -> bytes:
+    """The bits of ITU-T H.265, 7.3.2.2 with such sub-layers: whether each has a profile, and a level."""
+    layers, one, two = len(has), "1", "010"  # the numbers 0 and 1 in Exp-Golomb code
+    bits = f"0000{layers:03b}1" + "1" * 96 + "".join(has) + "01" * (8 - layers if layers else 0)
+    bits += "".join("10" * 44 * int(each[0]) + "01101011" * int(each[1]) for each in has)
+    bits += one + two + two * 2 + "0" + one * 3 + "0" + one * 3 + one * 6  # sizes, depths, order, blocks
+    bits += "0" + "11" + "0" + one + "0" + "11"  # lists, tools, PCM, references
+    bits += "1" + "0" + "0" + "1" + "1010" + "1" + f"{9:08b}{16:08b}{9:08b}"  # usability
+    unit = int(bits.ljust(-len(bits) // 8 * -8, "0"), 2).to_bytes(-(-len(bits) // 8))
+    return bytes(22) + b"\1\x21\0\1" + struct.pack(">H", len(unit) + 2) + b"\x42\1" + unit
+
+
+@pytest.mark.parametrize(
+    "has", [[], ["00"], ["10"], ["01"], ["11"], ["11", "00", "01", "10"], ["11"] * 6], ids=str
+)
+def test_sub_layers_of_a_parameter_set_are_passed_over(has: list[str]) -> None:
+    numbers = bitstreams.of_hevc(sequence_set(has))
+
+    assert numbers is not None
+    assert numbers[:2] == (9, 16)

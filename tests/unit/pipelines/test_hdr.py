@@ -507,3 +507,10 @@ def test_a_deep_avif_of_subsampled_colours_counts_with_less_memory(child: Decode
 
     assert estimate("on", 8) < estimate("on", 10) == pytest.approx(estimate("on", 12), rel=0.01)
     assert estimate("on", 10) * 1.2 < estimate("off", 10)
+
+
+def test_white_of_the_cinema_lies_below_the_largest_sample(child: DecoderProcess) -> None:
+    greys: list[Colour] = [(225,), (128,), (60,)]
+    signals = [((48 / 52.37 * light.linear(level)) ** (1 / 2.6),) * 3 for (level,) in greys]
+
+    assert furthest(shown(child, png(signals, 16, BT709, 17)), greys) <= 1

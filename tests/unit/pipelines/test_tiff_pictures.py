@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
+from pipelines.decoder import tiff_header
 from tests.support import bombs
 from tests.support.decoder_child import DecoderProcess, spec
 from tests.support.tiffs import (
@@ -479,6 +480,8 @@ UNSUPPORTED = {
     "8-bit grey with predictor 4": MadePage(quarters(GREYS), 1, codec="zstd", tags={317: (3, [4])}),
     "4-bit grey with predictor 2": MadePage(quarters([(1,)] * 4), 1, 4, codec="lzw", tags={317: (3, [2])}),
     "12-bit grey with predictor 2": MadePage(quarters([(1,)] * 4), 1, 12, codec="lzw", tags={317: (3, [2])}),
+    "10-bit grey in tiles of 18 pixels": MadePage(quarters([(9,)] * 4), 1, 10, tile=(18, 16)),
+    "RGB with samples that differ in depth or kind": MadePage(quarters(FOUR), tags={339: (3, [1, 1, 2])}),
     "16-bit grey with predictor 3": MadePage(quarters(GREYS), 1, 16, codec="zstd", tags={317: (3, [3])}),
     "64-bit grey with predictor 2": MadePage(
         quarters(GREYS), 1, 64, FLOAT, codec="lzw", tags={317: (3, [2])}
@@ -789,3 +792,97 @@ def test_a_large_webp_in_one_strip_is_decoded(child: DecoderProcess) -> None:
     source = tiff(MadePage(quarters(FOUR), codec="webp", stored=file.getvalue(), tags=size))
 
     assert child.run(source, [spec(1000)]).status == "done"
+
+
+@pytest.mark.parametrize("extra", [[1], [0, 1], [0, 0, 2]], ids=str)
+def test_extra_samples_that_are_not_there_are_no_opacity(child: DecoderProcess, extra: list[int]) -> None:
+    pixels = [(*colour, *[7] * (len(extra) - 1)) for colour in FOUR]
+
+    assert_close(shown(child, tiff(MadePage(quarters(pixels), extra=extra))), FOUR)
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_colours_of_16_bits_are_divided_by_the_opacity_that_they_were_multiplied_with(
+    child: DecoderProcess, codec: str
+) -> None:
+    pixels = [(*(int(level * 257 / 2) for level in colour), 32768) for colour in FOUR]
+
+    source = tiff(MadePage(quarters(pixels), bits=16, extra=[1], codec=codec))
+
+    assert_close(shown(child, source), [tuple(level / 2 + 127 for level in colour) for colour in FOUR])
+
+
+@pytest.mark.parametrize("codec", ["lzw", "zstd"])
+@pytest.mark.parametrize("bits", [16, 64])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_bytes_of_floats_that_lie_apart_are_put_together_in_either_order(
+    child: DecoderProcess, order: str, bits: int, codec: str
+) -> None:
+    for layout in LAYOUTS.values():
+        source = grey(HEIGHTS, kind=FLOAT, bits=bits, predictor=3, codec=codec, order=order, **layout)
+
+        assert_close(shown(child, source), SEEN)
+
+
+def test_of_lab_only_a_white_that_is_of_daylight_is_another_one(child: DecoderProcess) -> None:
+    pixels: list[Pixel] = [(150, 60, 40), (150, 196, 40), (150, 40, 196), (150, 216, 216)]
+    usual, of_print, of_daylight = (
+        shown(child, tiff(MadePage(quarters(pixels), LAB, tags=tags)))
+        for tags in ({}, {318: (5, white(0.3457, 0.3585))}, {318: (5, white(0.3127, 0.329))})
+    )
+
+    assert of_print == usual
+    assert of_daylight != usual
+
+
+def white(x: float, y: float) -> bytes:
+    """The tag of the white point."""
+    return struct.pack("<4I", int(x * 10_000), 10_000, int(y * 10_000), 10_000)
+
+
+@pytest.mark.parametrize(("thumbnails", "width"), [(2, 48), (3, 2)])
+def test_a_full_page_is_looked_for_within_a_hundred_thousand_tags(thumbnails: int, width: int) -> None:
+    content = bytearray(tiff(MadePage(quarters(FOUR))))
+    known = [(254, 1), (256, 2), (257, 2), (273, 8)]
+    fields = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in known]
+    fields += [struct.pack("<HHII", tag, 4, 1, 0) for tag in range(1000, 42_000) if not 33_000 < tag < 34_500]
+    for _ in range(thumbnails):
+        full, content[4:8] = content[4:8], struct.pack("<I", len(content))
+        content += struct.pack("<H", len(fields)) + b"".join(fields) + full
+
+    found = tiff_header.first_full_page(content)
+
+    assert found.number(tiff_header.WIDTH, 0) == width
+
+
+@pytest.mark.parametrize(("size", "code"), [(16_000_000, None), (17_000_000, "corrupt_image")])
+def test_tags_that_hold_more_than_a_file_can_are_refused(
+    child: DecoderProcess, size: int, code: str | None
+) -> None:
+    source = tiff(MadePage(quarters(FOUR), tags={34675: (1, bytes(100))}))
+    told = struct.pack("<HHI", 34675, 1, 100)
+    assert told in source
+
+    assert child.run(source.replace(told, struct.pack("<HHI", 34675, 1, size))).code == code
+
+
+def test_a_progressive_jpeg_inside_is_estimated_with_its_coefficients(child: DecoderProcess) -> None:
+    estimates = []
+    for progressive in (False, True):
+        file, picture = io.BytesIO(), Image.new("RGB", (1000, 1000))
+        picture.save(file, "JPEG", keep_rgb=True, progressive=progressive)
+        size: dict[int, Any] = {256: (4, [1000]), 257: (4, [1000]), 278: (4, [1000])}
+        source = tiff(MadePage(quarters(FOUR), codec="jpeg", stored=file.getvalue(), tags=size))
+        estimates.append(child.run(source, proceed=False).answer["estimate"])
+
+    assert estimates[1] - estimates[0] == pytest.approx(2 * 3 * 1_000_000, rel=0.2)
+
+
+def test_a_plane_whose_place_is_not_told_is_missing(child: DecoderProcess) -> None:
+    page = MadePage(quarters(FOUR), strip=32, planar=True)
+    begin, size = 8, len(page.chunks()[0])
+
+    outcome = child.run(tiff(replace(page, tags={273: (4, [begin] * 2), 279: (4, [size] * 2)})))
+
+    assert outcome.code == "corrupt_image"
+    assert "a plane is missing" in outcome.answer["message"]

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from tests.support import bitmaps, bombs
+from pipelines.decoder import kinds
+from tests.support import bitmaps, bombs, light
 from tests.support.decoder_child import DecoderProcess
 
 
@@ -114,3 +115,12 @@ def test_a_damaged_picture_is_called_damaged(child: DecoderProcess, content: byt
 
     assert outcome.code == "corrupt_image", outcome.answer
     assert "damaged or incomplete" in outcome.answer["message"]
+
+
+def test_a_heic_with_one_image_that_is_read_is_of_no_other_kind() -> None:
+    content = light.heic([(0.5, 0.5, 0.5, 0.5)], 8, 1, 13)
+    head, _, tail = content.partition(b"hvc1")
+    assert b"hvc1" in tail
+
+    assert kinds.unsupported("heic", content.replace(b"hvc1", b"j2k1")) == "coded as JPEG 2000"
+    assert kinds.unsupported("heic", head + b"hvc1" + tail.replace(b"hvc1", b"j2k1")) == ""
