@@ -9,7 +9,7 @@ import structlog
 from pipelines.backoff import Backoff
 from pipelines.metrics import NO_METRICS, Metrics
 from storage.errors import CatalogDamaged, CatalogUnavailable
-from worker.leases import take_over_jobs
+from worker.leases import remove_corrupt_jobs, take_over_jobs
 from worker.publisher import OutboxPublisher
 from worker.queue import NoGroup, Queue, QueueUnavailable, StreamEntry
 from worker.recorder import Recorder
@@ -185,6 +185,7 @@ class Intake:
         if time.monotonic() - self._took_over_at > self._lease_s / 3:
             self._took_over_at = time.monotonic()
             await take_over_jobs(self._queue)
+            await remove_corrupt_jobs(self._queue, head=True)
 
     async def _take_over_forgotten(self) -> Sequence[StreamEntry]:
         """What others have had for twice the lease; Redis does not say so once its clock was put back."""

@@ -16,6 +16,7 @@ from storage.catalog.requeuer import NewJobs, Requeuer
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
+from worker.queue.corrupt_jobs import LONGEST_LOCK_MS
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +27,6 @@ KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an uploa
 KEEP_DEAD_LETTERS_MS = 30 * 24 * 3600 * 1000
 KEEP_OWNER_COSTS_MS = 30 * 24 * 3600 * 1000
 _UNSENT_AFTER_MS = 2_000  # a younger message is still being sent by its worker
-_LONGEST_LOCK_MS = 600_000  # other workers may have a longer lease than ours
 _GONE_AFTER_S = 3600  # without a command of that consumer
 
 
@@ -111,7 +111,7 @@ async def _stalled(queue: Queue, requeuer: Requeuer, lease_s: float) -> Sequence
     Those that only wait for their turn are passed over. Behind very many of them a stalled one waits as well,
     as it would with a job.
     """
-    longest_ms = max(_LONGEST_LOCK_MS, int(4 * lease_s * 1000))
+    longest_ms = max(LONGEST_LOCK_MS, int(4 * lease_s * 1000))
     gone: list[StalledUpload] = []
     async with aclosing(requeuer.all_overdue(int(lease_s * 1000), ROWS_A_TICK)) as pages:
         left = _PAGES_A_TICK
@@ -127,6 +127,12 @@ async def _stalled(queue: Queue, requeuer: Requeuer, lease_s: float) -> Sequence
 async def take_over_jobs(queue: Queue, *, everything: bool = False) -> None:
     """Take over the jobs of workers that are gone; in a burst those of living ones, too."""
     if removed := await queue.jobs.queues.take_over(everything=everything):
+        log.warning("corrupt_jobs_removed", count=removed)
+
+
+async def remove_corrupt_jobs(queue: Queue, *, head: bool = False) -> None:
+    """Remove from the own queue what would end or hold up this worker; `head`: where arq looks."""
+    if removed := await queue.jobs.queues.remove_corrupt(head=head):
         log.warning("corrupt_jobs_removed", count=removed)
 
 

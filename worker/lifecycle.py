@@ -186,8 +186,7 @@ async def _take_what_waits(app: App, *, burst: bool) -> None:
     """Take events, and run each periodic task once; in a burst take all events, and send all messages."""
     await app.intake.join()
     await leases.take_over_jobs(app.queue, everything=burst)
-    if removed := await app.queue.jobs.queues.remove_corrupt():
-        log.warning("corrupt_jobs_removed", count=removed)
+    await leases.remove_corrupt_jobs(app.queue)
     await (app.intake.drain_all() if burst else app.intake.drain(_START_DRAIN))
     await tasks.reconcile_now(app, unsent_ms=0 if burst else None)
     await tasks.adopt_now(app, pause_s=_START_PAUSE_S)

@@ -3,9 +3,17 @@
 import asyncio
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
+import structlog
 from arq.worker import Worker
 
+from worker.queue.corrupt_jobs import is_name, is_of_a_job
+from worker.queue.jobs import Jobs
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_REASON = 500
 _LONGEST_PAUSE_S = 0.5  # between two polls
 
 
@@ -19,6 +27,10 @@ class PromptWorker(Worker):
 
     _pause_s = 0.0
 
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (as arq has it)
+        super().__init__(*args, **options)
+        self._healed: set[str] = set()  # jobs of which something was raised once
+
     async def main(self) -> None:
         # arq's own lock of a job lasts for the longest of all jobs, however soon its worker dies.
         self.in_progress_timeout_s = self.ctx["settings"].lease
@@ -28,10 +40,30 @@ class PromptWorker(Worker):
         # arq keeps one task for each id: of two runs, the second to end would fail, and finish the job.
         # One that has ended stays until arq has seen what it failed of, which is right after this.
         known = set(self.tasks)
-        await super().start_jobs([job for job in job_ids if job.decode() not in known])
+        names = [job for job in job_ids if is_name(job)]
+        if len(names) < len(job_ids):
+            await self._jobs.queues.remove_corrupt(head=True)
+        await super().start_jobs([job for job in names if job.decode() not in known])
         for job_id in self.tasks.keys() - known:
             self.tasks[job_id].add_done_callback(lambda _: self._queued.set())
             self._pause_s = 0
+
+    async def run_job(self, job_id: str, score: int) -> None:
+        # What arq raises here ends the worker: other programs may have written what it meets.
+        try:
+            await super().run_job(job_id, score)
+        except Exception as error:
+            if not is_of_a_job(error):
+                raise
+            log.warning(
+                "job_not_run", job_id=job_id, reason=f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
+            )
+            if job_id in self._healed:
+                self._healed.discard(job_id)
+                await self._jobs.discard([job_id])  # the reconciler queues its uploads again
+            else:
+                self._healed.add(job_id)
+                await self._jobs.heal(job_id)
 
     async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
         # What a worker enqueues that is to stop it does not run, and nobody else enqueues that tick.
@@ -50,5 +82,9 @@ class PromptWorker(Worker):
 
     @property
     def _queued(self) -> asyncio.Event:
-        queued: asyncio.Event = self.ctx["app"].queue.jobs.queued
-        return queued
+        return self._jobs.queued
+
+    @property
+    def _jobs(self) -> Jobs:
+        jobs: Jobs = self.ctx["app"].queue.jobs
+        return jobs

@@ -24,6 +24,7 @@ from worker import setting_types as types
 from worker.env_files import ENCODING, INSTEAD, EnvFile, export_aws, export_otel, find_env_files
 from worker.limits import MemoryLimit, available_cpus, memory_limit, usual_confinement
 from worker.listen_address import is_loopback, parse_address, parse_bind
+from worker.queue import MOST_UPLOADS
 
 PREFIX = "MEDIA_"
 _OF_OTHERS = {INSTEAD, "MEDIA_ROOT", "MEDIA_URL"}  # those of Django, which often shares our environment
@@ -361,7 +362,7 @@ class Settings(BaseSettings):
     @property
     def uploads_per_job(self) -> int:
         """How many uploads go on a job at most: so few that a burst spreads over workers."""
-        return 4 * self.decoders
+        return min(4 * self.decoders, MOST_UPLOADS)
 
     @classmethod
     def load(cls) -> Self:

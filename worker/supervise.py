@@ -87,6 +87,14 @@ async def _run(
             away, worked_before = True, worked_before or worker.ctx["started"]
             answered = worker.ctx["answered"]
             await _cancel_jobs(worker)
+        except Exception:
+            if not worker.ctx["started"]:
+                raise  # it would be the same again
+            # arq has met what another program wrote to Redis: the next start removes that.
+            log.exception("worker_failed")
+            away = worked_before = answered = True
+            lacks = None
+            await _cancel_jobs(worker)
         finally:
             await _close(worker)
         if lacks is not None:  # until here the last checks may have reported

@@ -17,7 +17,7 @@ from worker import leases
 from worker.adoption import PAUSE_S
 from worker.app import BACKLOG, App
 from worker.backups import back_up_by_itself, note_failure
-from worker.queue import QueueUnavailable, StreamMismatch
+from worker.queue import MOST_UPLOADS, QueueUnavailable, StreamMismatch
 from worker.retry import delay_ms, policy_of
 from worker.sweeping import sweep_by_itself, sweeper_of
 from worker.tracing import naming_trace
@@ -34,6 +34,9 @@ Context = dict[str, Any]
 async def process_batch(ctx: Context, ids: list[str]) -> None:
     """Process the uploads `ids`. Raises: Retry, for when the first one left over is due."""
     app: App = ctx["app"]
+    if len(ids) > MOST_UPLOADS:  # another program wrote that
+        log.warning("job_not_run", job_id=ctx["job_id"], reason=f"it has {len(ids)} uploads")
+        return
     await _leave_to_its_owner(app)
     with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]), app.shutdown.cancellable():
         async with _lock_renewed(ctx):

@@ -2,6 +2,7 @@
 
 from worker.queue.client import Queue, ServerInfo, open_queue, queue_on
 from worker.queue.connection import check_answers, connect, deserialize, serialize
+from worker.queue.corrupt_jobs import MOST_UPLOADS
 from worker.queue.errors import QueueRefused, QueueUnavailable, Refusal, StreamMismatch
 from worker.queue.heartbeats import new_instance
 from worker.queue.job_queues import job_queue_of
@@ -11,6 +12,7 @@ from worker.queue.stream import NoGroup, StreamEntry
 
 __all__ = [
     "LARGEST_REPLY",
+    "MOST_UPLOADS",
     "PROCESS",
     "NoGroup",
     "Queue",

@@ -12,6 +12,7 @@ from arq.connections import ArqRedis
 
 from worker.queue.announced import AnnouncedEvents
 from worker.queue.connection import check_answers, connect
+from worker.queue.corrupt_jobs import LONGEST_LOCK_MS
 from worker.queue.errors import Refusal
 from worker.queue.heartbeats import Heartbeats
 from worker.queue.job_queues import JobQueues, job_queue_of
@@ -87,6 +88,7 @@ class Queue:
         events_maxlen: int,
         events: str = "media:events",
         instance: str | None = None,
+        longest_lock_ms: int = LONGEST_LOCK_MS,
     ) -> None:
         self.redis = redis
         self.consumer = consumer
@@ -94,9 +96,8 @@ class Queue:
         self.announced = AnnouncedEvents(redis, self.stream)
         self.ownership = Ownership(redis, stream)
         self.heartbeats = Heartbeats(redis, stream)
-        self.jobs = Jobs(
-            redis, stream, consumer, self.ownership, JobQueues(redis, stream, instance, self.heartbeats)
-        )
+        queues = JobQueues(redis, stream, instance, self.heartbeats, longest_lock_ms)
+        self.jobs = Jobs(redis, stream, consumer, self.ownership, queues)
         self.messages = Messages(redis, events, events_maxlen)
         self.token_uses = TokenUses(redis, stream)
         self.upload_names = UploadNames(redis, stream)
@@ -110,7 +111,10 @@ class Queue:
 def queue_on(redis: ArqRedis, settings: "Settings", instance: str | None = None) -> Queue:
     """The queue on an open connection, with a new consumer; `instance`: of the worker that it is for."""
     consumer = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-    return Queue(redis, settings.stream, consumer, settings.events_maxlen, settings.events, instance)
+    longest_ms = max(LONGEST_LOCK_MS, int(4 * settings.lease * 1000))
+    return Queue(
+        redis, settings.stream, consumer, settings.events_maxlen, settings.events, instance, longest_ms
+    )
 
 
 @asynccontextmanager

@@ -25,11 +25,14 @@ import orjson
 from arq.connections import ArqRedis
 from arq.utils import timestamp_ms
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from redis.exceptions import ResponseError
 
 from worker.queue.mapping import maps_errors
+from worker.queue.replies import ReplyTooLarge
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = "/proc/self/ns/pid"
+_NO_TIME_MS = 2**53  # nobody's clock says so
 _INDEX_KEPT_S = 3600  # without any heartbeat
 # Of the expiry. In less no heartbeat has expired in an outage of Redis, and after it all workers send theirs.
 _LONG = 2 / 3
@@ -191,7 +194,7 @@ class Heartbeats:
         living = await self.living()
         if not living:
             return []
-        told = await self._redis.mget([self._info_prefix + worker.instance for worker in living])
+        told = await self._bodies([self._info_prefix + worker.instance for worker in living])
         return [ReportingWorker(worker, _told(body)) for worker, body in zip(living, told, strict=True)]
 
     async def running(self) -> Sequence[Heartbeat]:
@@ -201,7 +204,11 @@ class Heartbeats:
     async def times_ms(self) -> Mapping[str, int]:
         """When each worker sent its last heartbeat, in ms since 1970 by its own clock."""
         found = await self._redis.zrange(self._index, 0, -1, withscores=True)
-        return {instance.decode(errors="replace"): int(sent_ms) for instance, sent_ms in found}
+        return {
+            instance.decode(errors="replace"): int(sent_ms)
+            for instance, sent_ms in found
+            if abs(sent_ms) < _NO_TIME_MS
+        }
 
     async def any_healthy(self) -> bool:
         return await self.healthy() > 0
@@ -216,10 +223,24 @@ class Heartbeats:
         instances = [member.decode(errors="replace") for member in members]
         if not instances:
             return [], []
-        bodies = await self._redis.mget([self._prefix + instance for instance in instances])
+        bodies = await self._bodies([self._prefix + instance for instance in instances])
         pairs = list(zip(instances, bodies, strict=True))
         living = [_read(instance, body) for instance, body in pairs if body is not None]
         return living, [instance for instance, body in pairs if body is None]
+
+    async def _bodies(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        try:
+            found: Sequence[bytes | None] = await self._redis.mget(keys)
+        except ReplyTooLarge:  # other programs may write there, too
+            return [await self._body(key) for key in keys]
+        return found
+
+    async def _body(self, key: str) -> bytes | None:
+        try:
+            body: bytes | None = await self._redis.get(key)
+        except (ReplyTooLarge, ResponseError):
+            return None
+        return body
 
 
 def _read(instance: str, body: bytes) -> Heartbeat:

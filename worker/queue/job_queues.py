@@ -23,7 +23,7 @@ from arq.connections import ArqRedis
 from arq.utils import timestamp_ms
 from redis.asyncio.client import Pipeline
 
-from worker.queue.corrupt_jobs import remove_corrupt
+from worker.queue.corrupt_jobs import LONGEST_LOCK_MS, remove_corrupt
 from worker.queue.heartbeats import Heartbeats, has_ended
 from worker.queue.job_moves import KEPT_S, WAITED_MS, move_all, share_out, take_waiting
 from worker.queue.mapping import maps_errors
@@ -31,6 +31,7 @@ from worker.queue.mapping import maps_errors
 _LOOKED_AT = 3  # queues of others
 _RUNNING_MS = 3000  # for which others need not look into a queue where no job waits
 _GONE_KEPT_MS = 3_600_000
+_LONGEST_NAME = 1000
 _TRIES = 3  # where a queue changes while jobs are moved
 
 
@@ -39,11 +40,35 @@ def job_queue_of(stream: str, instance: str | None = None) -> str:
     return f"{stream}:jobs:{instance}" if instance else f"{stream}:jobs"
 
 
+def _names(index: Iterable[bytes]) -> Sequence[str]:
+    """The workers in the index, without what no worker is called."""
+    return [member.decode() for member in index if len(member) <= _LONGEST_NAME and _is_text(member)]
+
+
+def _is_text(member: bytes) -> bool:
+    try:
+        return bool(member.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def _is_past(gone_since: float, now: int) -> bool:
+    """Whether a worker has been gone for long; a time that is not of this world is past, too."""
+    return now + gone_since >= _GONE_KEPT_MS or now + gone_since < -_GONE_KEPT_MS
+
+
 @maps_errors
 class JobQueues:
     """The queues of one stream, as the worker `instance` sees them; None: a process that is no worker."""
 
-    def __init__(self, redis: ArqRedis, stream: str, instance: str | None, heartbeats: Heartbeats) -> None:
+    def __init__(
+        self,
+        redis: ArqRedis,
+        stream: str,
+        instance: str | None,
+        heartbeats: Heartbeats,
+        longest_lock_ms: int = LONGEST_LOCK_MS,
+    ) -> None:
         self.own = job_queue_of(stream, instance)
         self._shared = job_queue_of(stream)
         self._prefix = f"{self._shared}:"
@@ -51,6 +76,7 @@ class JobQueues:
         self._redis = redis
         self._instance = instance
         self._heartbeats = heartbeats
+        self._longest_lock_ms = longest_lock_ms
         self._waits_since_ms = 0  # as the index has it of the own queue, if nobody else wrote there since
 
     async def all(self) -> Sequence[str]:
@@ -72,7 +98,7 @@ class JobQueues:
 
     def named(self, index: Iterable[bytes]) -> Sequence[str]:
         """The own queue, the one that is nobody's, and those in the index, each once."""
-        queues = (self._name(member.decode()) for member in index)
+        queues = (self._name(member) for member in _names(index))
         return list(dict.fromkeys([self.own, self._shared, *queues]))
 
     async def keep(self, queues: Collection[str]) -> None:
@@ -141,7 +167,7 @@ class JobQueues:
         orphaned = indexed.keys() - {self._instance} if everything else gone
         corrupt = 0
         for queue in await self._existing([self._shared, *map(self._name, orphaned)]):
-            corrupt += await remove_corrupt(self._redis, queue)
+            corrupt += await remove_corrupt(self._redis, queue, longest_lock_ms=self._longest_lock_ms)
             await self._move(queue, self._instance)
         await self._note_gone(gone)
         return corrupt
@@ -162,12 +188,12 @@ class JobQueues:
         now = timestamp_ms()
         if new := [instance for instance, since in gone.items() if since >= 0]:
             await self._redis.zadd(self._index, dict.fromkeys(new, -now))
-        if long_gone := [one for one, since in gone.items() if since < 0 and now + since >= _GONE_KEPT_MS]:
+        if long_gone := [one for one, since in gone.items() if since < 0 and _is_past(since, now)]:
             await self._redis.zrem(self._index, *long_gone)
 
-    async def remove_corrupt(self) -> int:
-        """Remove corrupt jobs from the own queue; returns how many."""
-        return await remove_corrupt(self._redis, self.own)
+    async def remove_corrupt(self, *, head: bool = False) -> int:
+        """Remove corrupt jobs from the own queue; returns how many. `head`: where arq looks."""
+        return await remove_corrupt(self._redis, self.own, longest_lock_ms=self._longest_lock_ms, head=head)
 
     async def take(self, most: int) -> bool:
         """Take up to `most` jobs that have waited in another worker's queue; returns whether there were any.
@@ -178,7 +204,7 @@ class JobQueues:
         if self._instance is None:
             return False
         noted = await self._redis.zrangebyscore(self._index, 1, timestamp_ms() - WAITED_MS)
-        instances = {member.decode() for member in noted}
+        instances = set(_names(noted))
         if self._instance in instances:
             await self._index_own(0)
         others = sorted(instances - {self._instance})
@@ -222,8 +248,10 @@ class JobQueues:
         self._waits_since_ms = waits_since_ms
 
     async def _indexed(self) -> Mapping[str, float]:
-        found = await self._redis.zrange(self._index, 0, -1, withscores=True)
-        return {member.decode(): since for member, since in found}
+        found: Sequence[tuple[bytes, float]] = await self._redis.zrange(self._index, 0, -1, withscores=True)
+        if strange := [member for member, _ in found if not _names([member])]:
+            await self._redis.zrem(self._index, *strange)
+        return {name: since for member, since in found for name in _names([member])}
 
     async def _move(self, queue: str, heir: str | None) -> None:
         target = self._name(heir) if heir else self._shared

@@ -8,6 +8,7 @@ from uuid import UUID
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.utils import timestamp_ms
+from redis.exceptions import ResponseError
 
 from worker.queue.corrupt_jobs import TICK
 from worker.queue.job_queues import JobQueues
@@ -70,7 +71,8 @@ class Jobs:
     async def alive(self, job_ids: Sequence[str], longest_lock_ms: int = 600_000) -> frozenset[str]:
         """Those of `job_ids` that wait in a queue or are running.
 
-        A lock with arq's own value does not count: its worker died before it could turn it into a lease.
+        A lock with arq's own value does not count: its worker died before it could turn it into a lease. Nor
+        does one that never ends, or is none: no worker wrote it.
         Nor does a job that is due later than the longest pause of a batch, by the clock of the worker that
         polls its queue, or a lock that lasts longer than any lease: a clock that was ahead wrote them.
         """
@@ -85,6 +87,7 @@ class Jobs:
             for job_id, (holder, left_ms, payload, scores) in zip(job_ids, found, strict=True)
             if holder != _ARQS_LOCK
             and left_ms <= longest_lock_ms
+            and (holder is None or left_ms >= 0)
             and (holder is not None or (payload and _is_soon(scores, latest)))
         )
 
@@ -98,7 +101,16 @@ class Jobs:
                 pipe.get(in_progress_key_prefix + job_id)
                 pipe.pttl(in_progress_key_prefix + job_id)
                 pipe.exists(job_key_prefix + job_id)
-            index, *answers = await pipe.execute()
+            index, *answers = await pipe.execute(raise_on_error=False)
+        for at, answer in enumerate(answers):
+            if not isinstance(answer, ResponseError):
+                continue
+            if "WRONGTYPE" not in str(answer):
+                raise answer
+            # No queue, where no job is, or a lock that no worker wrote.
+            answers[at] = [None] * len(job_ids) if at < len(queues) else _ARQS_LOCK
+        if isinstance(index, ResponseError):
+            raise index
         if not set(self.queues.named(index)) <= set(queues):
             return None
         scores, of_jobs = answers[: len(queues)], answers[len(queues) :]
@@ -131,6 +143,11 @@ class Jobs:
             for job_id in job_ids:
                 pipe.delete(*(prefix + job_id for prefix in _JOB_KEYS))
             await pipe.execute()
+
+    async def heal(self, job_id: str) -> int:
+        """Let a job run once more of which arq has raised what is in Redis; remove it where it is corrupt."""
+        await self._redis.delete(in_progress_key_prefix + job_id, retry_key_prefix + job_id)
+        return await self.queues.remove_corrupt(head=True)
 
     async def renew(self, job_id: str, lease_s: float) -> bool:
         """Keep the job's lock for `lease_s` more seconds; False when another worker has it now."""

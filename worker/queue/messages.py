@@ -7,10 +7,12 @@ import orjson
 from arq.connections import ArqRedis
 
 from worker.queue.mapping import maps_errors
+from worker.queue.replies import ReplyTooLarge
 from worker.queue.stream import now_ms
 
 _FIELD = "event"
 _NEWEST = 1000  # messages among which the newest is
+_READ = 500  # at once
 _UNKEPT = "sweep.stopped"  # the type of those that are about no upload, and in no catalog
 _NO_SEQ = 2**53  # and above: the catalog gives none, and JavaScript would round it
 
@@ -33,7 +35,7 @@ class Messages:
 
     async def newest_seq(self) -> int:
         """The greatest `seq` among the newest messages, which may be out of order; 0 when there is none."""
-        newest = await self._redis.xrevrange(self.name, count=_NEWEST)
+        newest = await self._newest("-", _NEWEST)
         return max((_seq(_message(fields)) for _, fields in newest), default=0)
 
     async def recent(self, count: int, within_ms: int) -> Sequence[tuple[int, str | None] | None]:
@@ -41,9 +43,7 @@ class Messages:
 
         None for an entry that is no message of an upload; those that no catalog keeps are left out.
         """
-        newest = await self._redis.xrevrange(
-            self.name, min=str(await now_ms(self._redis) - within_ms), count=count
-        )
+        newest = await self._newest(str(await now_ms(self._redis) - within_ms), count)
         messages = [_message(fields) for _, fields in newest]
         return [_identity(message) for message in messages if message.get("type") != _UNKEPT]
 
@@ -59,7 +59,10 @@ class Messages:
 
     async def last_id(self) -> str:
         """The ID of the newest message, to read from there on; `0` when there is none."""
-        newest = await self._redis.xrevrange(self.name, count=1)
+        try:
+            newest = await self._redis.xrevrange(self.name, count=1)
+        except ReplyTooLarge as error:
+            return error.first_id or "0"
         return newest[0][0].decode() if newest else "0"
 
     async def after(self, entry_id: str, block_ms: int) -> Sequence[tuple[str, dict[str, Any]]]:
@@ -68,9 +71,31 @@ class Messages:
         What another program wrote there may hold anything; where it is no JSON object, it is empty.
         """
         streams: dict[Any, Any] = {self.name: entry_id}
-        found = await self._redis.xread(streams, count=500, block=block_ms)
+        count = _READ
+        while True:
+            try:
+                found = await self._redis.xread(streams, count=count, block=block_ms)
+            except ReplyTooLarge as error:
+                if count == 1 and error.first_id:
+                    return [(error.first_id, {})]
+                count = max(1, count // 8)
+            else:
+                break
         entries = found[0][1] if found else []
         return [(message_id.decode(), _message(fields)) for message_id, fields in entries]
+
+    async def _newest(self, since: str, count: int) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:
+        """Up to `count` of the newest; fewer where another program wrote what is too large to be read."""
+        while count:
+            try:
+                found: Sequence[tuple[bytes, Mapping[bytes, bytes]]] = await self._redis.xrevrange(
+                    self.name, min=since, count=count
+                )
+            except ReplyTooLarge:
+                count //= 8
+            else:
+                return found
+        return []
 
 
 def _message(fields: Mapping[bytes, bytes]) -> dict[str, Any]:

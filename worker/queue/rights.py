@@ -67,6 +67,7 @@ def attempts(stream: str, events: str) -> Sequence[TriedCommand]:
         _on(ours, "ZADD", jobs, "no-score", _NOBODY),
         _on(ours, "ZINCRBY", jobs, "no-score", _NOBODY),
         _on(ours, "ZREM", jobs, _NOBODY),
+        _on(ours, "ZREMRANGEBYRANK", jobs, "1", "0"),
         _on(ours, "ZSCORE", jobs, _NOBODY),
         _on(ours, "ZMSCORE", jobs, _NOBODY),
         _on(ours, "ZUNIONSTORE", jobs, "no-number", jobs),
@@ -81,6 +82,7 @@ def attempts(stream: str, events: str) -> Sequence[TriedCommand]:
         _on(ours, "SET", f"{stream}:{_NOBODY}", "", "NX", "XX"),  # it can be only one of them
         _on(ours, "DEL", f"{stream}:{_NOBODY}"),
         _on(_OF_ARQ, "GET", job),
+        _on(_OF_ARQ, "GETRANGE", job, "0", "0"),
         _on(_OF_ARQ, "PTTL", lock),
         _on(_OF_ARQ, "EXISTS", job, result, lock),  # two at once: a cluster refuses that
         _on(_OF_ARQ, "PSETEX", job, "no-time", ""),
