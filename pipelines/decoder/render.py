@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyvips
+
 from pipelines.decoder import colour, vips
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import corrupt
@@ -102,9 +104,15 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
         image = colour.to_srgb(image.copy_memory() if again else image, profile, numbered)
     if len(backgrounds) == 1:
         image = flatten(image, next(iter(backgrounds)))
-    image = image.copy_memory()
+    # The pixels without metadata: each step would copy that, and a camera's takes longer than most steps.
+    form, meaning = (image.width, image.height, image.bands, image.format), image.interpretation
+    pixels = image.write_to_memory()
+    del (
+        image
+    )  # with it the loader ends, which then warns; whatever is asked of libvips before takes its words
     if words := picture.damage():
         raise corrupt(picture.format.title, words)
+    image = pyvips.Image.new_from_memory(pixels, *form).copy(interpretation=meaning)
     turn = _TURNS.get(picture.orientation)
     return turn(image).copy_memory() if turn else image
 

@@ -300,3 +300,20 @@ def near(picture: Image.Image, colour: tuple[int, int, int], by: int = 6) -> boo
     middle = picture.convert("RGB").getpixel((picture.width // 2, picture.height // 2))
     assert isinstance(middle, tuple)
     return all(abs(a - b) <= by for a, b in zip(middle, colour, strict=True))
+
+
+@pytest.mark.parametrize("format", ["jpeg", "webp", "avif"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_no_variant_of_a_turned_photo_has_its_metadata(
+    child: DecoderProcess, orientation: int, format: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x8825] = orientation, "A maker", {1: "N", 2: (48.0, 0.0, 0.0)}
+    source = jpeg((300, 200), exif=exif)
+
+    variant = child.run(source, [spec(150, format=format, quality=60)]).variants[0]
+
+    assert opened(variant).size == ((150, 100) if orientation == 1 else (100, 150))
+    assert opened(variant).info.get("exif") is None
+    assert b"Exif" not in variant
+    assert b"A maker" not in variant
