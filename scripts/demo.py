@@ -16,7 +16,7 @@ from scripts.contact_sheet import write_contact_sheet
 from scripts.demo_server import choose_port, console_at, until_it_answers
 from scripts.enqueue import Sent, enqueue, find_files
 from scripts.programs import Program, running, while_alive
-from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, temporary_redis
+from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, private_redis
 from scripts.storage_stats import print_stored, stored
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, table
 from worker.amounts import counted
@@ -73,7 +73,7 @@ async def _show(
     pictures: Sequence[Path], results: Path, settings: Settings, port: int | None, *, as_json: bool
 ) -> None:
     with ExitStack() as stack:
-        redis = stack.enter_context(temporary_redis())
+        redis = stack.enter_context(private_redis())
         # No program is still writing these pictures, so a damaged one is refused at once.
         own = settings.model_copy(update={"redis_url": redis.url, "settle": 0})
         decoders = counted(own.decoders, "decoder")

