@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 import structlog
 from arq.worker import Worker
@@ -27,11 +26,10 @@ class PromptWorker(Worker):
 
     _pause_s = 0.0
 
-    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (as arq has it)
-        super().__init__(*args, **options)
-        self._healed: set[str] = set()  # jobs of which something was raised once
+    _healed: set[str]  # jobs of which something was raised once
 
     async def main(self) -> None:
+        self._healed = set()  # not in a constructor: of its parameters arq's program makes the options
         # arq's own lock of a job lasts for the longest of all jobs, however soon its worker dies.
         self.in_progress_timeout_s = self.ctx["settings"].lease
         await super().main()
