@@ -39,13 +39,27 @@ class Outdated:
 
 @dataclass(frozen=True)
 class NotYours:
-    """The event's id belongs to another source."""
+    """The event's id belongs to another source, or to one that its app may not speak of."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """An app may not delete what it never announced: that leaves no row, and is answered as deleted.
+
+    The row would have the place of an upload that another app is about to announce.
+    """
 
 
 def apply(
     row: Row | None, event: UploadRequested | DeletionRequested, now_ms: int
-) -> Change | Outdated | NotYours:
+) -> Change | Outdated | NotYours | Absent:
     """The change that `event` makes to `row` (None: an id never seen), or why it makes none."""
+    if event.domain is not None and isinstance(event, DeletionRequested):
+        source = row["source"] if row is not None else None
+        if source is None:
+            return Absent()
+        if not event.domain.holds(source):
+            return NotYours()
     if row is not None and isinstance(event, UploadRequested) and row["source"] not in (None, event.source):
         return NotYours()
     if row is not None and (event.position <= position_of(row) or _is_deleted_since(row, event)):

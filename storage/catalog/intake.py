@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.dead_letters import insert_dead_letters
 from storage.catalog.epochs import Epoch, note_taken, read_epoch
-from storage.catalog.events import GOING, NotYours, Outdated, apply
+from storage.catalog.events import GOING, Absent, NotYours, Outdated, apply
 from storage.catalog.records import (
     DeadLetter,
     DeletionRequested,
@@ -160,10 +160,13 @@ async def _take(
     answered: dict[str, None] = {}
     outdated: list[str] = []
     refused: list[DeadLetter] = []
+    absent: list[Message] = []
     for event, letter in _with_takeovers(events, adopted):
         change = apply(rows.get(str(event.id)), event, now)
         if isinstance(change, NotYours):
             refused.append(letter)
+        elif isinstance(change, Absent):
+            absent.append(_never_there(event, now))
         elif isinstance(change, Outdated):
             if not _is_adoption(event):
                 outdated.append(letter.stream_id)
@@ -181,7 +184,7 @@ async def _take(
     await _store(connection, rows, known)
     new = await insert_dead_letters(connection, letters, refused, now)
     answers = await _present(connection, [rows[each] for each in answered], now)
-    messages = await outbox.insert_messages(connection, [*answers, *_refusals(new, now)])
+    messages = await outbox.insert_messages(connection, [*answers, *absent, *_refusals(new, now)])
     by_job = {job_id: [UUID(each) for each in ids] for job_id, ids in jobs.items()}
     return Taken(by_job, refused, messages, outdated)
 
@@ -237,6 +240,12 @@ async def _store(connection: AsyncConnection, rows: dict[str, Row], known: dict[
             raise ChangedMeanwhile
 
 
+def _never_there(event: Event, now: int) -> Message:
+    stream = event.domain.stream if event.domain else None
+    gone = Message(0, State.DELETED, event.id, None, "", {}, now, traceparent=event.traceparent)
+    return replace(gone, stream=stream)
+
+
 def _refusals(letters: Sequence[DeadLetter], now: int) -> Iterator[Message]:
     for letter in letters:
         if (about := letter.about) is not None:
@@ -250,8 +259,9 @@ def _refusals(letters: Sequence[DeadLetter], now: int) -> Iterator[Message]:
                 time_ms=now,
                 error_code=letter.code,
                 error_message=letter.message,
-                entry=letter.stream_id,
+                entry=about.entry or letter.stream_id,
                 traceparent=about.traceparent,
+                stream=about.stream,
             )
 
 

@@ -46,6 +46,22 @@ class StreamId:
 
 
 @dataclass(frozen=True)
+class Domain:
+    """What an app may speak of that has a stream of its own: the sources below `prefix`.
+
+    Those below one of `others`, which are longer prefixes, are other apps'.
+    """
+
+    stream: str
+    prefix: str
+    others: Sequence[str] = ()
+
+    def holds(self, source: str) -> bool:
+        """Whether that source is this app's."""
+        return source.startswith(self.prefix) and not source.startswith(tuple(self.others))
+
+
+@dataclass(frozen=True)
 class UploadRequested:
     """An app has announced this upload; or it is `adopted`: nobody did, but its original is there.
 
@@ -61,6 +77,7 @@ class UploadRequested:
     written_ms: int | None = None
     traceparent: str | None = None  # of the trace in which the app asked for it
     owner: str | None = None  # whose it is; None: that of its folder
+    domain: Domain | None = None  # of the app that asked for it; None: of one that may speak of everything
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,7 @@ class DeletionRequested:
     id: UUID
     original: bool = False
     traceparent: str | None = None  # of the trace in which the app asked for it
+    domain: Domain | None = None  # as that of UploadRequested
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,8 @@ class About:
     metadata: Metadata = field(default_factory=dict)
     traceparent: str | None = None
     owner: str | None = None  # that the event names; empty: what it names is none
+    stream: str | None = None  # of the app that sent it, where that has one of its own
+    entry: str | None = None  # its ID there; None: it was sent to the stream of all apps
 
 
 @dataclass(frozen=True)
@@ -99,6 +119,11 @@ class DeadLetter:
     id: int = 0
     about: About | None = None
     position: StreamId = StreamId()  # the same ID, with its epoch
+
+    @property
+    def stream(self) -> str | None:
+        """The stream of the app that sent them, where that has one of its own and is answered."""
+        return self.about.stream if self.about else None
 
 
 @dataclass(frozen=True)
@@ -242,6 +267,7 @@ class Message:
     entry: str | None = None  # the ID of the refused entry; None: the message is about an upload
     traceparent: str | None = None  # of the trace in which the app asked for it
     owner: str | None = None  # of its upload, where a `Reader` read it; None: nobody knows
+    stream: str | None = None  # of the app that it answers, where its upload does not say so
 
 
 @dataclass(frozen=True)

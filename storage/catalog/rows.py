@@ -15,12 +15,13 @@ from storage.errors import CatalogDamaged
 Row = dict[str, Any]
 
 # A worker of the version before may be at work still: it reads no message with a field that it does not know.
-_OF_A_BODY = Message.__dataclass_fields__.keys() - {"traceparent", "owner"}
+_OF_A_BODY = Message.__dataclass_fields__.keys() - {"traceparent", "owner", "stream"}
 # Nor any original with one; what it does not know beside the message's own fields, it leaves out.
 _PLACEHOLDERS = ("thumbhash", "blurhash")
 _OF_A_PICTURE = (*_PLACEHOLDERS, "placeholder_tried")
 _OF_AN_ORIGINAL = [name for name in Original.__dataclass_fields__ if name not in _OF_A_PICTURE]
 _PLACEHOLDER = "placeholder"
+_STREAM = "stream"
 
 
 def dump_metadata(metadata: Metadata) -> str:
@@ -121,6 +122,8 @@ def dump_message(message: Message) -> str:
             "thumbhash": read.thumbhash and b64encode(read.thumbhash).decode(),
             "blurhash": read.blurhash,
         }
+    if message.stream is not None:
+        body[_STREAM] = message.stream
     return orjson.dumps(body).decode()
 
 
@@ -137,6 +140,7 @@ def to_message(seq: int, body: str, traceparent: str | None) -> Message:
             "original": _to_original(fields["original"], content.get(_PLACEHOLDER) or {}),
             "variants": [StoredVariant(**variant) for variant in fields["variants"]],
             "traceparent": traceparent,
+            "stream": content.get(_STREAM),
         }
     )
 
