@@ -58,6 +58,7 @@ from worker.process_info import describe_worker
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
 from worker.recorder import Recorder
+from worker.relay import Relay
 from worker.retry import classify
 from worker.sampling import Sampler
 from worker.settings import LEAST_MEMORY_MB, Settings
@@ -94,6 +95,8 @@ class App:
     """Saves what owners were debited; runs in the background."""
     intake: Intake
     """Turns events into rows and jobs; runs in the background."""
+    relay: Relay
+    """Moves the events of apps that have streams of their own; runs in the background."""
     health: Health
     """Sends heartbeats; runs in the background."""
     degradation: Degradation
@@ -230,6 +233,12 @@ async def open_app(
             publisher=publisher,
             accounting=accounting,
             intake=intake,
+            relay=Relay(
+                queue,
+                batch_size=settings.batch_size,
+                lease_s=settings.lease,
+                stopping=shutdown.stopping,
+            ),
             health=health,
             degradation=degradation,
             adoption=Adoption(stores.blobs, stores.catalog, queue, grace_s=settings.grace, metrics=metrics),
@@ -247,7 +256,7 @@ def _signs(
     database = catalog.database
     signs = {
         "memory": watch_memory(lambda: resident() + sandbox.pool.memory(), settings.budget_mb * MIB),
-        "queue": watch_queue(queue.stream),
+        "queue": watch_queue(queue),
         SWEEP: now_and_then(watch_sweep(catalog.sweeps)),
         "catalog_log": watch_log(database),
         "space": now_and_then(watch_space(blobs)),

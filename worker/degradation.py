@@ -15,8 +15,7 @@ from storage.catalog.sweep_records import SweepRecords
 from storage.errors import StorageError
 from worker.crontab import next_after
 from worker.health import Check
-from worker.queue import QueueUnavailable
-from worker.queue.stream import EventStream
+from worker.queue import Queue, QueueUnavailable
 from worker.status import Status
 
 log = structlog.get_logger(__name__)
@@ -106,11 +105,11 @@ def resident() -> int:
         return int(file.read().split()[1]) * _PAGE
 
 
-def watch_queue(stream: EventStream) -> Check:
+def watch_queue(queue: Queue) -> Check:
     """The oldest event has waited for over a minute."""
 
     async def look() -> str | None:
-        return long_wait(await stream.oldest_age_s())
+        return long_wait(await queue.oldest_age_s())
 
     return look
 

@@ -10,6 +10,7 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, State, Upload
 from storage.catalog.requeuer import NewJobs
 from worker.documents import dead_letter_document, failure_document, retry_document
+from worker.domains import origin_of
 from worker.events import NO_FIELD
 from worker.queue import Queue
 from worker.queue.stream import UNREAD
@@ -80,7 +81,8 @@ async def choose(
 async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> TriedAgain:
     """Queue the uploads again, send the dead letters once more, and take the contents off the poison list.
 
-    What waits for another try is due now. Letters without an event stay as they are.
+    What waits for another try is due now. Letters without an event stay as they are, and so do those of apps
+    whose streams are no more: sent to that of all apps, they could speak of everything.
 
     Raises: StorageError, QueueUnavailable.
     """
@@ -90,9 +92,16 @@ async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> TriedAgain:
     jobs = await stores.catalog.requeuer.requeue([upload.id for upload in chosen.uploads], State.FAILED)
     due = await stores.catalog.requeuer.make_due([upload.id for upload in chosen.waiting])
     await queue.jobs.enqueue({**jobs, **due})
-    letters = [letter for letter in chosen.letters if has_event(letter)]
-    for letter in letters:
-        await queue.stream.add_raw(letter.body)
+    letters = []
+    for letter in filter(has_event, chosen.letters):
+        stream, _ = origin_of(letter.message)
+        if stream is None:
+            await queue.stream.add_raw(letter.body)
+        elif queue.apps.domains.of_stream(stream):
+            await queue.apps.send(stream, letter.body)
+        else:
+            continue
+        letters.append(letter)
     sent = [letter.id for letter in letters]
     await stores.catalog.dead_letters.discard(sent)
     return TriedAgain(_ids_of(jobs), _ids_of(due), sent)
@@ -103,7 +112,8 @@ def has_event(letter: DeadLetter) -> bool:
 
     Where there was no such field, they are all others' names and values, which nobody can take apart again.
     """
-    return letter.message not in (NO_FIELD, *UNREAD)
+    _, reason = origin_of(letter.message)
+    return reason not in (NO_FIELD, *UNREAD)
 
 
 def _ids_of(jobs: NewJobs) -> Sequence[UUID]:

@@ -93,7 +93,7 @@ class Health:
                 raise unavailable
             if problem is None:
                 works: Word = "degraded" if self._status.degraded else "ok"
-                await self._beat(await self._queue.stream.waits(), works)
+                await self._beat(await self._queue.waits(), works)
             else:
                 await self._beat(problem, "unhealthy", results)
         except QueueUnavailable as error:

@@ -111,7 +111,9 @@ class OutboxPublisher:
         ordered = sorted(messages, key=lambda message: message.seq)
         payloads = [payload(message, self._link) for message in ordered]
         with self._traces.sending(payloads):
-            await self._queue.messages.send(payloads)
+            await self._queue.messages.send(
+                payloads, [self._queue.apps.domains.told(each.stream, each.source) for each in ordered]
+            )
         self._metrics.messages_sent([sent["type"] for sent in payloads])
         if not self._sent:
             self._sent_at = time.monotonic()

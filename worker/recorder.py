@@ -16,6 +16,7 @@ from storage.catalog.epochs import Epochs
 from storage.catalog.intake import Event, EventStore
 from storage.catalog.records import About, DeadLetter, PossibleRestart, StreamId, Taken, UploadRequested
 from storage.errors import CatalogDamaged, CatalogUnavailable
+from worker.domains import with_origin, within
 from worker.events import InvalidEvent, parse_event, parse_stream_id, read_about
 from worker.queue import Queue, StreamEntry
 from worker.tracing import naming_trace
@@ -133,7 +134,7 @@ class Recorder:
                 letters.append(_letter(entry, position, "invalid_event", entry.unread, None))
                 continue
             try:
-                event = parse_event(entry.event, position, self._recipes, entry.written_ms)
+                event = self._parse_one(entry, position)
             except InvalidEvent as error:
                 letters.append(_letter(entry, position, error.code, str(error), read_about(entry.event)))
             else:
@@ -141,6 +142,17 @@ class Recorder:
                 owned = _letter(entry, position, "invalid_event", reason, _about(event))
                 events.append((event, owned))
         return events, letters
+
+    def _parse_one(self, entry: StreamEntry, position: StreamId) -> Event:
+        """The event, as its app may ask for it. Raises: InvalidEvent."""
+        event = parse_event(entry.event, position, self._recipes, entry.written_ms)
+        if entry.moved_from is None:
+            return event
+        domain = self._queue.apps.domains.of_stream(entry.moved_from)
+        if domain is None:
+            reason = f"was moved from {entry.moved_from[:64]!r}, which MEDIA_STREAMS does not list"
+            raise InvalidEvent("invalid_event", reason)
+        return within(event, domain)
 
     async def _record(
         self, events: _Read, letters: Sequence[DeadLetter], epoch: int, *, same_stream: bool
@@ -174,6 +186,7 @@ class Recorder:
                 with _naming_trace(letter):
                     log.exception("event_failed", stream_id=letter.stream_id)
                 reason = f"could not be recorded: {words(error)}"[:1000]
+                reason = with_origin(letter.stream, reason)
                 failed = replace(letter, code="internal_error", message=reason)
                 found.append(await self._record_one([], failed, put))
         parts = [part for part in found if isinstance(part, Taken)]
@@ -204,6 +217,9 @@ class Recorder:
 def _letter(
     entry: StreamEntry, position: StreamId, code: str, reason: str, about: About | None
 ) -> DeadLetter:
+    if about is not None:
+        about = replace(about, stream=entry.moved_from, entry=entry.moved_id)
+    reason = with_origin(entry.moved_from, reason)
     return DeadLetter(
         entry.id, code, reason, entry.raw[:MAX_DEAD_LETTER_BYTES], about=about, position=position
     )

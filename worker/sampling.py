@@ -80,8 +80,8 @@ class Sampler:
     async def _sample_queue(self) -> None:
         show = partial(self._metrics.show, for_s=STALE_S)
         try:
-            show("media_queue_events", await self._queue.stream.depth())
-            show("media_queue_oldest_age_seconds", await self._queue.stream.oldest_age_s() or 0)
+            show("media_queue_events", await self._queue.depth())
+            show("media_queue_oldest_age_seconds", await self._queue.oldest_age_s() or 0)
             show("media_queue_jobs", await self._queue.jobs.counts())
             living = await self._queue.heartbeats.living()
         except QueueUnavailable:

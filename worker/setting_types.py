@@ -19,6 +19,7 @@ from storage.blobs.s3_place import S3Place, check_endpoint, is_s3, parse_s3
 from storage.catalog.address import Address, mistake_in
 from storage.errors import BackendMissing, CopyRefused
 from worker.crontab import check_crontab
+from worker.domains import parse_domains
 from worker.listen_address import parse_address, parse_bind
 from worker.queue.url import check_url
 
@@ -35,7 +36,7 @@ _LONGEST_LABEL = 24
 _LEAST_SECRET = 32  # bytes, as RFC 7518 asks of HS256
 # What follows the stream's name in keys beside it.
 _OF_THE_QUEUE = re.compile(
-    r"jobs|queues|workers|catalog|(jobs|health|worker|receipts|tokens|names|arq):.*", re.DOTALL
+    r"jobs|queues|workers|catalog|relay|(jobs|health|worker|receipts|tokens|names|arq):.*", re.DOTALL
 )
 
 
@@ -46,6 +47,13 @@ def _stream(value: str, info: ValidationInfo) -> str:
     rest = str(events).removeprefix(f"{value}:")
     if rest != events and _OF_THE_QUEUE.fullmatch(rest):
         raise ValueError(f"uses the key {events} for something else; choose another MEDIA_EVENTS")
+    return value
+
+
+def _app_streams(value: str, info: ValidationInfo) -> str:
+    stream, events = (info.data.get(name) for name in ("stream", "events"))
+    if stream is not None and events is not None:  # otherwise that is the mistake
+        parse_domains(value, stream, events)
     return value
 
 
@@ -226,6 +234,7 @@ StorageUrl = Annotated[str, AfterValidator(_storage_url)]
 CatalogUrl = Annotated[str, AfterValidator(_catalog_url)]
 CatalogReadUrl = Annotated[str, AfterValidator(_catalog_read_url)]
 StreamName = Annotated[str, AfterValidator(_stream)]
+AppStreamList = Annotated[str, AfterValidator(_app_streams)]
 FormatNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_known_formats)]
 RecipeFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_recipes)]
 Bind = Annotated[str, AfterValidator(_bind)]

@@ -21,6 +21,7 @@ from storage.blobs.opening import shown
 from storage.catalog.address import POOL, Address
 from storage.paths import folder_of
 from worker import setting_types as types
+from worker.domains import Domains, parse_domains
 from worker.env_files import ENCODING, INSTEAD, EnvFile, export_aws, export_otel, find_env_files
 from worker.limits import MemoryLimit, available_cpus, memory_limit, usual_confinement
 from worker.listen_address import is_loopback, parse_address, parse_bind
@@ -92,6 +93,12 @@ class Settings(BaseSettings):
     )
     stream: types.StreamName = Field(
         "media:uploads", min_length=1, validate_default=True, description="the stream that apps write"
+    )
+    streams: types.AppStreamList = Field(
+        "",
+        description="streams of single apps, each with the sources that it may speak of: "
+        "`media:uploads:shop=uploads/shop/,…`; the names begin with `MEDIA_STREAM`, see "
+        "[Apps apart](docs/redis.md#apps-apart)",
     )
     max_source_bytes: int = Field(
         10_485_760, ge=1, le=100 * MIB, description="bytes; larger uploads are refused before they are read"
@@ -316,6 +323,11 @@ class Settings(BaseSettings):
         """MiB for the process tree: what the setting says, or the system's limit where that is less."""
         limit = self.memory_limit
         return self.memory_mb if limit is None else min(self.memory_mb, limit.mb)
+
+    @cached_property
+    def domains(self) -> Domains:
+        """The apps that have a stream of their own."""
+        return parse_domains(self.streams, self.stream, self.events)
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:

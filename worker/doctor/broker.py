@@ -65,16 +65,16 @@ async def check_workers(queue: Queue) -> Finding:
     """Whether workers are running where something waits for them, and what an unhealthy one reports."""
     workers = await queue.heartbeats.living()
     unhealthy = [worker for worker in workers if not worker.healthy]
-    waits = await queue.stream.waits()
+    waits = await queue.waits()
     if not workers:
-        if await queue.stream.depth() or await queue.jobs.waiting():
+        if await queue.depth() or await queue.jobs.waiting():
             detail = f"none is running, and {waits}"
             return Finding("Workers", "error", detail, "Start one: media worker. If one runs, see its log.")
         return Finding("Workers", "ok", f"none is running; {waits}")
     if unhealthy:
         detail = f"{len(unhealthy)} of {len(workers)} unhealthy: {unhealthy[0].detail}"
         return Finding("Workers", "error", detail, "See its log.")
-    if too_long := long_wait(await queue.stream.oldest_age_s()):
+    if too_long := long_wait(await queue.oldest_age_s()):
         detail = f"{len(workers)} running, but {too_long}"
         return Finding("Workers", "warning", detail, "Start more of them, or see in their logs what is slow.")
     if degraded := [worker for worker in workers if worker.degraded]:

@@ -10,7 +10,9 @@ from uuid import uuid4
 
 from arq.connections import ArqRedis
 
+from worker.domains import Domains
 from worker.queue.announced import AnnouncedEvents
+from worker.queue.app_streams import AppStreams
 from worker.queue.connection import check_answers, connect
 from worker.queue.corrupt_jobs import LONGEST_LOCK_MS
 from worker.queue.errors import Refusal
@@ -22,7 +24,7 @@ from worker.queue.messages import Messages
 from worker.queue.ownership import Ownership
 from worker.queue.receipts import Receipts
 from worker.queue.rights import try_rights
-from worker.queue.stream import EventStream
+from worker.queue.stream import EventStream, waits_in_words
 from worker.queue.token_uses import TokenUses
 from worker.queue.upload_names import UploadNames
 
@@ -50,14 +52,15 @@ class ServerInfo:
 class Server:
     """The Redis of one stream."""
 
-    def __init__(self, redis: ArqRedis, stream: EventStream, events: str) -> None:
+    def __init__(self, redis: ArqRedis, stream: EventStream, events: str, domains: Domains) -> None:
         self._redis = redis
         self._stream = stream
         self._events = events
+        self._domains = domains
 
     async def refusal(self) -> Refusal | None:
         """What Redis refuses of all that a worker does; None: nothing. Raises: QueueUnavailable."""
-        return await try_rights(self._redis, self._stream.name, self._events)
+        return await try_rights(self._redis, self._stream.name, self._events, self._domains)
 
     async def info(self) -> ServerInfo:
         """The server's version, role and configuration. Raises: QueueUnavailable."""
@@ -89,6 +92,7 @@ class Queue:
         events: str = "media:events",
         instance: str | None = None,
         longest_lock_ms: int = LONGEST_LOCK_MS,
+        domains: Domains | None = None,
     ) -> None:
         self.redis = redis
         self.consumer = consumer
@@ -102,7 +106,23 @@ class Queue:
         self.token_uses = TokenUses(redis, stream)
         self.upload_names = UploadNames(redis, stream)
         self.receipts = Receipts(redis, stream)
-        self.server = Server(redis, self.stream, events)
+        self.apps = AppStreams(redis, consumer, domains or Domains(stream, events))
+        self.server = Server(redis, self.stream, events, self.apps.domains)
+
+    async def depth(self) -> int:
+        """How many events wait, those on streams of single apps included. Raises: QueueUnavailable."""
+        return await self.stream.depth() + await self.apps.depth()
+
+    async def oldest_age_s(self) -> int | None:
+        """How long the oldest of them has waited; None: nothing waits. Raises: QueueUnavailable."""
+        age, oldest_ms = await self.stream.oldest_age_s(), await self.apps.oldest_ms()
+        if oldest_ms is None:
+            return age
+        return max(age or 0, (await self.stream.now_ms() - oldest_ms) // 1000)
+
+    async def waits(self) -> str:
+        """How many of them wait, and since when, for people. Raises: QueueUnavailable."""
+        return waits_in_words(await self.depth(), await self.oldest_age_s())
 
     def __repr__(self) -> str:
         return f"<Queue: {self.stream.name} read by {self.consumer}>"
@@ -113,7 +133,14 @@ def queue_on(redis: ArqRedis, settings: "Settings", instance: str | None = None)
     consumer = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     longest_ms = max(LONGEST_LOCK_MS, int(4 * settings.lease * 1000))
     return Queue(
-        redis, settings.stream, consumer, settings.events_maxlen, settings.events, instance, longest_ms
+        redis,
+        settings.stream,
+        consumer,
+        settings.events_maxlen,
+        settings.events,
+        instance,
+        longest_ms,
+        settings.domains,
     )
 
 

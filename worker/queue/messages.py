@@ -26,11 +26,17 @@ class Messages:
         self._redis = redis
         self._maxlen = maxlen
 
-    async def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Append `messages` to the stream, which is trimmed to about `maxlen` entries."""
+    async def send(
+        self, messages: Sequence[Mapping[str, Any]], also_to: Sequence[str | None] | None = None
+    ) -> None:
+        """Append `messages` to the stream, and each to that of its app in `also_to`, where it has one.
+
+        Streams are trimmed to about `maxlen` entries.
+        """
         async with self._redis.pipeline(transaction=False) as pipe:
-            for message in messages:
-                pipe.xadd(self.name, {_FIELD: orjson.dumps(message)}, maxlen=self._maxlen, approximate=True)
+            for message, also in zip(messages, also_to or [None] * len(messages), strict=True):
+                for name in filter(None, (self.name, also)):
+                    pipe.xadd(name, {_FIELD: orjson.dumps(message)}, maxlen=self._maxlen, approximate=True)
             await pipe.execute()
 
     async def newest_seq(self) -> int:

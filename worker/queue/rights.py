@@ -6,6 +6,7 @@ what a command is to do; so each command is sent in a form that does nothing.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from arq.connections import ArqRedis
 from arq.constants import (
@@ -17,6 +18,7 @@ from arq.constants import (
 )
 from redis.exceptions import ResponseError
 
+from worker.domains import Domains
 from worker.queue.errors import Refusal
 from worker.queue.refusals import (
     SENTINEL,
@@ -43,8 +45,11 @@ class TriedCommand:
     command: str
 
 
-def attempts(stream: str, events: str) -> Sequence[TriedCommand]:
-    """Everything that a worker on `stream` does, which writes its messages to `events`."""
+def attempts(stream: str, events: str, domains: Domains | None = None) -> Sequence[TriedCommand]:
+    """Everything that a worker on `stream` does, which writes its messages to `events`.
+
+    With the `domains` of apps it also moves what is on their streams, and writes their messages.
+    """
     ours = f"{stream}:*"
     jobs = f"{stream}:jobs"
     job, lock, retry, result = (
@@ -98,16 +103,34 @@ def attempts(stream: str, events: str) -> Sequence[TriedCommand]:
         _on(_OF_ARQ, "UNWATCH"),
         _on(_OF_ARQ, "MULTI"),
         _on(_OF_ARQ, "EXEC"),  # right after it, so that nothing is in the transaction
+        *(_of_apps(domains) if domains else ()),
     ]
+
+
+def _of_apps(domains: Domains) -> Iterable[TriedCommand]:
+    ours, lease = f"{domains.stream}:*", f"{domains.stream}:{_NOBODY}"
+    for domain in domains.all:
+        yield _on(domain.stream, "XLEN", domain.stream)
+        yield _on(domain.stream, "XADD", domain.stream, "0-0", "event", "")
+        yield _on(domain.stream, "XRANGE", domain.stream, "0-0", "0-0")
+        yield _on(domain.stream, "XREAD", "COUNT", "no-count", "STREAMS", domain.stream, "0")
+        yield _on(domain.stream, "XDEL", domain.stream, "no-id")
+        told = domains.messages_of(domain)
+        yield _on(told, "XADD", told, "0-0", "event", "")
+        yield _on(ours, "PTTL", lease)
+        yield _on(ours, "PEXPIRE", lease, "no-time")
 
 
 def _on(keys: str, command: str, *rest: str) -> TriedCommand:
     return TriedCommand((*command.split(), *rest), keys, command)
 
 
-async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | None:
+async def try_rights(
+    redis: ArqRedis, stream: str, events: str, domains: Domains | None = None
+) -> Refusal | None:
     """The first refusal of all that a worker does, if any."""
-    tried = attempts(stream, events)
+    tried = attempts(stream, events, domains)
+    apps = [(each.stream, domains.messages_of(each)) for each in domains.all] if domains else []
     async with redis.pipeline(transaction=False) as pipe:
         for attempt in tried:
             pipe.pipeline_execute_command(*attempt.words)  # type: ignore[no-untyped-call]
@@ -120,7 +143,7 @@ async def try_rights(redis: ArqRedis, stream: str, events: str) -> Refusal | Non
     return (
         _of_cluster(refused)
         or await _of_sentinel(redis, refused)
-        or _of_type(refused, (stream, events))
+        or _of_type(refused, (stream, events, *chain(*apps)))
         or _of_rights(refused)
         or next((found for _, error in refused if (found := refusal_of(error)) and found.transient), None)
         or _of_unknown_answer(refused)

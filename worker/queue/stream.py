@@ -16,6 +16,12 @@ from worker.queue.replies import ReplyTooLarge
 GROUP = "workers"
 FIELD = "event"
 _WRITTEN = "written"  # ms since 1970
+MOVED_FROM, MOVED_ID = "moved-from", "moved-id"
+"""Of an entry that was moved: its app's stream, and its ID there. Only its event is the app's own then."""
+MOVED_FIELDS, MOVED_UNREAD = "moved-fields", "moved-unread"
+"""All that an entry without an event held; or that it was too large to be read."""
+_LONGEST_NAME = 512  # bytes
+_LONGEST_ID = 41  # characters: two numbers of 64 bits
 _DIGITS = 18  # of a number that every database has room for
 ALONE_FROM = 3
 """The delivery from which on an entry is taken alone: whoever had it before did not come back."""
@@ -35,7 +41,8 @@ class StreamEntry:
     """One entry of the stream: its ID, its field `event` if it has one, and all of it as bytes.
 
     Where a bucket announces an original, `written_ms` is when that was written. Of an entry that nobody may
-    read there is only the ID, and why it is `unread`.
+    read there is only the ID, and why it is `unread`. Where it was moved from an app's stream, it has the ID
+    `moved_id` there.
     """
 
     id: str
@@ -43,6 +50,8 @@ class StreamEntry:
     raw: bytes
     written_ms: int | None = None
     unread: str | None = None
+    moved_from: str | None = None
+    moved_id: str | None = None
 
 
 @contextmanager
@@ -280,9 +289,7 @@ class EventStream:
 
     async def waits(self) -> str:
         """How many events wait, and since when, for people."""
-        depth, oldest = await self.depth(), await self.oldest_age_s()
-        since = "" if oldest is None else f", the oldest for {oldest} s"
-        return f"{depth} event{' waits' if depth == 1 else 's wait'}{since}"
+        return waits_in_words(await self.depth(), await self.oldest_age_s())
 
     async def announce(self, source: str, written_ms: int) -> str:
         """Put an event on the stream for an original that was written then; returns the entry's ID."""
@@ -299,6 +306,12 @@ class EventStream:
     async def _add(self, fields: dict[Any, Any]) -> str:
         entry_id: bytes = await self._redis.xadd(self.name, fields)
         return entry_id.decode()
+
+
+def waits_in_words(depth: int, oldest_s: int | None) -> str:
+    """How many events wait, and since when, for people."""
+    since = "" if oldest_s is None else f", the oldest for {oldest_s} s"
+    return f"{depth} event{' waits' if depth == 1 else 's wait'}{since}"
 
 
 async def now_ms(redis: ArqRedis) -> int:
@@ -324,9 +337,20 @@ def _portions(pending: Sequence[tuple[str, int]]) -> Iterator[Mapping[str, int]]
             yield {entry_id: reads}
 
 
+def raw_of(fields: Mapping[bytes, bytes]) -> bytes:
+    """All names and values of an entry without an event."""
+    return b" ".join(name + b"=" + value for name, value in fields.items())
+
+
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> StreamEntry:
     event = fields.get(FIELD.encode())
-    raw = event if event is not None else b" ".join(name + b"=" + value for name, value in fields.items())
+    if (stream := fields.get(MOVED_FROM.encode())) is not None:
+        raw = event if event is not None else fields.get(MOVED_FIELDS.encode(), b"")
+        unread = TOO_LARGE if MOVED_UNREAD.encode() in fields else None
+        there = fields.get(MOVED_ID.encode(), b"").decode(errors="replace")[:_LONGEST_ID]
+        name = stream[:_LONGEST_NAME].decode(errors="replace")
+        return StreamEntry(entry_id.decode(), event, raw, None, unread, name, there or None)
+    raw = event if event is not None else raw_of(fields)
     written = fields.get(_WRITTEN.encode(), b"")
     written_ms = int(written) if written.isdigit() and len(written) <= _DIGITS else None
     return StreamEntry(entry_id.decode(), event, raw, written_ms)

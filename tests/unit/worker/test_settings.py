@@ -45,6 +45,7 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_CATALOG_POOL": 4,
     "MEDIA_CATALOG_POOLER": False,
     "MEDIA_STREAM": "media:uploads",
+    "MEDIA_STREAMS": "",
     "MEDIA_MAX_SOURCE_BYTES": 10_485_760,
     "MEDIA_MAX_PIXELS": 100_000_000,
     "MEDIA_MEMORY_MB": 512,

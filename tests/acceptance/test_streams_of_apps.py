@@ -1,0 +1,66 @@
+"""Apps with streams of their own, and real workers that die."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.support import pictures
+from tests.support.commands import document, media
+from tests.support.workplace import Workplace
+
+STREAMS = "media:uploads:shop=uploads/shop/,media:uploads:blog=uploads/blog/"
+
+
+@pytest.fixture
+def apart(workplace: Workplace) -> Workplace:
+    workplace.settings = {**workplace.settings, "MEDIA_STREAMS": STREAMS}
+    return workplace
+
+
+def send(place: Workplace, app: str, *sources: str) -> list[str]:
+    """Put the pictures, and announce each on the app's own stream."""
+    for number, source in enumerate(sources):
+        place.put(source, pictures.small(number))
+        place.redis.xadd(f"media:uploads:{app}", {"event": json.dumps({"source": source})})
+    return list(sources)
+
+
+def heard(place: Workplace, app: str) -> set[tuple[str, str]]:
+    found: Any = place.redis.xrange(f"media:events:{app}")
+    messages = [json.loads(fields[b"event"]) for _, fields in found]
+    return {(message["source"], message["type"]) for message in messages}
+
+
+def test_of_two_workers_one_dies_and_each_apps_uploads_end_once_on_its_own_stream(apart: Workplace) -> None:
+    first = apart.start("media")
+    apart.start("media")
+    shop = send(apart, "shop", *(f"uploads/shop/{number}.jpg" for number in range(12)))
+    first.kill()
+    shop += send(apart, "shop", "uploads/shop/late.jpg")
+    blog = send(apart, "blog", "uploads/blog/a.jpg")
+
+    apart.await_end_of(*shop, *blog)
+
+    assert heard(apart, "shop") == {(source, "upload.ready") for source in shop}
+    assert heard(apart, "blog") == {(source, "upload.ready") for source in blog}
+    apart.check()
+
+
+def test_a_burst_takes_what_is_on_the_streams_of_apps_and_doctor_knows_of_it(apart: Workplace) -> None:
+    assert apart.run("media", "--burst").returncode == 0
+    [source] = send(apart, "shop", "uploads/shop/a.jpg")
+    found = document(media(apart.env(), "doctor", "--json"))
+    [waiting] = [one for one in found if one["what"] == "Workers"]
+
+    assert apart.run("media", "--burst").returncode == 0
+    assert "1 event waits" in waiting["detail"]
+    assert heard(apart, "shop") == {(source, "upload.ready")}
+    assert apart.redis.xlen("media:uploads:shop") == 0
+
+
+def test_a_list_of_streams_that_means_nothing_is_a_mistake_at_the_start(apart: Workplace) -> None:
+    ended = apart.run("media", MEDIA_STREAMS="media:uploads:shop")
+
+    assert ended.returncode == 2
+    assert "MEDIA_STREAMS: lists STREAM=PREFIX" in ended.stderr
