@@ -15,7 +15,9 @@ from typing import Literal
 
 import orjson
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
+
+from worker.visible_text import visible, visible_lines
 
 ROOM = 1024 * 1024  # bytes of lines that may wait to be written
 _FLUSH_S = 2.0  # at the end, for a reader that is only slow
@@ -75,7 +77,23 @@ def _rendering(style: str) -> list[Processor]:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_dump),
         ]
-    return [remove, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        exception_formatter=structlog.dev.plain_traceback,  # local variables may be secrets
+    )
+    return [remove, structlog.processors.format_exc_info, _escape, console]
+
+
+def _escape(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Escape the event, in which other libraries quote what strangers wrote, and tracebacks.
+
+    The renderer itself escapes the other fields.
+    """
+    line["event"] = visible(line.get("event", ""))
+    for name in ("exception", "stack"):
+        if name in line:
+            line[name] = visible_lines(str(line[name]))
+    return line
 
 
 def _dump(content: object, **_: object) -> str:

@@ -1,10 +1,11 @@
 """A catalog in a file of SQLite: its engine, its transactions, its statements, and the upkeep of the file."""
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +62,7 @@ _ADDING = _NEW_TOTALS.on_conflict_do_update(
 )
 
 
+FILE_MODE = 0o640
 _VERBS = ("INSERT", "UPDATE", "DELETE")
 _SEALS = {f"sealed_{table}_{verb}": f"{verb} ON {table}" for table in SEALED for verb in _VERBS}
 # The row that is written as it is, to find out whether the catalog can be written.
@@ -90,10 +92,11 @@ class SqliteBackend:
         return has_catalog(self.condition.path)
 
     async def prepare(self) -> None:
-        """Make the folder of the file. Raises: FileSystemUnfit."""
+        """Make the folder and the file. Raises: FileSystemUnfit."""
         path = self.condition.path
         path.resolve().parent.mkdir(parents=True, exist_ok=True)
         check_local(path)
+        _make_file(self.condition.file)
 
     @asynccontextmanager
     async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -285,6 +288,15 @@ def _new_engine(url: str, file: Path, busy_timeout_s: float) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", _tune)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
+
+
+def _make_file(file: Path) -> None:
+    """Make the file where there is none: metadata and dead letters are not everybody's to read.
+
+    SQLite gives its log the mode of the file, and says what is wrong where none can be made.
+    """
+    with suppress(OSError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE))
 
 
 async def use_wal(engine: AsyncEngine) -> None:

@@ -2,17 +2,17 @@
 
 import re
 import time
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pipelines.formats import MIB
+from worker import visible_text
 
-_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # of the years that have four digits
 _MARKDOWN = re.compile(r"\[(?P<link>[^]]+)]\([^)]*\)|(?P<code>`[^`]*`)")
 _KIB = 1024
+visible, visible_lines = visible_text.visible, visible_text.visible_lines
 _UNITS = ((60, "s"), (3600, "min"), (86_400, "h"))
 
 
@@ -33,22 +33,6 @@ class Number:
         if self.count is None:
             return ""
         return f"{self.count:,}{'+' if self.is_least else ''}"
-
-
-def visible(text: object) -> str:
-    r"""Text of a stranger with everything invisible, and all that turns text, escaped, like `\u202e`."""
-    return "".join(map(_visible, str(text)))
-
-
-def visible_lines(text: str) -> str:
-    """The same of each line of a longer text."""
-    return "\n".join(map(visible, text.split("\n")))
-
-
-def _visible(character: str) -> str:
-    if character == " " or unicodedata.category(character) not in _HIDDEN:
-        return character
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def count(number: int | None) -> str:
