@@ -31,6 +31,7 @@ def reset(
             await queue.ownership.check_not_of_another(catalog.id)
             waiting = await queue.stream.depth()
             # Before the stream: what comes into the new one must be newer than all that was taken.
+            on_apps = await queue.apps.depth()
             epoch = await catalog.epochs.begin((await catalog.epochs.current()).number)
             if not await queue.stream.reset(even_with_entries=discard):
                 raise CommandError(
@@ -38,8 +39,12 @@ def reset(
                     "them first, or discard them with --discard."
                 )
         if as_json:
-            print_json({"stream": settings.stream, "epoch": epoch, "discarded": waiting})
+            print_json(
+                {"stream": settings.stream, "epoch": epoch, "discarded": waiting, "on_app_streams": on_apps}
+            )
         else:
             output.print(f"{settings.stream} begins anew.")
+            if on_apps:
+                output.print(f"{on_apps} more wait on the streams of apps, and stay.")
 
     run(body)
