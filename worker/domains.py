@@ -12,7 +12,7 @@ from worker.events import InvalidEvent, default_id
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _OURS = ("jobs", "queues", "workers", "catalog", "relay")  # what follows the stream's name in keys beside it
 _RANDOM = (4, 7)  # versions of UUIDs that nobody can compute from a source
-_ORIGIN = re.compile(r"on (\S+): ")
+_ORIGIN = re.compile(r"on (\S+), \S+: ")
 
 Event = UploadRequested | DeletionRequested
 
@@ -55,6 +55,8 @@ def parse_domains(value: str, stream: str, events: str) -> Domains:
         suffix = name.removeprefix(f"{stream}:")
         if not is_given:
             raise ValueError(f"lists STREAM=PREFIX, such as {stream}:shop=uploads/shop/, not {part}")
+        if re.search(r"\s", stream):
+            raise ValueError(f"needs a MEDIA_STREAM without spaces, not {stream!r}")
         if suffix == name or not _SUFFIX.fullmatch(suffix):
             raise ValueError(f"needs streams such as {stream}:shop (letters, digits, _ and -), not {name}")
         if suffix in _OURS:
@@ -107,9 +109,9 @@ def within(event: Event, domain: Domain) -> Event:
     return replace(event, domain=domain)
 
 
-def with_origin(stream: str | None, reason: str) -> str:
-    """The reason of a dead letter that says on which app's stream it was, which `origin_of` reads again."""
-    return reason if stream is None else f"on {stream}: {reason}"
+def with_origin(stream: str | None, entry: str | None, reason: str) -> str:
+    """The reason of a dead letter, with the app's stream and the entry there; `origin_of` reads it again."""
+    return reason if stream is None else f"on {stream}, {entry}: {reason}"
 
 
 def origin_of(reason: str) -> tuple[str | None, str]:

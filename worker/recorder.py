@@ -186,7 +186,7 @@ class Recorder:
                 with _naming_trace(letter):
                     log.exception("event_failed", stream_id=letter.stream_id)
                 reason = f"could not be recorded: {words(error)}"[:1000]
-                reason = with_origin(letter.stream, reason)
+                reason = with_origin(*letter.sent_as, reason)
                 failed = replace(letter, code="internal_error", message=reason)
                 found.append(await self._record_one([], failed, put))
         parts = [part for part in found if isinstance(part, Taken)]
@@ -219,7 +219,7 @@ def _letter(
 ) -> DeadLetter:
     if about is not None:
         about = replace(about, stream=entry.moved_from, entry=entry.moved_id)
-    reason = with_origin(entry.moved_from, reason)
+    reason = with_origin(entry.moved_from, entry.moved_id, reason)
     return DeadLetter(
         entry.id, code, reason, entry.raw[:MAX_DEAD_LETTER_BYTES], about=about, position=position
     )

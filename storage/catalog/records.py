@@ -121,9 +121,9 @@ class DeadLetter:
     position: StreamId = StreamId()  # the same ID, with its epoch
 
     @property
-    def stream(self) -> str | None:
-        """The stream of the app that sent them, where that has one of its own and is answered."""
-        return self.about.stream if self.about else None
+    def sent_as(self) -> tuple[str | None, str | None]:
+        """The stream of the app that sent them, and the ID there, where it has one of its own."""
+        return (self.about.stream, self.about.entry) if self.about else (None, None)
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,8 @@ async def test_fields_of_an_app_that_look_like_the_relays_count_for_nothing(site
 
 
 async def test_what_was_moved_from_a_stream_that_is_not_listed_is_refused(site: Site) -> None:
-    entry = {"event": orjson.dumps({"source": THEIRS}), "moved-from": f"{STREAM}:gone", "moved-id": "1-1"}
+    event = orjson.dumps({"source": THEIRS})
+    entry = {"moved-event": event, "moved-from": f"{STREAM}:gone", "moved-id": "1-1"}
     await site.queue.redis.xadd(STREAM, entry)  # type: ignore[arg-type]
     await site.take()
 
@@ -280,6 +281,14 @@ async def test_a_letter_of_an_app_that_is_listed_no_more_is_not_sent_again(site:
     tried = await retry(await choose(site.catalog, None, None, None), stores, alone)
 
     assert (tried.sent, await site.catalog.dead_letters.count()) == ([], 1)
+
+
+async def test_a_worker_that_knows_of_no_app_streams_trusts_nothing_that_was_moved(site: Site) -> None:
+    await site.send("shop", {"source": MINE})
+    await site.relay.drain()
+    [(_, fields)] = await site.queue.redis.xrange(STREAM)
+
+    assert b"event" not in fields
 
 
 # -- the relay
@@ -364,7 +373,7 @@ async def test_entries_that_are_no_events_or_too_large_become_letters(site: Site
     await site.take()
 
     letters = await site.catalog.dead_letters.newest(9)
-    assert [letter.message.partition(": ")[0] for letter in letters] == [f"on {SHOP}"] * 3
+    assert [letter.message.partition(",")[0] for letter in letters] == [f"on {SHOP}"] * 3
     assert [letter.body for letter in letters] == [b"{", b"", b"other=field"]
     assert await site.heard("shop") == []
     assert (await site.upload(MINE)).state is State.QUEUED

@@ -10,7 +10,7 @@ from redis.exceptions import WatchError
 from worker.domains import Domains
 from worker.queue.mapping import maps_errors
 from worker.queue.replies import ReplyTooLarge
-from worker.queue.stream import FIELD, MOVED_FIELDS, MOVED_FROM, MOVED_ID, MOVED_UNREAD, raw_of
+from worker.queue.stream import FIELD, MOVED_EVENT, MOVED_FIELDS, MOVED_FROM, MOVED_ID, MOVED_UNREAD, raw_of
 
 MAX_RAW_BYTES = 128 * 1024  # of an entry without an event
 
@@ -110,4 +110,6 @@ def _moved(stream: str, entry_id: bytes, fields: Mapping[bytes, bytes] | None) -
     if fields is None:
         return moved | {MOVED_UNREAD: "1"}
     event = fields.get(FIELD.encode())
-    return moved | ({FIELD: event} if event is not None else {MOVED_FIELDS: raw_of(fields)[:MAX_RAW_BYTES]})
+    if event is None:
+        return moved | {MOVED_FIELDS: raw_of(fields)[:MAX_RAW_BYTES]}
+    return moved | {MOVED_EVENT: event}

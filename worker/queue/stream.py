@@ -18,8 +18,12 @@ FIELD = "event"
 _WRITTEN = "written"  # ms since 1970
 MOVED_FROM, MOVED_ID = "moved-from", "moved-id"
 """Of an entry that was moved: its app's stream, and its ID there. Only its event is the app's own then."""
-MOVED_FIELDS, MOVED_UNREAD = "moved-fields", "moved-unread"
-"""All that an entry without an event held; or that it was too large to be read."""
+MOVED_EVENT, MOVED_FIELDS, MOVED_UNREAD = "moved-event", "moved-fields", "moved-unread"
+"""Its event; or all that an entry without one held; or that it was too large to be read.
+
+Not in the field `event`: a worker that knows nothing of apps' streams would take it for one that may speak of
+everything.
+"""
 _LONGEST_NAME = 512  # bytes
 _LONGEST_ID = 41  # characters: two numbers of 64 bits
 _DIGITS = 18  # of a number that every database has room for
@@ -345,6 +349,7 @@ def raw_of(fields: Mapping[bytes, bytes]) -> bytes:
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> StreamEntry:
     event = fields.get(FIELD.encode())
     if (stream := fields.get(MOVED_FROM.encode())) is not None:
+        event = fields.get(MOVED_EVENT.encode())
         raw = event if event is not None else fields.get(MOVED_FIELDS.encode(), b"")
         unread = TOO_LARGE if MOVED_UNREAD.encode() in fields else None
         there = fields.get(MOVED_ID.encode(), b"").decode(errors="replace")[:_LONGEST_ID]

@@ -48,6 +48,11 @@ def test_messages_must_not_go_to_a_stream_of_events() -> None:
         parse_domains("media:uploads:shop=uploads/shop/,media:uploads:a=uploads/a/", STREAM, STREAM)
 
 
+def test_streams_of_apps_need_a_name_that_a_reason_can_tell() -> None:
+    with pytest.raises(ValueError, match="without spaces"):
+        parse_domains("a b:shop=uploads/shop/", "a b", EVENTS)
+
+
 def test_messages_go_to_a_stream_that_is_named_as_the_apps_own() -> None:
     found = domains(f"{SHOP}, media:uploads:blog=uploads/blog/,")
 
@@ -93,7 +98,8 @@ def test_whose_a_deleted_upload_is_only_the_catalog_knows() -> None:
 
 
 def test_a_letters_reason_tells_the_stream_that_it_came_by() -> None:
-    reason = with_origin("media:uploads:shop", "not JSON: x")
+    reason = with_origin("media:uploads:shop", "7-1", "not JSON: x")
 
+    assert reason == "on media:uploads:shop, 7-1: not JSON: x"
     assert origin_of(reason) == ("media:uploads:shop", "not JSON: x")
-    assert origin_of(with_origin(None, "not JSON: x")) == (None, "not JSON: x")
+    assert origin_of(with_origin(None, None, "not JSON: x")) == (None, "not JSON: x")
