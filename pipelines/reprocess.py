@@ -48,17 +48,18 @@ class Selection:
         return f"reprocess-{hashlib.sha256(selection.encode()).hexdigest()[:16]}"
 
     async def among(
-        self, uploads: Sequence[Upload], recipes: Recipes, blobs: Stat, sources: Sources
+        self, uploads: Sequence[Upload], recipes: Recipes | None, blobs: Stat, sources: Sources
     ) -> Selected:
         """Those of `uploads`, found by the filter, that are stale or lack a file, if that is asked for.
 
-        Ready ones of these are left alone where the original is gone, or of another size.
+        Ready ones are left alone where the original is gone, or of another size, or the recipe is gone.
+        Without `recipes` nothing is known of the latter, nor of what is stale.
 
         Raises: StorageError.
         """
         missing: Mapping[UUID, int] = {}
         if self.stale:
-            uploads = [upload for upload in uploads if _is_stale(upload, recipes)]
+            uploads = [upload for upload in uploads if _is_stale(upload, recipes or {})]
         if self.missing:
             missing = await _count_missing_files(uploads, blobs)
             uploads = [upload for upload in uploads if missing[upload.id]]
@@ -66,6 +67,7 @@ class Selection:
         if (self.stale or self.missing) and self.filter.state is State.READY:
             sizes = {one.source: one.original.bytes for one in uploads if one.source and one.original}
             differing = await _find_differing(sizes, blobs, sources)
+            differing = {**_of_gone_recipes(uploads, recipes), **differing}
         chosen = [upload for upload in uploads if upload.source not in differing]
         return Selected(chosen, sum(missing.get(upload.id, 0) for upload in chosen), differing)
 
@@ -79,7 +81,7 @@ async def count_missing(catalog: Catalog, blobs: Stat) -> tuple[int, int]:
     uploads = files = 0
     after = ""
     while page := await catalog.backfill.page(selection.filter, after, _PAGE):
-        selected = await selection.among(page, {}, blobs, catalog.sources)
+        selected = await selection.among(page, None, blobs, catalog.sources)
         uploads, files = uploads + len(selected.uploads), files + selected.missing
         after = str(page[-1].id)
     return uploads, files
@@ -121,6 +123,14 @@ async def _find_differing(sizes: Mapping[str, int], blobs: Stat, sources: Source
             wanted = expected[key].size if key in expected else sizes[key]
             differing[key] = f"it has {info.bytes} bytes, and its ready upload has {wanted}"
     return differing
+
+
+def _of_gone_recipes(uploads: Sequence[Upload], recipes: Recipes | None) -> Mapping[str, str]:
+    return {
+        upload.source: f"its recipe {upload.recipe} is gone"
+        for upload in uploads
+        if recipes is not None and upload.source and upload.recipe not in recipes
+    }
 
 
 def _is_stale(upload: Upload, recipes: Recipes) -> bool:

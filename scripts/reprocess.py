@@ -54,8 +54,8 @@ def command(
 ) -> None:
     """Queue uploads again; their variants stay until newer ones are published.
 
-    With --stale and --missing, ready uploads whose originals are gone, or of another size, are left alone
-    and named.
+    With --stale and --missing, ready uploads whose originals are gone, or of another size, or whose recipe
+    is gone, are left alone and named.
     """
 
     async def body(settings: Settings) -> int:
@@ -84,9 +84,9 @@ def _print_differing(differing: Mapping[str, str]) -> None:
         print_error(f"{shown(key)}: {reason}")
     if differing:
         print_error(
-            f"{counted_are(len(differing), 'original')} gone, or of another size: their ready uploads "
-            "were left alone, for they would fail. Bring the originals back, or announce those again that "
-            "an app has replaced."
+            f"{counted_are(len(differing), 'original')} gone, or of another size, or of a recipe that is "
+            "gone: their ready uploads were left alone, for they would fail. Bring back what is gone, or "
+            "announce those again that an app has replaced."
         )
 
 

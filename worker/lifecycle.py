@@ -75,6 +75,8 @@ async def start_up(ctx: Context) -> None:
     await _take_what_waits(app, burst=ctx["burst"])
     await stack.enter_async_context(in_background(app))
     hello = await app.batch.sandbox.hello("vips")
+    if not hello.calls_closed:
+        log.warning("decoders_unconfined", confinement=settings.confinement, landlock=hello.landlock)
     log.info(
         "worker_started",
         seccomp=hello.calls_closed,

@@ -197,8 +197,17 @@ def test_a_ready_upload_whose_original_is_torn_or_gone_is_left_alone_and_named(
     assert reasons == {"torn": "it has 1 bytes, and its ready upload has 3", "gone": "it is gone"}
     assert (said.returncode, answer.returncode, document(answer)["queued"]) == (1, 1, 1)
     assert worn.queued() == ["whole"]
-    assert "2 originals are gone, or of another size: their ready uploads were left alone" in said.stderr
+    assert "2 originals are gone, or of another size, or of a recipe that is gone: their ready" in said.stderr
     assert ": it has 1 bytes" in said.stderr
+
+
+def test_a_ready_upload_of_a_recipe_that_is_gone_is_left_alone_and_named(worn: UploadsWithoutWorker) -> None:
+    worn.sql("UPDATE uploads SET recipe = 'gone'")
+    answer = media(worn.env, "reprocess", "--missing", "--json")
+
+    reasons = {worn.names[key[-40:-4]]: reason for key, reason in document(answer)["differing"].items()}
+    assert reasons["whole"] == "its recipe gone is gone"
+    assert (answer.returncode, document(answer)["queued"], worn.queued()) == (1, 0, [])
 
 
 def test_what_is_not_asked_for_is_not_named_although_its_original_is_gone(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from itertools import groupby
 
-from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY
+from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY, Confinement
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import FORMATS, MIB
 from pipelines.libraries import BundledLibrary, read_libraries
@@ -32,7 +32,7 @@ async def check_decoders(settings: Settings) -> Sequence[Finding]:
     )
     return [
         Finding("Decoders", "ok", libraries(hellos)),
-        inspect_confinement(hellos),
+        inspect_confinement(hellos, settings.confinement),
         *inspect_missing(hellos),
         Finding("Formats", "ok", f"{reach}, at least"),
     ]
@@ -59,8 +59,11 @@ def _told(library: BundledLibrary) -> str:
     return f"{library.name} {library.version or '(version not told)'}"
 
 
-def inspect_confinement(hellos: Sequence[Hello]) -> Finding:
+def inspect_confinement(hellos: Sequence[Hello], asked: Confinement = "require") -> Finding:
     """What the decoders say of their confinement."""
+    if asked == "off":
+        detail = "MEDIA_CONFINEMENT is off: a decoder has all rights of the worker's user"
+        return Finding("Confinement", "warning", detail, "Unset it, unless a debugger needs it.")
     version = min(hello.landlock for hello in hellos)
     second = f"Landlock {version}" if version else "no Landlock"
     if all(hello.calls_closed for hello in hellos):
@@ -73,7 +76,7 @@ def inspect_confinement(hellos: Sequence[Hello]) -> Finding:
         "Confinement",
         "warning",
         f"no seccomp; {second}: a decoder can open sockets, start processes{''.join(left)}",
-        "Use x86-64 or arm64, and a container that allows seccomp filters; leave MEDIA_CONFINEMENT unset.",
+        "Use x86-64 or arm64, and a container that allows seccomp filters.",
     )
 
 

@@ -43,6 +43,14 @@ def test_the_doctor_says_what_a_decoder_can_do(landlock: int, calls: bool, level
     assert words in finding.detail
 
 
+def test_the_doctor_says_that_somebody_switched_the_confinement_off() -> None:
+    hello = Hello(hello=1, engine="vips", version="libvips", landlock=0, calls_closed=False)
+    finding = inspect_confinement([hello], "off")
+
+    assert (finding.level, finding.advice) == ("warning", "Unset it, unless a debugger needs it.")
+    assert "MEDIA_CONFINEMENT is off" in finding.detail
+
+
 def test_the_doctor_names_each_library_once() -> None:
     versions = "libvips 8.18.7", "libvips 8.18.7, pillow 13.0.0"
     hellos = [Hello(hello=1, engine="vips", version=one, landlock=7, calls_closed=True) for one in versions]
