@@ -203,6 +203,15 @@ def parse_event(
     )
 
 
+def is_json(body: bytes | None) -> bool:
+    """Whether the bytes of a refused event are JSON, so that they may become one yet."""
+    try:
+        orjson.loads(body if body is not None else b"")
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
 def read_about(body: bytes | None) -> About | None:
     """The upload that a refused event names; None where neither id nor source can be read."""
     content = _read(body) if body is not None and len(body) <= MAX_READ_BYTES else None

@@ -24,6 +24,7 @@ ROWS_A_TICK = 1000
 _PAGES_A_TICK = 20  # of so many rows
 KEEP_MESSAGES_MS = 7 * 24 * 3600 * 1000
 KEEP_MARKS_MS = 7 * 24 * 3600 * 1000  # longer than any worker works on an upload
+KEEP_TOMBSTONES_S = 7 * 24 * 3600  # of ids that never had an upload, unless a setting says otherwise
 KEEP_DEAD_LETTERS_MS = 30 * 24 * 3600 * 1000
 KEEP_OWNER_COSTS_MS = 30 * 24 * 3600 * 1000
 _UNSENT_AFTER_MS = 2_000  # a younger message is still being sent by its worker
@@ -64,6 +65,7 @@ async def reconcile(
     publisher: OutboxPublisher,
     *,
     lease_s: float,
+    retention_s: float = KEEP_TOMBSTONES_S,
     unsent_ms: int | None = None,
     metrics: Metrics = NO_METRICS,
 ) -> int:
@@ -99,6 +101,7 @@ async def reconcile(
         lambda: catalog.sweeps.prune_marks(now_ms() - KEEP_MARKS_MS),
         lambda: catalog.dead_letters.prune(now_ms() - KEEP_DEAD_LETTERS_MS),
         lambda: catalog.owner_costs.prune(now_ms() - KEEP_OWNER_COSTS_MS),
+        lambda: catalog.tombstones.prune_unseen(now_ms() - int(retention_s * 1000)),
         lambda: _bound(catalog),
         lambda: queue.stream.forget_consumers(_GONE_AFTER_S * 1000),
     )

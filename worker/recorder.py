@@ -17,13 +17,16 @@ from storage.catalog.intake import Event, EventStore
 from storage.catalog.records import About, DeadLetter, PossibleRestart, StreamId, Taken, UploadRequested
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.domains import with_origin, within
-from worker.events import InvalidEvent, parse_event, parse_stream_id, read_about
+from worker.events import InvalidEvent, is_json, parse_event, parse_stream_id, read_about
 from worker.queue import Queue, StreamEntry
 from worker.tracing import naming_trace
 
 log = structlog.get_logger(__name__)
 
-MAX_DEAD_LETTER_BYTES = 128 * 1024  # of a bad entry that are kept; the largest good event has half of it
+MAX_DEAD_LETTER_BYTES = 128 * 1024  # of a bad entry that is kept whole; the largest good event has half of it
+NO_JSON_BYTES = (
+    4096  # of one that is no JSON, or larger: it can never become an event, and these show what it is
+)
 _A_YEAR_MS = 365 * 24 * 3600 * 1000  # longer ago than this an ID is no time
 
 _Read = Sequence[tuple[Event, DeadLetter]]
@@ -220,9 +223,9 @@ def _letter(
     if about is not None:
         about = replace(about, stream=entry.moved_from, entry=entry.moved_id)
     reason = with_origin(entry.moved_from, entry.moved_id, reason)
-    return DeadLetter(
-        entry.id, code, reason, entry.raw[:MAX_DEAD_LETTER_BYTES], about=about, position=position
-    )
+    whole = len(entry.raw) <= MAX_DEAD_LETTER_BYTES and is_json(entry.event)
+    most = MAX_DEAD_LETTER_BYTES if whole else NO_JSON_BYTES
+    return DeadLetter(entry.id, code, reason, entry.raw[:most], about=about, position=position)
 
 
 def _naming_trace(letter: DeadLetter) -> AbstractContextManager[Any]:

@@ -69,6 +69,7 @@ async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
             app.catalog,
             app.publisher,
             lease_s=app.settings.lease,
+            retention_s=app.settings.retention,
             unsent_ms=unsent_ms,
             metrics=app.metrics,
         )

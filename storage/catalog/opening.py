@@ -21,6 +21,7 @@ from storage.catalog.reports import Reports
 from storage.catalog.requeuer import Requeuer
 from storage.catalog.sources import Sources
 from storage.catalog.sweeps import Sweeps
+from storage.catalog.tombstones import Tombstones
 from storage.catalog.variant_names import VariantNames
 from storage.watch import NOBODY, CatalogWatch
 
@@ -45,6 +46,7 @@ class Catalog:
     sources: Sources
     http_keys: HttpKeys
     owner_costs: OwnerCosts
+    tombstones: Tombstones
     variant_names: VariantNames
     database: Database
 
@@ -90,6 +92,7 @@ async def open_catalog(
             sources=Sources(database),
             http_keys=HttpKeys(database),
             owner_costs=OwnerCosts(database),
+            tombstones=Tombstones(database),
             variant_names=VariantNames(database.used_for("report")),
             database=database,
         )

@@ -103,6 +103,8 @@ uploads = Table(
     Index("uploads_by_change", "changed_ms", "id"),
     Index("uploads_by_state", "state", "changed_ms", "id"),
     Index("uploads_by_source", "source"),
+    # With the source, which is null, or SQLite would take the index before.
+    _partial("uploads_unseen", "source", "changed_ms", where="source IS NULL"),
     _partial("uploads_by_bytes", "bytes", where="bytes IS NOT NULL"),
     _partial("uploads_by_error", "error_code", "changed_ms", "id", where="error_code IS NOT NULL"),
 )
