@@ -55,6 +55,7 @@ class Relay:
         """Move one batch of each app; returns how many entries. Raises: QueueUnavailable."""
         moved = 0
         await self._queue.ownership.check(lately=True)
+        await self._queue.stream.check_room()
         for stream in self._apps.domains.streams:
             entries = await self._apps.read(stream, self._batch_size)
             if entries and await self._apps.move(stream, entries, self._lease_ms):

@@ -21,7 +21,7 @@ from tests.support.polling import until
 from worker.domains import parse_domains
 from worker.events import default_id
 from worker.failures import choose, retry
-from worker.queue import Queue, connect, job_queue_of
+from worker.queue import Queue, QueueUnavailable, connect, job_queue_of
 from worker.relay import DEEP, Relay
 from worker.stores import Stores
 
@@ -319,6 +319,16 @@ async def test_a_relay_that_dies_between_reading_and_moving_loses_and_doubles_no
 
     assert not await dead.apps.move(SHOP, entries, 5000)
     assert await moved(site.queue) == sent
+
+
+async def test_where_redis_can_number_nothing_more_an_apps_entries_stay(site: Site) -> None:
+    await site.send("shop", {"source": MINE})
+    await site.queue.redis.xadd(STREAM, {"event": "{}"}, id=f"{2**64 - 1}-{2**64 - 1}")
+    await site.queue.apps.lead(5000)
+
+    with pytest.raises(QueueUnavailable, match="media stream reset"):
+        await site.relay.step()
+    assert await site.queue.apps.depth() == 1
 
 
 async def test_two_relays_at_once_keep_the_order_of_a_stream(site: Site) -> None:

@@ -10,6 +10,7 @@ from arq.connections import ArqRedis
 from arq.utils import timestamp_ms
 from redis.exceptions import ResponseError, WatchError
 
+from worker.queue.errors import QueueUnavailable
 from worker.queue.mapping import maps_errors, unless_denied
 from worker.queue.replies import ReplyTooLarge
 
@@ -226,6 +227,15 @@ class EventStream:
                 raise
             return "0-0"
         return info["last-generated-id"].decode() if info is not None else None
+
+    async def check_room(self) -> None:
+        """Check that Redis can number more entries: where it cannot, the rest of a transaction is done.
+
+
+        Raises: QueueUnavailable.
+        """
+        if (await self.last_id() or "").startswith(f"{2**64 - 1}-"):
+            raise QueueUnavailable(f"the IDs of {self.name} are used up; media stream reset begins it anew")
 
     async def reset(self, *, even_with_entries: bool = False) -> bool:
         """Delete the stream and create it anew; False if entries wait, unless `even_with_entries`."""
