@@ -13,6 +13,7 @@ from worker.queue.jobs import Jobs
 log = structlog.get_logger(__name__)
 
 _LONGEST_REASON = 500
+_MOST_HEALED = 1000
 _LONGEST_PAUSE_S = 0.5  # between two polls
 
 
@@ -60,6 +61,8 @@ class PromptWorker(Worker):
                 self._healed.discard(job_id)
                 await self._jobs.discard([job_id])  # the reconciler queues its uploads again
             else:
+                if len(self._healed) >= _MOST_HEALED:
+                    self._healed.clear()  # then some get one more try
                 self._healed.add(job_id)
                 await self._jobs.heal(job_id)
 
