@@ -2,7 +2,7 @@
 # everything else is installed inside this folder. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check campaign chaos fuzz limits corpus bench budget screenshots audit release setup clean
+.PHONY: help demo dev test check campaign chaos fuzz limits costs corpus bench budget screenshots audit release setup clean
 MAKEFLAGS += --no-builtin-rules
 # With CI or SERVICES set, also the large servers that some tests need. Once there they stay: uv removes what
 # it is not asked for. `SERVICES= make setup` asks for none.
@@ -44,6 +44,9 @@ fuzz: $(INSTALLED) ## 20,000 broken pictures through the decoders; ARGS="--input
 
 limits: $(INSTALLED) ## The worst pictures inside 512 MiB and one CPU (root, cgroups)
 	.venv/bin/python -m tests.campaigns.limits $(ARGS)
+
+costs: $(INSTALLED) ## The CPU time of the costliest pictures known, by format; ARGS=--write
+	.venv/bin/python -m tests.campaigns.costs $(ARGS)
 
 corpus: $(INSTALLED) ## Folders of pictures with a manifest, checked: those in ../shared, or CORPUS=DIR
 	.venv/bin/python -m tests.corpus $${CORPUS:+"$$CORPUS"} $(ARGS)

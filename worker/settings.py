@@ -124,7 +124,8 @@ class Settings(BaseSettings):
         20,
         gt=0,
         le=600,
-        description="CPU seconds for one image (three times that on the wall), then its decoder is killed",
+        description="CPU seconds for one image at most (small ones get fewer), three times that on the wall; "
+        "then its decoder is killed",
     )
     max_attempts: int = Field(8, ge=1, description="attempts of an upload that fails for transient causes")
     lease: float = Field(

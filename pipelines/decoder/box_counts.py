@@ -16,6 +16,8 @@ _MOST = {
     "places of items": 1000,
     "parts of items": 4000,
 }
+# The bytes of the images that grids are made of, times those of the file, and what blank ones may take.
+_SHARED, _FEW = 2, 64 * 1024
 _CONTAINERS = (b"moov", b"trak")
 
 
@@ -26,7 +28,18 @@ def excess(data: bytes | bytearray) -> str:
         found[what] += count
         if found[what] > _MOST[what]:
             return f"it has more than {_MOST[what]} {what}"
-    return ""
+    return _shared(memoryview(data))
+
+
+def _shared(data: memoryview) -> str:
+    """Say how much more than the file its grids are made of: one image again and again, or the same bytes."""
+    meta = next((body[4:] for kind, body in boxes.walk(data) if kind == b"meta"), data[:0])
+    parts = dict(boxes.walk(meta))
+    sizes = {place.item: place.bytes for place in boxes.places(parts.get(b"iloc", data[:0]))}
+    named = sum(sizes.get(item, 0) for item in boxes.derived(parts.get(b"iref", data[:0])))
+    if named <= _SHARED * len(data) + _FEW:
+        return ""
+    return f"its grid has {named / 1e6:.1f} MB of images in a file of {len(data) / 1e6:.1f} MB"
 
 
 def _counts(data: memoryview, containers: tuple[bytes, ...]) -> Iterator[tuple[str, int]]:

@@ -54,6 +54,8 @@ class FirstPart:
     length: int
     parts: int
     """How many there are; where neither place nor length is told they take no bytes."""
+    bytes: int
+    """Those of all parts together; of parts whose length is not told, none."""
 
 
 class Images:
@@ -162,6 +164,15 @@ def references(iref: memoryview) -> Iterator[int]:
         yield max(1, min(number(body[width : width + 2]), len(body) // width))
 
 
+def derived(iref: memoryview) -> Iterator[int]:
+    """Walk the items of which others, such as grids, are made: each as often as it is named."""
+    width = 2 if _version(iref) == 0 else 4
+    for kind, body in walk(iref[4:]):
+        if kind == b"dimg":
+            named = body[width + 2 : width + 2 + width * number(body[width : width + 2])]
+            yield from (number(named[at : at + width]) for at in range(0, len(named), width))
+
+
 def items(iinf: memoryview) -> Iterator[Property]:
     """Walk the boxes that tell what the items are."""
     return walk(iinf[6 if _version(iinf) == 0 else 8 :])
@@ -206,5 +217,9 @@ def places(iloc: memoryview) -> Iterator[FirstPart]:
         end = at + to_index + to_start
         step = to_index + to_start + to_length
         parts = min(parts, (len(iloc) - at) // step) if step else parts
-        yield FirstPart(item, within, start, number(iloc[end : end + to_length]), parts)
+        length = number(iloc[end : end + to_length])
+        ends = range(end, end + parts * step, step) if step and to_length else ()
+        yield FirstPart(
+            item, within, start, length, parts, sum(number(iloc[n : n + to_length]) for n in ends)
+        )
         at += parts * step

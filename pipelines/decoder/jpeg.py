@@ -10,7 +10,11 @@ _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _SEQUENTIAL, _PROGRESSIVE, _ARITHMETIC = (0xC0, 0xC1), (0xC2,), (0xC9, 0xCA)
 _START_OF_IMAGE, _END_OF_IMAGE, _SCAN = 0xD8, 0xD9, 0xDA
 _OTHERS = {0xC4, *range(0xDB, 0xDE), *range(0xE0, 0xF0), 0xFE}  # tables, intervals, APPn, comments
+SCAN_MARKER = b"\xff\xda"
 _MOST = 4096  # segments that are read
+# Pixels, times the scans that walk them: a second's work. Encoders make some ten scans.
+MOST_WALKED = 6_000_000_000
+_MOST_SCANS = 5000
 _AFTER_THE_SCANS = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9$")
 
 
@@ -32,6 +36,20 @@ def add_end(data: bytearray) -> bool:
         del data[len(filled) + filled.endswith(b"\xff") :]
     data += _END
     return True
+
+
+def excess(data: bytearray, pixels: int) -> str:
+    """Say how many scans a file has, if more than a picture of so many pixels is given; empty if not."""
+    most = min(_MOST_SCANS, max(1, MOST_WALKED // max(1, pixels)))
+    if data.count(SCAN_MARKER) <= most:  # those of thumbnails and of other pictures behind it, too
+        return ""
+    scans, at = 0, 2
+    while (found := _MARKER.search(data, at)) and found[1][0] != _END_OF_IMAGE and scans <= most:
+        scans += found[1][0] == _SCAN
+        at = found.end() + (
+            0 if found[1][0] == _START_OF_IMAGE else int.from_bytes(data[found.end() : found.end() + 2])
+        )
+    return f"more than {most} scans of {pixels / 1e6:.1f} megapixels" if scans > most else ""
 
 
 def is_harmless(warning: str) -> bool:

@@ -23,6 +23,8 @@ class Picture:
     """Start decoding; a loader that can shrink meanwhile may do so by at most the given factor."""
     damage: Callable[[], str] = str
     """After decoding: what the decoder repaired, in its words; empty if nothing."""
+    excess: str = ""
+    """What it has too much of to be worth its time, in words; empty if nothing."""
     numbered: Code | None = None
     """What its colours are by number, where that is not sRGB and goes before the profile."""
 

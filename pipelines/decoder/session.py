@@ -234,6 +234,8 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
         raise refusal.too_many_pixels(
             *((down, across) if picture.turned else (across, down)), limits.max_pixels
         )
+    if picture.excess:
+        raise refusal.unknown_kind(format.title, picture.excess)
     return picture
 
 

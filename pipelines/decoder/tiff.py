@@ -5,7 +5,16 @@ from typing import Any
 
 import pyvips
 
-from pipelines.decoder import headers, tiff_codecs, tiff_extent, tiff_header, tiff_page, tiff_samples, vips
+from pipelines.decoder import (
+    headers,
+    tiff_codecs,
+    tiff_cost,
+    tiff_extent,
+    tiff_header,
+    tiff_page,
+    tiff_samples,
+    vips,
+)
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Declined, corrupt, unknown_kind
 from pipelines.decoder.tiff_header import LONG, SHORT, Directory, Entry, Tags
@@ -34,6 +43,7 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
         profile=None if page.is_light or page.is_lab else _profile(directory),
         load=partial(_load, format, page, directory, damaged, []),
         damage=vips.damage if damaged == "reject" else str,
+        excess=tiff_cost.excess(page, directory),
     )
 
 

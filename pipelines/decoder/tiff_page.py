@@ -42,6 +42,7 @@ _DEPTHS = {UNSIGNED: {1, 2, 4, 8, 10, 12, 14, 16, 32}, SIGNED: {8, 16, 32}, FLOA
 _LABS = {(UNSIGNED, 8), (SIGNED, 8), (UNSIGNED, 16), (SIGNED, 16), (FLOAT, 32)}
 _MOST_SAMPLES = 1024
 _MOST_TILES = 100_000  # each takes libvips some 20 microseconds, whatever its size
+_MOST_SMALL_TILES, _SMALL_TILE = 25_000, 64 * 64  # so that they may make a hundred megapixels
 _LARGEST_TILE = 1 << 20
 _GROUP = 4  # packed samples, at most, until one begins with a byte again
 _LONGEST_NUMBER = _LONGEST_NAMES = 400  # characters
@@ -176,6 +177,8 @@ class TiffPage:
             return f"{self.samples} samples a pixel"
         if self.tiled and self._count > _MOST_TILES:
             return f"{self._count} tiles"
+        if self.tiled and self.chunk[0] * self.chunk[1] < _SMALL_TILE and self._count > _MOST_SMALL_TILES:
+            return f"{self._count} tiles of {self.chunk[0]} x {self.chunk[1]} pixels"
         if self.photometric == INKS and (self.samples < self.colours or not self.cmyk):
             return "inks other than CMYK"
         if self.samples < self.colours:

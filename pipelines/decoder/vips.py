@@ -8,7 +8,7 @@ from typing import Any
 
 import pyvips
 
-from pipelines.decoder import cicp, colour, headers, jpeg, png, shortage, transforms
+from pipelines.decoder import cicp, colour, headers, jpeg, png, shortage, transforms, webp
 from pipelines.decoder.cicp import Code
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Declined, corrupt, starved, too_much_memory, unknown_kind
@@ -116,6 +116,8 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
     laid = Transforms()
     if boxes.opacity_lies_otherwise:
         data, laid = transforms.taken_out(data)
+    if format.name == "webp":
+        data = webp.first_frames(data)
     source = pyvips.Source.new_from_memory(png.strip_chunks(data, LARGEST_PROFILE))
     operation = pyvips.base.nickname_find(pyvips.type_from_name(format.loaders[0]))
     options = {"access": "sequential", "fail_on": "error" if damaged == "reject" else "none"}
@@ -139,6 +141,7 @@ def probe(format: Format, data: bytearray, damaged: str) -> Picture:
             damage=_lost if ended else damage if damaged == "reject" else str,
             numbered=numbered,
             stored=boxes.size,
+            excess=jpeg.excess(data, width * height) if format.name == "jpeg" else "",
         )
     except pyvips.Error as error:
         raise refusal(format, error) from None

@@ -26,6 +26,7 @@ from pipelines.sandbox.budget import Budget
 from pipelines.sandbox.child import Child
 from pipelines.sandbox.output_check import Rendered, check_output
 from pipelines.sandbox.pool import MemoryGuard
+from pipelines.sandbox.time_limit import cpu_limit
 from storage.errors import BlobsUnavailable, unwritable
 from storage.threads import in_thread
 
@@ -122,13 +123,16 @@ class Attempt:
             room = nullcontext() if is_granted else self.admission.memory_now(need, owner)
             with room, self.guard.watch(self.child, need) as is_too_much:
                 await self.child.send({"proceed": True})
-                answer = await self.child.receive(budget, is_too_much)
+                answer = await self.child.receive(budget, is_too_much, self._limit(probed))
         except NoRoomError:
             await self.child.send({"proceed": False})
             raise
         if not isinstance(answer, Done):
             raise _error_of(answer)
         return answer
+
+    def _limit(self, probed: Probed) -> float:
+        return cpu_limit(self.cpu_s, probed, self.task.source_bytes, self.task.variants)
 
 
 def _too_much_memory(probed: Probed, most: int) -> PictureRefused:

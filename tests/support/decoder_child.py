@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,7 @@ import orjson
 
 from pipelines import formats
 
+_CPUCLOCK_SCHED = 2  # linux/posix-timers.h
 BOXES = (150, 800, 1920)
 ALL = tuple(format.name for format in formats.FORMATS)
 
@@ -106,8 +108,8 @@ class DecoderProcess:
         )
 
     def cpu_ms(self) -> float:
-        """The CPU time that it has taken so far."""
-        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[0]) / 1e6
+        """The CPU time that it has taken so far, with that of all its threads."""
+        return time.clock_gettime(~self.process.pid << 3 | _CPUCLOCK_SCHED) * 1000
 
     def descriptors(self) -> set[int]:
         """The files that it has open now."""
