@@ -231,7 +231,6 @@ class EventStream:
     async def check_room(self) -> None:
         """Check that Redis can number more entries: where it cannot, the rest of a transaction is done.
 
-
         Raises: QueueUnavailable.
         """
         if (await self.last_id() or "").startswith(f"{2**64 - 1}-"):
