@@ -1,6 +1,8 @@
 """Apps with streams of their own, and real workers that die."""
 
 import json
+import random
+import time
 from typing import Any
 
 import pytest
@@ -45,6 +47,38 @@ def test_of_two_workers_one_dies_and_each_apps_uploads_end_once_on_its_own_strea
     assert heard(apart, "shop") == {(source, "upload.ready") for source in shop}
     assert heard(apart, "blog") == {(source, "upload.ready") for source in blog}
     apart.check()
+
+
+def announce_again(place: Workplace, sources: list[str], version: int) -> None:
+    """Another event for each of the shop's uploads, in one go."""
+    pipe = place.redis.pipeline(transaction=False)
+    for source in sources:
+        event = json.dumps({"source": source, "metadata": {"version": version}})
+        pipe.xadd("media:uploads:shop", {"event": event})
+    pipe.execute()
+
+
+def newest_versions(messages: list[Any]) -> list[int]:
+    newest = {message["source"]: message for message in sorted(messages, key=lambda one: int(one["seq"]))}
+    return [message["metadata"].get("version", 0) for message in newest.values()]
+
+
+@pytest.mark.campaign
+def test_workers_killed_again_and_again_lose_and_double_no_event_of_an_app(apart: Workplace) -> None:
+    workers = [apart.start("media") for _ in range(2)]
+    sources = send(apart, "shop", *(f"uploads/shop/{number}.jpg" for number in range(20)))
+    for version in range(1, 41):
+        announce_again(apart, sources, version)
+        time.sleep(random.random() / 2)  # a worker is killed wherever it is then
+        if version % 5 == 0:
+            workers.pop(0).kill()
+            workers.append(apart.start("media", ready=False))
+
+    apart.listen(lambda messages: newest_versions(messages) == [40] * len(sources))
+
+    added: Any = apart.redis.xinfo_stream("media:uploads")
+    assert added.get("entries-added", 820) == 820  # Redis 7 counts them
+    assert apart.redis.xlen("media:uploads:shop") == 0
 
 
 def test_a_burst_takes_what_is_on_the_streams_of_apps_and_doctor_knows_of_it(apart: Workplace) -> None:

@@ -16,6 +16,7 @@ from redis.exceptions import NoPermissionError
 from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
+from tests.support.catalogs import ON_BOTH
 from tests.support.intakes import intake_on
 from tests.support.polling import until
 from worker.domains import parse_domains
@@ -169,6 +170,7 @@ async def test_an_app_cannot_take_the_id_that_anothers_source_gives(site: Site) 
     assert await site.heard("blog") == []
 
 
+@ON_BOTH
 async def test_an_app_that_was_robbed_of_its_id_by_one_that_may_hears_of_it(site: Site) -> None:
     await site.queue.stream.add({"source": "uploads/x.jpg", "id": str(default_id(THEIRS))})
     await site.take()
@@ -211,6 +213,7 @@ async def test_an_app_cannot_publish_anothers_original_under_an_id_of_its_own(si
     assert [one["source"] for one in await site.heard("shop")] == [THEIRS]
 
 
+@ON_BOTH
 async def test_an_app_cannot_delete_anothers_upload(site: Site) -> None:
     await site.send("blog", {"source": THEIRS})
     await site.take()
@@ -222,6 +225,7 @@ async def test_an_app_cannot_delete_anothers_upload(site: Site) -> None:
     assert refused(answer) == ("upload.failed", "invalid_event", entry, None, str(default_id(THEIRS)))
 
 
+@ON_BOTH
 async def test_an_app_cannot_delete_an_upload_that_another_is_about_to_announce(site: Site) -> None:
     await site.send("shop", {"delete": str(default_id(THEIRS))})
     await site.take()
