@@ -39,7 +39,7 @@ campaign: $(INSTALLED) ## The tests that take minutes
 chaos: $(INSTALLED) ## Workers killed, frozen, cut off and starved for ten minutes; ARGS="--seed 7 --seconds 60"
 	.venv/bin/python -m tests.chaos $(ARGS)
 
-fuzz: $(INSTALLED) ## 20,000 broken pictures through the decoders; ARGS="--inputs 300 --seed 7"
+fuzz: $(INSTALLED) ## 20,000 broken or odd pictures through the decoders; ARGS="--inputs 300 --seed 7"
 	.venv/bin/python -m tests.campaigns.fuzz $(ARGS)
 
 limits: $(INSTALLED) ## The worst pictures inside 512 MiB and one CPU (root, cgroups)

@@ -1,6 +1,8 @@
 """Pushes broken pictures through the whole sandbox; each must end in variants or an error code, in time.
 
-python -m tests.campaigns.fuzz [--inputs N] [--seed N] [--first N] [--corpus DIR]... [--crashers DIR]
+python -m tests.campaigns.fuzz [--inputs N] [--seed N] [--first N] [--kind KIND] [--corpus DIR] ...
+
+Every second one is a mutant of a good picture, the others are built from the structure of their format.
 
 What kills or hangs a decoder is saved in var/crashers. The tests run what lies in tests/pictures/crashers.
 """
@@ -12,7 +14,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +28,7 @@ from tests.campaigns.limits import REFUSALS
 from tests.support.mutations import LARGEST, mutant, own_pictures
 from tests.support.picture_folders import picture_folders
 from tests.support.sandboxes import descriptor
+from tests.support.structures import structured
 
 CRASHERS = Path(__file__).parents[1] / "pictures" / "crashers"
 AT_ONCE = 2
@@ -101,21 +104,31 @@ def originals(folders: Sequence[Path]) -> list[bytes]:
     return [*own * max(1, len(others) // len(own)), *others]
 
 
+def inputs(
+    seed: int, numbers: Iterable[int], kind: str, pictures: Sequence[bytes]
+) -> Iterator[tuple[str, bytes]]:
+    """The inputs of these numbers with their names; of `both` kinds they take turns."""
+    for number in numbers:
+        is_mutant = kind == "mutants" or (kind == "both" and number % 2 == 0)
+        made = mutant(seed, number, pictures) if is_mutant else structured(seed, number // 2)
+        yield f"{seed}/{number}", made
+
+
 def main() -> int:
     """Run the campaign; 0 when every input ended as it should."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=20_000)
-    parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
+    parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--kind", choices=("both", "mutants", "structures"), default="both")
     parser.add_argument("--corpus", type=Path, action="append", help="a folder of pictures; may be repeated")
     parser.add_argument("--crashers", type=Path, default=Path("var/crashers"))
     asked = parser.parse_args()
     pictures, found = originals(asked.corpus or picture_folders()), FuzzReport()
-    print(f"Seed {asked.seed}, {asked.inputs} mutants of {len(pictures)} pictures", flush=True)
+    print(f"Seed {asked.seed}, {asked.inputs} inputs ({asked.kind}), {len(pictures)} pictures", flush=True)
     numbers = range(asked.first, asked.first + asked.inputs)
-    mutants = ((f"{asked.seed}/{n}", mutant(asked.seed, n, pictures)) for n in numbers)
     began = time.monotonic()
-    asyncio.run(_run(mutants, found))
+    asyncio.run(_run(inputs(asked.seed, numbers, asked.kind, pictures), found))
     _print(found, time.monotonic() - began)
     for name, content in found.bad:
         _save(name, content, asked.crashers)

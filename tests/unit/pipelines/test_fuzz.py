@@ -10,12 +10,14 @@ import pillow_heif
 import pytest
 from PIL import Image
 
+from pipelines import formats
 from pipelines.sandbox import open_sandbox
-from tests.campaigns.fuzz import CRASHERS, FuzzReport, allowance, fuzz, originals, outcome
+from tests.campaigns.fuzz import CRASHERS, FuzzReport, allowance, fuzz, inputs, originals, outcome
 from tests.campaigns.limits import REFUSALS
 from tests.support.grammar import malformed, png_chunks
 from tests.support.mutations import mutant, own_pictures
 from tests.support.picture_folders import picture_folders
+from tests.support.structures import structured
 
 INPUTS = 100
 SEED = 8
@@ -39,6 +41,41 @@ def test_the_same_seed_makes_the_same_mutants() -> None:
 
     assert [mutant(1, n, pictures) for n in range(50)] == [mutant(1, n, pictures) for n in range(50)]
     assert len({mutant(1, n, pictures) for n in range(50)}) == 50
+
+
+@pytest.mark.fault(41)
+async def test_three_hundred_files_built_from_structure_end_in_variants_or_an_error_code() -> None:
+    found = FuzzReport()
+    async with open_sandbox(allowance(seconds=10)) as sandbox:
+        await fuzz(sandbox, inputs(SEED, range(300), "structures", []), found)
+
+    assert found.bad == []
+    assert found.outcomes["ready"] > 300 / 10
+    assert found.outcomes["corrupt_image"] > 300 / 5
+
+
+def test_both_kinds_of_input_take_turns_and_the_same_seed_makes_the_same() -> None:
+    pictures = originals([])
+    both = list(inputs(1, range(40), "both", pictures))
+
+    assert both == list(inputs(1, range(40), "both", pictures))
+    assert [content for _, content in both[::2]] == [mutant(1, n, pictures) for n in range(0, 40, 2)]
+    assert [content for _, content in both[1::2]] == [structured(1, n) for n in range(20)]
+
+
+def test_files_built_from_structure_are_of_every_format() -> None:
+    known = {formats.sniff(structured(1, n)[: formats.HEAD]) for n in range(200)}
+
+    assert known >= set(formats.FORMATS)
+
+
+def test_a_big_tiff_may_have_directories_and_sizes_beyond_what_a_signed_number_holds() -> None:
+    files = [
+        content for content in (structured(1, n) for n in range(3000)) if content[2:4] in (b"+\0", b"\0+")
+    ]
+    first = [int.from_bytes(file[8:16], "little" if file[:2] == b"II" else "big") for file in files]
+
+    assert any(place >= 1 << 63 for place in first)
 
 
 def changed(begins: bytes) -> list[bytes]:

@@ -200,9 +200,12 @@ async def test_a_picture_that_kills_its_decoder_gets_one_more_try_alone(
 
 
 async def test_a_picture_that_uses_its_cpu_time_up_gets_no_second_try(rogue: Sandbox) -> None:
-    used_before = _seconds_of_children()
-    with pytest.raises(DecodeTimeout) as ended:
-        await render(rogue, ordered("spin"))
+    for _ in range(5):  # other programs may leave it too little of the processor before its wall time is over
+        used_before = _seconds_of_children()
+        with pytest.raises(DecodeTimeout) as ended:
+            await render(rogue, ordered("spin"))
+        if ended.value.of_cpu:
+            break
 
     assert ended.value.of_cpu
     assert _seconds_of_children() - used_before < 2 * 0.2
