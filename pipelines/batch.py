@@ -80,8 +80,10 @@ class BatchContext:
     accounts: Accounts = field(default_factory=Accounts)  # what tries cost is debited to owners
 
 
-async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContext) -> BatchReport:
-    """Work on those uploads of a job whose time has come.
+async def process_uploads(
+    ids: Sequence[UUID], job_id: str, context: BatchContext, owners: dict[UUID, str] | None = None
+) -> BatchReport:
+    """Work on those uploads of a job whose time has come; their `owners` are filled in where they are empty.
 
     An upload that fails is an outcome in the report; only what keeps the whole batch from going on raises.
 
@@ -90,7 +92,8 @@ async def process_uploads(ids: Sequence[UUID], job_id: str, context: BatchContex
     report = BatchReport()
     until = time.monotonic() + NEW_WORK_S
     async with asyncio.TaskGroup() as group:
-        owners = await _owners(ids, context)
+        owners = {} if owners is None else owners
+        owners |= {} if owners else await _owners(ids, context)
         for upload_id in ids:
             turn = _Due(upload_id, owners.get(upload_id, ""), job_id, until)
             group.create_task(_isolate_damage(turn, context, report))

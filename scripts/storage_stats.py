@@ -46,7 +46,7 @@ def command(
             _print_days(found)
             _print_largest(found)
             _print_owners(found)
-            _print_queue(found.queue)
+            _print_queue(found.queue, queued=found.uploads["queued"])
             _print_disk(found, has_room=not is_s3(settings.storage_url))
         return 0
 
@@ -148,7 +148,7 @@ def _print_owners(report: StorageReport) -> None:
         output.print(table("Dearest owners of the last 24 hours", columns, rows))
 
 
-def _print_queue(queue: QueueDepth | None) -> None:
+def _print_queue(queue: QueueDepth | None, *, queued: int) -> None:
     output.print("[bold]Queue[/bold]")
     if queue is None:
         output.print("Redis does not answer: the queue depth is unknown.")
@@ -157,7 +157,7 @@ def _print_queue(queue: QueueDepth | None) -> None:
     wait, verb = "waits" if queue.depth == 1 else "wait", "is" if queue.workers == 1 else "are"
     events, jobs = counted(queue.depth, "event"), counted(queue.jobs, "job")
     output.print(f"{events} {wait}{oldest}; {jobs}; {counted(queue.workers, 'worker')} {verb} running")
-    if not queue.workers and (queue.depth or queue.jobs):
+    if not queue.workers and (queue.depth or queue.jobs or queued):
         output.print("[bold red]No worker is running to process them:[/bold red] start `media worker`.")
 
 

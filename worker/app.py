@@ -39,6 +39,7 @@ from worker.degradation import (
     watch_space,
     watch_sweep,
 )
+from worker.dispatcher import Dispatcher
 from worker.health import (
     INTAKE_STALLED_AFTER_S,
     OWNER,
@@ -54,6 +55,7 @@ from worker.intake import Intake
 from worker.limits import OF_A_PROCESS, available_cpus
 from worker.metrics import WorkerMetrics
 from worker.outage_log import OutageLog
+from worker.places import PLACES, JobPlaces
 from worker.process_info import describe_worker
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
@@ -69,7 +71,6 @@ from worker.stores import open_stores
 
 log = structlog.get_logger(__name__)
 
-JOBS_AT_ONCE = 4
 BACKLOG = 16  # jobs that may wait before the intake pauses
 
 
@@ -93,6 +94,10 @@ class App:
     """Sends the messages of the outbox; runs in the background."""
     accounting: Accounting
     """Saves what owners were debited; runs in the background."""
+    places: JobPlaces
+    """The jobs in hand, and which owners may have more."""
+    dispatcher: Dispatcher
+    """Puts parked uploads on jobs; runs in the background."""
     intake: Intake
     """Turns events into rows and jobs; runs in the background."""
     relay: Relay
@@ -190,15 +195,20 @@ async def open_app(
         )
         accounting = Accounting(accounts, stores.catalog.owner_costs)
         stack.push_async_callback(accounting.close)
+        places = JobPlaces(settings.uploads_per_job)
+        dispatcher = Dispatcher(
+            *(queue, stores.catalog.parking, places, accounts.used_s),
+            is_paused=lambda: batch.outage.pause_ms > 0,
+            stopping=shutdown.stopping,
+        )
+        store, epochs = stores.catalog.intake, stores.catalog.epochs
         intake = Intake(
             queue,
-            Recorder(
-                queue, stores.catalog.intake, stores.catalog.epochs, frozenset(recipes), metrics, traces
-            ),
+            Recorder(queue, store, epochs, frozenset(recipes), metrics, traces, places.admit),
             publisher,
             batch_size=settings.batch_size,
             backlog=BACKLOG,
-            jobs_at_once=JOBS_AT_ONCE,
+            places=places,
             lease_s=settings.lease,
             stopping=shutdown.stopping,
             metrics=metrics,
@@ -214,7 +224,7 @@ async def open_app(
                 OWNER: queue.ownership.check,
                 "memory": check_memory(sandbox),
                 "intake": check_intake(queue, BACKLOG, settings.lease + INTAKE_STALLED_AFTER_S),
-                "jobs": check_jobs(queue, lambda: shutdown.batches < JOBS_AT_ONCE),
+                "jobs": check_jobs(queue, lambda: shutdown.batches < PLACES),
             },
             shutdown.stopping,
             status,
@@ -232,6 +242,8 @@ async def open_app(
             batch=batch,
             publisher=publisher,
             accounting=accounting,
+            places=places,
+            dispatcher=dispatcher,
             intake=intake,
             relay=Relay(
                 queue,

@@ -189,9 +189,12 @@ async def _take_what_waits(app: App, *, burst: bool) -> None:
     await app.intake.join()
     await leases.take_over_jobs(app.queue, everything=burst)
     await leases.remove_corrupt_jobs(app.queue)
+    app.places.admits_all = burst
     if burst:
         await app.relay.drain()
     await (app.intake.drain_all() if burst else app.intake.drain(_START_DRAIN))
+    if burst:
+        await app.dispatcher.dispatch_all()
     await tasks.reconcile_now(app, unsent_ms=0 if burst else None)
     await tasks.adopt_now(app, pause_s=_START_PAUSE_S)
     await tasks.snapshot_now(app)
@@ -271,7 +274,7 @@ async def in_background(app: App) -> AsyncIterator[None]:
         with suppress(QueueUnavailable):  # at the end it is tried again
             await app.queue.jobs.queues.hand_on_untaken()
 
-    works = [app.intake.run, app.relay.run, app.publisher.run, app.accounting.run]
+    works = [app.intake.run, app.relay.run, app.dispatcher.run, app.publisher.run, app.accounting.run]
     works += [app.health.run, app.degradation.run, leave]
     works.append(app.batch.sandbox.watch_idle)
     if app.batch.watcher is not None:

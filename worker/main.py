@@ -13,10 +13,10 @@ from arq.worker import func
 from pipelines.batch import NEW_WORK_S
 from pipelines.sandbox import DECODER, longest_render_s
 from worker import cron, queue, tasks
-from worker.app import JOBS_AT_ONCE
 from worker.health_check import check
 from worker.lifecycle import shut_down, start_up
 from worker.logs import configure_logs, quiet_arq
+from worker.places import PLACES
 from worker.prompt_worker import PromptWorker
 from worker.queue import QueueUnavailable
 from worker.settings import Settings, SettingsError
@@ -108,7 +108,7 @@ def worker_settings(
         "job_deserializer": queue.deserialize,
         "on_startup": start_up,
         "on_shutdown": shut_down,
-        "max_jobs": JOBS_AT_ONCE,
+        "max_jobs": PLACES,
         "max_tries": OUT_OF_REACH,
         "keep_result": 0,
         "poll_delay": POLL_DELAY_S,

@@ -13,7 +13,7 @@ from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.traces import NO_TRACES, Traces
 from storage.catalog.condition import words
 from storage.catalog.epochs import Epochs
-from storage.catalog.intake import Event, EventStore
+from storage.catalog.intake import Admit, Event, EventStore
 from storage.catalog.records import About, DeadLetter, PossibleRestart, StreamId, Taken, UploadRequested
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.domains import with_origin, within
@@ -44,6 +44,7 @@ class Recorder:
         recipes: frozenset[str],
         metrics: Metrics = NO_METRICS,
         traces: Traces = NO_TRACES,
+        admit: Admit | None = None,
     ) -> None:
         self._queue = queue
         self._store = store
@@ -51,6 +52,7 @@ class Recorder:
         self._recipes = recipes
         self._metrics = metrics
         self._traces = traces
+        self._admit = {} if admit is None else {"admit": admit}
         self._recorded: set[str] = set()  # IDs of entries that Redis has not let go of yet
         self.unrecorded: set[str] = set()
         """The IDs of entries that met a damaged page of the catalog."""
@@ -160,7 +162,7 @@ class Recorder:
     async def _record(
         self, events: _Read, letters: Sequence[DeadLetter], epoch: int, *, same_stream: bool
     ) -> Taken | PossibleRestart:
-        put = partial(self._store.take, epoch=epoch, same_stream=same_stream)
+        put = partial(self._store.take, epoch=epoch, same_stream=same_stream, **self._admit)
         try:
             taken = await put(events, letters)
         except CatalogDamaged:
@@ -200,6 +202,8 @@ class Recorder:
             refused=[letter for part in parts for letter in part.refused],
             messages=[message for part in parts for message in part.messages],
             outdated=[entry for part in parts for entry in part.outdated],
+            owners={each: owner for part in parts for each, owner in part.owners.items()},
+            parked={owner for part in parts for owner in part.parked},
         )
 
     async def _record_one(self, event: _Read, letter: DeadLetter, put: _Put) -> Taken | PossibleRestart:

@@ -10,6 +10,7 @@ from pipelines.sweep.findings import Kind
 from storage.blobs import Room
 from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.opening import Catalog
+from storage.catalog.parking import Parked
 from storage.errors import StorageError
 from storage.totals import Count, StorageTotals
 from worker.degradation import resident
@@ -80,8 +81,10 @@ class Sampler:
     async def _sample_queue(self) -> None:
         show = partial(self._metrics.show, for_s=STALE_S)
         try:
-            show("media_queue_events", await self._queue.depth())
-            show("media_queue_oldest_age_seconds", await self._queue.oldest_age_s() or 0)
+            parked = await self._parked()
+            oldest_s = max(await self._queue.oldest_age_s() or 0, parked.oldest_ms // 1000)
+            show("media_queue_events", await self._queue.depth() + parked.count)
+            show("media_queue_oldest_age_seconds", oldest_s)
             show("media_queue_jobs", await self._queue.jobs.counts())
             living = await self._queue.heartbeats.living()
         except QueueUnavailable:
@@ -89,6 +92,13 @@ class Sampler:
         else:
             healthy = sum(worker.healthy for worker in living)
             show("media_workers", {"healthy": healthy, "unhealthy": len(living) - healthy})
+
+    async def _parked(self) -> Parked:
+        """What was taken from the stream and waits for its owner's turn; nothing where nobody can say."""
+        try:
+            return await self._catalog.parking.all()
+        except StorageError:
+            return Parked(0, 0)
 
     async def _sample_stock(self) -> None:
         try:

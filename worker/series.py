@@ -221,11 +221,16 @@ SERIES: Sequence[Series] = (
         {"state": ("healthy", "unhealthy")},
         of="installation",
     ),
-    Series("media_queue_events", "gauge", "How many events wait in the stream?", of="installation"),
+    Series(
+        "media_queue_events",
+        "gauge",
+        "How many events wait in the stream, and uploads for their owner's turn?",
+        of="installation",
+    ),
     Series(
         "media_queue_oldest_age_seconds",
         "gauge",
-        "How long has the oldest event waited? 0: none waits.",
+        "How long has the oldest of them waited? 0: none waits.",
         of="installation",
     ),
     Series(

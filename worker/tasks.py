@@ -40,7 +40,8 @@ async def process_batch(ctx: Context, ids: list[str]) -> None:
     await _leave_to_its_owner(app)
     with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]), app.shutdown.cancellable():
         async with _lock_renewed(ctx):
-            report = await _process([UUID(upload_id) for upload_id in ids], ctx, app)
+            with app.places.running(ctx["job_id"]) as owners:
+                report = await _process([UUID(upload_id) for upload_id in ids], owners, ctx, app)
         if report.due_in_ms is not None:
             raise Retry(defer=report.due_in_ms / 1000)
 
@@ -103,7 +104,7 @@ async def adopt(ctx: Context) -> None:
 async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
     """Adopt from the next page, unless jobs wait or the last listing ended less than `pause_s` ago."""
     try:
-        if await app.queue.jobs.untaken() < BACKLOG:
+        if not app.places.parked and await app.queue.jobs.untaken() < BACKLOG:
             await app.adoption.tick(app.settings.adopt, pause_s=pause_s)
     except (QueueUnavailable, StorageError) as error:
         log.warning("adoption_failed", reason=str(error))
@@ -181,9 +182,9 @@ def _lock_renewed(ctx: Context) -> AbstractAsyncContextManager[None]:
     return leases.lock_renewed(app.queue, ctx["job_id"], app.settings.lease, app.metrics)
 
 
-async def _process(ids: list[UUID], ctx: Context, app: App) -> BatchReport:
+async def _process(ids: list[UUID], owners: dict[UUID, str], ctx: Context, app: App) -> BatchReport:
     try:
-        report = await process_uploads(ids, ctx["job_id"], app.batch)
+        report = await process_uploads(ids, ctx["job_id"], app.batch, owners)
     except ExceptionGroup as group:
         # No upload is at fault when a whole batch stops: no attempt is counted, and all of it is retried.
         _log_stop(group, len(ids), app)

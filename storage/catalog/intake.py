@@ -1,8 +1,9 @@
 """Events become rows: one transaction for a whole batch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import overload
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from storage.catalog.database import Database
 from storage.catalog.dead_letters import insert_dead_letters
 from storage.catalog.epochs import Epoch, note_taken, read_epoch
 from storage.catalog.events import GOING, Absent, NotYours, Outdated, apply
+from storage.catalog.expressions import effective_owner
 from storage.catalog.records import (
     DeadLetter,
     DeletionRequested,
@@ -29,11 +31,13 @@ from storage.catalog.records import (
 )
 from storage.catalog.requeuer import spread
 from storage.catalog.rows import Row, message_of, to_variant
-from storage.catalog.tables import uploads, variants
+from storage.catalog.tables import PARKED, uploads, variants
 
 Event = UploadRequested | DeletionRequested
 Read = Sequence[tuple[Event, DeadLetter]]
 Refused = Sequence[DeadLetter]
+Admit = Callable[[Sequence[str]], Sequence[bool]]
+"""Says of uploads that want a job, by their owners, which get one now. It may be asked more than once."""
 
 
 # What a claim, an outcome, another event or the reconciler changes: an event does to a row what it does to
@@ -57,6 +61,10 @@ class _Restarts(Exception):
         self.restart = restart
 
 
+def _admit_all(owners: Sequence[str]) -> Sequence[bool]:
+    return [True] * len(owners)
+
+
 class EventStore:
     """The door through which events enter the catalog."""
 
@@ -69,7 +77,7 @@ class EventStore:
 
     @overload
     async def take(
-        self, events: Read, letters: Refused, *, epoch: int, same_stream: bool
+        self, events: Read, letters: Refused, *, epoch: int, same_stream: bool, admit: Admit = ...
     ) -> Taken | PossibleRestart: ...
 
     @repeated
@@ -80,11 +88,12 @@ class EventStore:
         *,
         epoch: int | None = None,
         same_stream: bool = False,
+        admit: Admit = _admit_all,
     ) -> Taken | PossibleRestart:
         """Apply `events` in order and keep `letters`, all or nothing.
 
         Each event comes with the letter that it becomes should the catalog refuse it. Uploads that now
-        wait for work are spread over new jobs.
+        wait for work are spread over new jobs, as far as they are admitted; the others are parked.
 
         With `epoch` they were read from the stream when it was thought to be in that. Then nothing is
         taken where it is in another, or, unless it is known to be the `same_stream`, where entries of
@@ -99,7 +108,8 @@ class EventStore:
                     async with self._database.writing() as connection:
                         current = await place.check(connection)
                         now = self._database.now_ms()
-                        taken = await _take(connection, events, letters, self._uploads_per_job, now)
+                        spread_over = partial(_spread, admit, self._uploads_per_job)
+                        taken = await _take(connection, events, letters, spread_over, now)
                         # Last, because the intakes of all hosts wait for each other from here on.
                         await place.note(connection, current)
                         return taken
@@ -151,8 +161,28 @@ class _Place:
         return [position for position in self.positions if position.epoch == current.number]
 
 
+@dataclass(frozen=True)
+class _Spread:
+    """Uploads on new jobs, and those that are parked; each has an owner."""
+
+    jobs: Mapping[str, Sequence[str]]
+    owners: Mapping[str, str]
+    parked: Sequence[str]
+
+
+def _spread(admit: Admit, uploads_per_job: int, rows: Sequence[Row]) -> _Spread:
+    owners = {row["id"]: effective_owner(row["owner"], row["source"]) for row in rows}
+    admitted = dict(zip(owners, admit(list(owners.values())), strict=True))
+    jobs = spread([each for each in owners if admitted[each]], uploads_per_job)
+    return _Spread(jobs, owners, [each for each in owners if not admitted[each]])
+
+
 async def _take(
-    connection: AsyncConnection, events: Read, letters: Refused, uploads_per_job: int, now: int
+    connection: AsyncConnection,
+    events: Read,
+    letters: Refused,
+    spread_over: Callable[[Sequence[Row]], _Spread],
+    now: int,
 ) -> Taken:
     rows, adopted = await _find(connection, [event for event, _ in events])
     known = dict(rows)
@@ -177,16 +207,22 @@ async def _take(
                 waiting[str(event.id)] = None
             if change.answers:
                 answered[str(event.id)] = None
-    jobs = spread(list(waiting), uploads_per_job)
-    for job_id, ids in jobs.items():
+    chosen = spread_over([rows[each] for each in waiting])
+    for job_id, ids in {**chosen.jobs, PARKED: chosen.parked}.items():
         for upload_id in ids:
             rows[upload_id] = {**rows[upload_id], "job_id": job_id}
     await _store(connection, rows, known)
     new = await insert_dead_letters(connection, letters, refused, now)
     answers = await _present(connection, [rows[each] for each in answered], now)
     messages = await outbox.insert_messages(connection, [*answers, *absent, *_refusals(new, now)])
-    by_job = {job_id: [UUID(each) for each in ids] for job_id, ids in jobs.items()}
-    return Taken(by_job, refused, messages, outdated)
+    return Taken(
+        jobs={job_id: [UUID(each) for each in ids] for job_id, ids in chosen.jobs.items()},
+        refused=refused,
+        messages=messages,
+        outdated=outdated,
+        owners={UUID(each): chosen.owners[each] for ids in chosen.jobs.values() for each in ids},
+        parked={chosen.owners[each] for each in chosen.parked},
+    )
 
 
 def _with_takeovers(

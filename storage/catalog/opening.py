@@ -16,6 +16,7 @@ from storage.catalog.intake import EventStore
 from storage.catalog.kv import Checkpoint
 from storage.catalog.outbox import Outbox
 from storage.catalog.owner_costs import OwnerCosts
+from storage.catalog.parking import Parking
 from storage.catalog.poison import Poison
 from storage.catalog.reports import Reports
 from storage.catalog.requeuer import Requeuer
@@ -40,6 +41,7 @@ class Catalog:
     failures: Failures
     backfill: Backfill
     requeuer: Requeuer
+    parking: Parking
     reports: Reports
     sweeps: Sweeps
     poison: Poison
@@ -85,6 +87,7 @@ async def open_catalog(
             dead_letters=DeadLetters(database),
             failures=Failures(database),
             backfill=Backfill(database),
+            parking=Parking(database.used_for("intake")),
             requeuer=Requeuer(database.used_for("reconcile"), uploads_per_job),
             reports=Reports(database.used_for("report")),
             sweeps=Sweeps(database.used_for("sweep")),

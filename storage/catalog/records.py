@@ -1,6 +1,7 @@
 """The catalog's records: the rows that leave storage, and the outcomes that enter it."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -274,13 +275,16 @@ class Message:
 class Taken:
     """The result of an intake batch: the uploads of each new job, the refused entries, and the messages.
 
-    `outdated` are the entries that came after a newer one of their upload, or once more.
+    `outdated` are the entries that came after a newer one of their upload, or once more. Of `parked` owners
+    some uploads wait without a job.
     """
 
     jobs: Mapping[str, Sequence[UUID]]
     refused: Sequence[DeadLetter]
     messages: Sequence[Message] = ()
     outdated: Sequence[str] = ()
+    owners: Mapping[UUID, str] = field(default_factory=dict)  # of uploads that have a job now
+    parked: AbstractSet[str] = frozenset()
 
 
 @dataclass(frozen=True)

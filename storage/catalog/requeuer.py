@@ -14,7 +14,7 @@ from storage.catalog.database import Database
 from storage.catalog.locks import lock_uploads
 from storage.catalog.paging import pages
 from storage.catalog.records import WAITING, StalledUpload, State
-from storage.catalog.tables import uploads, variants
+from storage.catalog.tables import PARKED, uploads, variants
 
 DAMAGED = ""  # in place of a hash: no file has it
 
@@ -106,11 +106,14 @@ class Requeuer:
     async def all_overdue(self, untouched_ms: int, page: int) -> AsyncGenerator[StalledUploads, None]:
         """Uploads that are due for work and have not changed for `untouched_ms`, in pages, oldest first.
 
-        After them come those that changed in the future: the clock was put back since.
+        After them come those that changed in the future: the clock was put back since. What is parked is on
+        no job that could be gone.
         """
         now = self._database.now_ms()
         age = uploads.c.changed_ms, uploads.c.id
-        waiting = select(*age, uploads.c.job_id, uploads.c.not_before_ms).where(uploads.c.state.in_(WAITING))
+        waiting = select(*age, uploads.c.job_id, uploads.c.not_before_ms).where(
+            uploads.c.state.in_(WAITING), uploads.c.job_id != PARKED
+        )
         old = uploads.c.not_before_ms <= now, uploads.c.changed_ms <= now - untouched_ms
         for query in (waiting.where(*old), waiting.where(uploads.c.changed_ms > now + SKEW_MS)):
             following = query.order_by(*age).limit(page)

@@ -68,7 +68,7 @@ uploads = Table(
     Column("event_ms", Big, nullable=False),
     Column("event_n", Big, nullable=False),
     Column("event_epoch", Big, nullable=False),
-    Column("job_id", String(64), nullable=False),
+    Column("job_id", String(64), nullable=False),  # `PARKED`: it waits for one
     Column("generation", Big, nullable=False),
     Column("claim", Big, nullable=False),
     Column("holder", String(128)),  # who claimed it; null once that claim has ended
@@ -143,6 +143,17 @@ Index(
     uploads.c.id,
     sqlite_where=IS_PUT_OFF,
     postgresql_where=IS_PUT_OFF,
+)
+
+PARKED = ""
+"""In place of a job's ID: a dispatcher puts the upload on one when it is its owner's turn."""
+IS_PARKED = text("CASE WHEN state IN ('queued', 'deleting') THEN job_id END = ''")
+Index(
+    "uploads_parked",
+    owner,
+    uploads.c.number,
+    sqlite_where=IS_PARKED,
+    postgresql_where=IS_PARKED,
 )
 
 variants = Table(

@@ -30,6 +30,7 @@ from storage import blobs
 from tests.chaos.steps import EVERY, Step, When
 from worker import adoption
 from worker.main import load_or_exit
+from worker.places import JobPlaces
 from worker.supervise import run
 
 DIED = 137
@@ -46,6 +47,7 @@ class WorkerFault:
     disk: dict[str, Any] | None = None  # {"call": "fsync", "errno": "ENOSPC", "nth": 2 or null: always}
     catalog: str | None = None  # "full" or "locked": what SQLite answers to a COMMIT
     slow: float = 0.0  # seconds that the event loop is blocked at the next claim
+    parks: bool = False  # whether every upload waits for a dispatcher
     page: int | None = None  # how many names adoption looks at in one go
     armed: bool = False
     seen: Counter[tuple[str, When]] = field(default_factory=Counter)
@@ -189,6 +191,8 @@ def prepare(fault: WorkerFault) -> None:
 
     if fault.slow:
         _block_the_loop(fault)
+    if fault.parks:
+        setattr(JobPlaces, "admit", lambda _, owners: [False] * len(owners))  # noqa: B010
     if fault.page:
         setattr(adoption, "PAGE", fault.page)  # noqa: B010
 

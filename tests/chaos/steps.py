@@ -17,6 +17,7 @@ from storage.catalog.database import Database
 from storage.catalog.intake import EventStore
 from storage.catalog.kv import Checkpoint
 from storage.catalog.outbox import Outbox
+from storage.catalog.parking import Parking
 from storage.catalog.requeuer import Requeuer
 from storage.catalog.sweeps import Sweeps
 from worker import tasks
@@ -47,6 +48,9 @@ INTAKE: Mapping[str, Step] = {
     "take": Step(EventStore, "take", _DURABLE),
     "enqueue": Step(Jobs, "enqueue"),
     "acknowledge": Step(EventStream, "acknowledge"),
+}
+DISPATCH: Mapping[str, Step] = {
+    "dispatch": Step(Parking, "take", _DURABLE),
 }
 JOB: Mapping[str, Step] = {
     "job": Step(tasks, "process_batch", ("before",)),
@@ -114,6 +118,7 @@ UPLOAD_ON_S3 = {
     **OUTCOME,
 }
 DELETION = {**INTAKE, **JOB, **DELETE, "os.fsync": DISK["os.fsync"], **OUTCOME}
+PARKED_UPLOAD = {**UPLOAD, **DISPATCH}
 ADOPTION = {**ADOPT, "take": INTAKE["take"], "enqueue": INTAKE["enqueue"]}
 REBUILDING = {**REBUILD, **ADOPTION, "os.fsync": DISK["os.fsync"]}
 TIDY: Mapping[str, Step] = {
@@ -125,4 +130,4 @@ TIDY: Mapping[str, Step] = {
 
 SWEEPING = {**SWEEP, "move": DELETE["move"], "os.rename": DISK["os.rename"]}
 KILLED_SWEEP = {**SWEEP, **TIDY, **DELETE, "put": Step(LocalBlobs, "put"), **DISK}
-EVERY = {**UPLOAD, **DELETE, **ADOPT, **REBUILD, **KILLED_SWEEP, **BUCKET}
+EVERY = {**PARKED_UPLOAD, **DELETE, **ADOPT, **REBUILD, **KILLED_SWEEP, **BUCKET}

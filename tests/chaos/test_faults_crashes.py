@@ -26,6 +26,11 @@ def _announce(place: FaultPlace, number: int) -> None:
     place.send({"source": _source(number)})
 
 
+def _put_and_announce(place: FaultPlace, number: int) -> None:
+    _put(place, number)  # not before: its start would adopt it, and park nothing
+    _announce(place, number)
+
+
 def _is_ready(place: FaultPlace, number: int) -> bool:
     return place.states().get(_source(number)) == "ready"
 
@@ -77,6 +82,7 @@ def _all_are_queued(place: FaultPlace, _number: int) -> bool:
 
 
 UPLOAD = Scenario(steps.UPLOAD, _is_ready, prepare=_put, send=_announce)
+PARKED_UPLOAD = Scenario(steps.PARKED_UPLOAD, _is_ready, send=_put_and_announce, fault={"parks": True})
 DELETION = Scenario(steps.DELETION, _is_gone, prepare=_have_ready, send=_ask_to_delete)
 ADOPTION = Scenario(
     steps.ADOPTION,
@@ -111,12 +117,26 @@ def test_a_worker_killed_between_two_promises_loses_nothing_and_makes_nothing_tw
     assert die_at_each(places, UPLOAD, BETWEEN_PROMISES, at_once=2) == []
 
 
+BETWEEN_PARKING_AND_WORK: list[Case] = [
+    ("take", "after", 1),  # a row without a job, and the entry is still there
+    ("dispatch", "before", 1),
+    ("dispatch", "commit", 1),
+    ("dispatch", "after", 1),  # a row with a job that is in no queue
+]
+
+
+@pytest.mark.fault(1)
+def test_a_worker_killed_while_it_gives_a_parked_upload_a_job_loses_nothing(places: FaultPlaces) -> None:
+    assert die_at_each(places, PARKED_UPLOAD, BETWEEN_PARKING_AND_WORK, at_once=2) == []
+
+
 @pytest.mark.fault(1)
 @pytest.mark.campaign
 @pytest.mark.parametrize(
     "scenario",
     [
         pytest.param(UPLOAD, id="upload"),
+        pytest.param(PARKED_UPLOAD, id="parked"),
         pytest.param(DELETION, id="deletion"),
         pytest.param(ADOPTION, id="adoption"),
         pytest.param(REBUILDING, id="rebuild"),

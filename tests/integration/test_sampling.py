@@ -11,7 +11,7 @@ from storage.blobs.local import LocalBlobs
 from storage.catalog.backup_notes import BackupMade, BackupNotes
 from storage.catalog.opening import Catalog
 from storage.totals import Count, Swept
-from tests.support.catalogs import claim, commit, ready, take, upload_event
+from tests.support.catalogs import claim, commit, letter, ready, take, upload_event
 from tests.support.exposed import families, value, values
 from tests.support.sandboxes import allowance
 from worker.metrics import WorkerMetrics
@@ -54,6 +54,23 @@ async def test_the_queue_is_shown_with_its_depth_age_jobs_and_workers(
     assert (value(shown, "media_queue_oldest_age_seconds") or 0) > 1e9
     assert values(shown, "media_queue_jobs") == {"waiting": 1, "running": 0, "postponed": 0}
     assert values(shown, "media_workers") == {"healthy": 1, "unhealthy": 1}
+
+
+async def test_what_waits_for_its_owners_turn_counts_with_the_events(
+    sampler: Sampler, metrics: WorkerMetrics, queue: Queue, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queue.redis.xadd("media:uploads", {"event": "{}"})
+    event = upload_event(1)
+    await catalog.intake.take(
+        [(event, letter("1-0"))], [], epoch=0, same_stream=True, admit=lambda owners: [False] * len(owners)
+    )
+    now_ms = catalog.database.now_ms()
+    monkeypatch.setattr(type(catalog.database), "now_ms", lambda _: now_ms + 90_000)
+    await sampler.sample()
+
+    shown = metrics.exposition()
+    assert value(shown, "media_queue_events") == 2
+    assert 90 <= (value(shown, "media_queue_oldest_age_seconds") or 0) < 100
 
 
 async def test_the_stock_is_shown_as_the_catalog_has_it(

@@ -4,8 +4,8 @@ import asyncio
 
 from pipelines.metrics import NO_METRICS, Metrics
 from storage.catalog.opening import Catalog
-from worker.app import JOBS_AT_ONCE
 from worker.intake import Intake
+from worker.places import JobPlaces
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue
 from worker.recorder import Recorder
@@ -26,7 +26,7 @@ def intake_on(
         OutboxPublisher(catalog.outbox, queue, metrics),
         batch_size=10,
         backlog=BACKLOG,
-        jobs_at_once=JOBS_AT_ONCE,
+        places=JobPlaces(100),
         lease_s=1,
         stopping=stopping or asyncio.Event(),
         metrics=metrics,

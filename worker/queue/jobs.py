@@ -179,6 +179,11 @@ class Jobs:
         await self.queues.note(due=len(due), untaken=untaken)
         return untaken
 
+    async def due_here(self) -> Collection[str]:
+        """The jobs with uploads that are due in this worker's queue, running ones included."""
+        due, _ = await self._due(self.key)
+        return {job.decode() for job in due if not TICK.fullmatch(job)}
+
     async def counts(self) -> Mapping[str, int]:
         """How many jobs with uploads wait in this worker's queue, run, or are postponed."""
         found = await self._redis.zrange(self.key, 0, _HEAD - 1, withscores=True)

@@ -1,0 +1,137 @@
+"""The dispatcher: parked uploads come on jobs of this worker, in fair turns, and none is lost on the way."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from uuid import UUID, uuid5
+
+import pytest
+
+from scripts.redis_server import RedisServer, temporary_redis
+from storage.catalog.opening import Catalog
+from storage.catalog.records import StreamId, UploadRequested
+from tests.support.catalogs import letter
+from tests.support.polling import until
+from worker.dispatcher import Dispatcher
+from worker.leases import reconcile
+from worker.places import PLACES, JobPlaces
+from worker.publisher import OutboxPublisher
+from worker.queue import Queue, QueueUnavailable, connect, job_queue_of, new_instance
+
+_SPACE = UUID(int=7)
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with temporary_redis() as found:
+        yield found
+
+
+@pytest.fixture
+async def queue(server: RedisServer) -> AsyncIterator[Queue]:
+    instance = new_instance()
+    redis = connect(server.url, job_queue_of("media:uploads", instance))
+    yield Queue(redis, "media:uploads", "me", 1000, instance=instance)
+    await redis.aclose(close_connection_pool=True)
+
+
+class Dispatching:
+    """A dispatcher with its places, and what it needs to be asked."""
+
+    def __init__(self, queue: Queue, catalog: Catalog) -> None:
+        self.queue, self.catalog = queue, catalog
+        self.places = JobPlaces(4)
+        self.used: dict[str, float] = {}
+        self.paused = False
+        self.stopping = asyncio.Event()
+        self.dispatcher = Dispatcher(
+            *(queue, catalog.parking, self.places, lambda owner: self.used.get(owner, 0.0)),
+            is_paused=lambda: self.paused,
+            stopping=self.stopping,
+        )
+
+    async def park(self, owner: str, count: int) -> None:
+        """Record so many uploads of that owner without a job."""
+        self.places.park({owner})
+        for n in range(count):
+            source = f"uploads/{owner}/{n}.jpg"
+            event = UploadRequested(StreamId(), uuid5(_SPACE, source), source, "default", adopted=True)
+            await self.catalog.intake.take(
+                [(event, letter("0-0"))], [], epoch=0, same_stream=True, admit=_nobody
+            )
+
+    async def jobs(self) -> int:
+        """How many jobs are in the queue."""
+        return len(await self.queue.jobs.due_here())
+
+
+def _nobody(owners: Sequence[str]) -> Sequence[bool]:
+    return [False] * len(owners)
+
+
+@pytest.fixture
+def dispatching(queue: Queue, catalog: Catalog) -> Dispatching:
+    return Dispatching(queue, catalog)
+
+
+async def test_one_owner_gets_half_of_the_places_and_others_the_rest(dispatching: Dispatching) -> None:
+    await dispatching.park("greedy", 40)
+    await dispatching.dispatcher.fill()
+    alone = await dispatching.jobs()
+    await dispatching.park("mia", 1)
+    await dispatching.dispatcher.fill()
+
+    assert (alone, await dispatching.jobs()) == (PLACES // 2, PLACES // 2 + 1)
+    assert await dispatching.catalog.parking.owners() == ["greedy"]
+
+
+async def test_nothing_is_dispatched_without_a_storage_or_while_it_stops(
+    dispatching: Dispatching,
+) -> None:
+    await dispatching.park("mia", 1)
+    dispatching.paused = True
+    await dispatching.dispatcher.fill()
+    paused = await dispatching.jobs()
+    dispatching.paused = False
+    dispatching.stopping.set()
+    await dispatching.dispatcher.fill()
+
+    assert (paused, await dispatching.jobs()) == (0, 0)
+
+
+async def test_it_goes_on_when_a_job_ends_and_when_something_is_parked(dispatching: Dispatching) -> None:
+    running = asyncio.create_task(dispatching.dispatcher.run())
+    await dispatching.park("mia", 1)
+
+    async def has_one_job() -> bool:
+        return await dispatching.jobs() == 1
+
+    await until(has_one_job)
+    dispatching.stopping.set()
+    dispatching.places.changed.set()
+    await running
+
+
+async def test_a_job_that_could_not_be_enqueued_is_requeued_by_the_reconciler(
+    dispatching: Dispatching,
+) -> None:
+    await dispatching.park("mia", 3)
+    await dispatching.queue.stream.make_group()
+    await dispatching.queue.redis.config_set("maxmemory", 1)
+    with pytest.raises(QueueUnavailable):
+        await dispatching.dispatcher.fill()
+    await dispatching.queue.redis.config_set("maxmemory", 0)
+    publisher = OutboxPublisher(dispatching.catalog.outbox, dispatching.queue)
+
+    assert await dispatching.catalog.parking.owners() == []
+    assert await reconcile(dispatching.queue, dispatching.catalog, publisher, lease_s=0) == 3
+
+
+async def test_a_burst_has_all_that_is_parked_dispatched_at_once(
+    dispatching: Dispatching,
+) -> None:
+    await dispatching.park("greedy", 50)
+    await dispatching.park("mia", 2)
+    await dispatching.dispatcher.dispatch_all()
+
+    assert await dispatching.catalog.parking.owners() == []
+    assert await dispatching.jobs() == 14

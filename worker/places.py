@@ -1,0 +1,108 @@
+"""The places for jobs in a worker: which owners may have more of their uploads in work or about to be."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+PLACES = 8  # jobs at once
+_OF_AN_OWNER = 4  # with uploads of one owner: whoever else comes finds a place
+_KEPT_FREE = 2  # for owners of whom no job has any
+_AT_A_TIME = 2
+_LOST_AFTER_S = 2.0  # a job that was enqueued is in its queue by then
+
+
+@dataclass
+class _Job:
+    owners: dict[UUID, str]
+    since: float
+    runs: bool = False
+
+
+class JobPlaces:
+    """The jobs that this worker has in hand, with at most `uploads_per_job` uploads each."""
+
+    def __init__(self, uploads_per_job: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.uploads_per_job = uploads_per_job
+        self._clock = clock
+        self._jobs: dict[str, _Job] = {}
+        self._others = 0  # jobs in the queue that nobody told of
+        self.admits_all = False
+        """Whether nothing is parked: a burst ends where no job is left."""
+        self.parked: set[str] = set()
+        """The owners of whom uploads are parked, as far as this worker knows."""
+        self.changed = asyncio.Event()
+        """Something was parked, or a place became free for what is."""
+
+    @property
+    def taken(self) -> int:
+        """How many jobs there are."""
+        return len(self._jobs) + self._others
+
+    def admit(self, owners: Sequence[str]) -> Sequence[bool]:
+        """Which of the uploads of these owners may get a job now; the others are to be parked."""
+        if self.admits_all:
+            return [True] * len(owners)
+        jobs, admitted = self._jobs_of_owners(), Counter[str]()
+        left = {owner: self._room_of(owner, jobs) * self.uploads_per_job for owner in {*owners} - self.parked}
+        answers = []
+        for owner in owners:
+            room = (PLACES - self.taken) * self.uploads_per_job - admitted.total()
+            answers.append(room > 0 and admitted[owner] < left.get(owner, 0))
+            admitted[owner] += answers[-1]
+        return answers
+
+    def wanted(self, parked: Sequence[str], used_s: Callable[[str], float]) -> dict[str, int]:
+        """How many parked uploads of which owner go on the next jobs: first of those that have used least.
+
+        An owner waits until two of its jobs have ended: to dispatch for two costs as much as for one.
+        """
+        jobs = self._jobs_of_owners()
+        most = max(1, min(_AT_A_TIME, PLACES - _KEPT_FREE - self.taken)) * self.uploads_per_job
+        eligible = sorted(
+            (o for o in parked if self._room_of(o, jobs) and jobs[o] <= _OF_AN_OWNER - _AT_A_TIME),
+            key=lambda owner: (used_s(owner), jobs[owner]),
+        )[:most]
+        share, more = divmod(most, len(eligible) or 1)
+        return {owner: share + (at < more) for at, owner in enumerate(eligible)}
+
+    def begin(self, job_id: str, owners: Mapping[UUID, str]) -> None:
+        """A job with uploads of these owners is about to be enqueued here."""
+        self._jobs[job_id] = _Job(dict(owners), self._clock())
+
+    @contextmanager
+    def running(self, job_id: str) -> Iterator[dict[UUID, str]]:
+        """The job runs; yields whose its uploads are, to be filled in where nobody has said it here."""
+        job = self._jobs.setdefault(job_id, _Job({}, self._clock()))
+        job.runs = True
+        try:
+            yield job.owners
+        finally:
+            self._jobs.pop(job_id, None)
+            if self.parked:
+                self.changed.set()
+
+    def park(self, owners: Collection[str]) -> None:
+        """Uploads of these owners were parked."""
+        if owners:
+            self.parked.update(owners)
+            self.changed.set()
+
+    def compare(self, queued: Collection[str]) -> None:
+        """Only these jobs are in the queue: others have taken the rest of them, or they were lost."""
+        lost_since = self._clock() - _LOST_AFTER_S
+        for job_id, job in list(self._jobs.items()):
+            if not job.runs and job.since < lost_since and job_id not in queued:
+                del self._jobs[job_id]
+        self._others = len({*queued} - self._jobs.keys())
+
+    def _jobs_of_owners(self) -> Counter[str]:
+        return Counter(owner for job in self._jobs.values() for owner in {*job.owners.values()})
+
+    def _room_of(self, owner: str, jobs: Mapping[str, int]) -> int:
+        """For how many more jobs with uploads of that owner there is a place."""
+        kept_free = _KEPT_FREE if jobs.get(owner) else 0
+        return max(0, min(_OF_AN_OWNER - jobs.get(owner, 0), PLACES - kept_free - self.taken))
