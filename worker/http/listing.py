@@ -318,7 +318,7 @@ def routes(face: Face) -> APIRouter:
         return json_response(
             {"id": str(upload_id), "state": State.DELETING},
             HTTPStatus.ACCEPTED,
-            {"Location": f"{face.links.base}/v1/uploads/{upload_id}"},
+            {"Location": face.links.of_upload(upload_id)},
         )
 
     return router

@@ -258,7 +258,7 @@ class UploadIntake:
             known = await self._settled(stored.source, after_ms, wait_s) or known
         if known is None or known.event_ms < after_ms:
             known = announced_upload(taken.about.event(stored.source, None), after_ms)
-        headers = {"Location": f"{self._face.settings.http_url}/v1/uploads/{known.id}"}
+        headers = {"Location": self._face.links.of_upload(known.id)}
         if wait_s is not None:
             headers["Preference-Applied"] = f"wait={wait_s}"
         status = HTTPStatus.CREATED if stored.is_new else HTTPStatus.OK

@@ -317,3 +317,14 @@ def test_no_variant_of_a_turned_photo_has_its_metadata(
     assert opened(variant).info.get("exif") is None
     assert b"Exif" not in variant
     assert b"A maker" not in variant
+
+
+def test_what_was_wrong_with_a_picture_is_not_held_against_the_next(child: DecoderProcess) -> None:
+    whole = jpeg((320, 200), quality=90, restart_marker_blocks=5)
+    tables = whole.index(b"\xff\xdb")
+    odd = whole[:tables] + b"seventeen letters" + whole[tables:]
+    assert child.run(odd).status == "done"
+
+    for _ in range(3):
+        assert child.run(whole[:-20] + b"\xff\xd9").code == "corrupt_image"
+        assert child.run(odd).status == "done"

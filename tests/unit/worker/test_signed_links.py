@@ -1,6 +1,7 @@
 """Signed links to files."""
 
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import pytest
 
@@ -63,3 +64,11 @@ def test_another_file_secret_or_signature_does_not_count() -> None:
 
 def test_a_plain_link_lasts() -> None:
     assert Links("").of(KEY) == f"/files/{KEY}"
+
+
+@pytest.mark.parametrize(
+    ("base", "path"),
+    [("", ""), ("https://cdn.example.com", ""), ("https://example.com/media", "/media")],
+)
+def test_an_uploads_own_address_is_on_the_host_that_was_asked(base: str, path: str) -> None:
+    assert Links(base).of_upload(UUID(int=1)) == f"{path}/v1/uploads/{UUID(int=1)}"
