@@ -10,19 +10,24 @@ ONCE = (
     *(b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"bKGD", b"hIST"),
     *(b"pHYs", b"eXIf", b"tIME", b"oFFs", b"iDOT"),
 )
+_COLOUR_TYPE, _INDEXED = (
+    25,
+    3,
+)  # where the header has it, and that of pictures whose palette is more than a hint
 _ANCILLARY = 0x20  # the bit of the first letter
 
 
 def strip_chunks(data: bytearray, largest_profile: int) -> bytearray:
     """Return the PNG without texts, unknown chunks, second ones of a kind, and a profile larger than that.
 
-    Chunks without which no picture can be shown stay, known or not; what is no PNG is returned as it is.
+    Chunks without which no picture can be shown stay, known or not. In full colour palettes are no such. What
+    is no PNG is returned as it is.
     """
     if not data.startswith(_SIGNATURE):
         return data
     kept, since, wanted = bytearray(), 0, {*ONCE}
     for start, end, kind in chunks(data):
-        if not kind[0] & _ANCILLARY:
+        if not (kind[0] & _ANCILLARY or (kind == b"PLTE" and data[_COLOUR_TYPE] != _INDEXED)):
             continue
         superfluous = kind not in wanted
         wanted.discard(kind)

@@ -310,6 +310,7 @@ COSTLY: Mapping[str, Callable[[], bytes]] = {
     "JPEG: 100,000 scans, 64 pixels": partial(scans, 8, 100_000, repeated=True),
     "PNG: 600 profiles": lambda: _small_png(inflating(b"iCCP", 4 << 20) * 600),
     "PNG: 500,000 unknown chunks": lambda: _small_png(_chunk(b"nonE", b"") * 500_000),
+    "PNG: 500,000 palettes": lambda: _small_png(_chunk(b"PLTE", b"abc") * 500_000),
     "PNG: 100,000 frames": partial(_apng, 100_000),
     "PNG: Paeth's filter, 16 bits, 100 MP": partial(_png, 10_000),
     "PNG: PQ, interlaced, 100 MP": partial(WORST["pq-interlaced.png"], 100 * _MP),
