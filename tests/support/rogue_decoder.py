@@ -264,6 +264,11 @@ def spin(job: Job) -> None:
         pass
 
 
+def spin_after_consent(job: Job) -> None:
+    job.probe()
+    spin(job)
+
+
 def burn(seconds: float) -> None:
     began = time.process_time()
     while time.process_time() - began < seconds:
@@ -437,6 +442,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "raise deep down": stumble_below,
     "hang": hang,
     "spin": spin,
+    "spin after consent": spin_after_consent,
     "deaf": deaf,
     "slow twice": slow_twice,
     "slow header": slow_header,

@@ -211,6 +211,15 @@ async def test_a_picture_that_uses_its_cpu_time_up_gets_no_second_try(rogue: San
     assert _seconds_of_children() - used_before < 2 * 0.2
 
 
+async def test_a_small_picture_gets_less_cpu_time_than_is_set_for_large_ones() -> None:
+    async with open_sandbox(allowance(seconds=20), (*ROGUE, "starts")) as rogue:
+        used_before = _seconds_of_children()
+        with pytest.raises(DecodeTimeout, match=r"than the 2\.\d seconds allowed"):
+            await render(rogue, ordered("spin after consent"))
+
+    assert _seconds_of_children() - used_before < 4
+
+
 def _seconds_of_children() -> float:
     times = os.times()
     return times.children_user + times.children_system
