@@ -162,7 +162,7 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
         if context.stopping.is_set() or time.monotonic() > turn.until:
             report.leave(upload_id, 0)
             return
-        if pause_ms := _pause_ms(context):
+        if pause_ms := paused_for_ms(context):
             report.leave(upload_id, pause_ms)
             return
         claimed_at = time.perf_counter()
@@ -225,7 +225,7 @@ def _watch(committed: Committed, outcome: Outcome, context: BatchContext, report
         context.watcher.watch(committed.id, source, outcome.seen, committed.due_in_ms / 1000)
 
 
-def _pause_ms(context: BatchContext) -> int:
+def paused_for_ms(context: BatchContext) -> int:
     """How long nothing is to be attempted. Decoders that live go on while no other can be started."""
     if context.sandbox.has_decoders:
         return context.outage.pause_ms

@@ -10,7 +10,7 @@ import structlog
 
 from pipelines.accounts import Accounts
 from pipelines.allowance import Allowance
-from pipelines.batch import BatchContext
+from pipelines.batch import BatchContext, paused_for_ms
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
@@ -198,7 +198,7 @@ async def open_app(
         places = JobPlaces(settings.uploads_per_job)
         dispatcher = Dispatcher(
             *(queue, stores.catalog.parking, places, accounts.used_s),
-            is_paused=lambda: batch.outage.pause_ms > 0,
+            is_paused=lambda: paused_for_ms(batch) > 0,
             stopping=shutdown.stopping,
         )
         store, epochs = stores.catalog.intake, stores.catalog.epochs

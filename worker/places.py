@@ -80,8 +80,10 @@ class JobPlaces:
         job.runs = True
         try:
             yield job.owners
-        finally:
             self._jobs.pop(job_id, None)
+        finally:
+            # One that raised is to run again: its place is its owners' until it is in the queue no more.
+            job.runs, job.since = False, self._clock()
             if self.parked:
                 self.changed.set()
 

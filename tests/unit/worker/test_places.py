@@ -120,3 +120,15 @@ def test_jobs_that_others_have_taken_are_forgotten_and_those_of_others_counted(
 
         assert places.taken == 3  # the running one, the new one, and the other's
     assert gone not in places._jobs
+
+
+def test_a_job_that_is_to_run_again_keeps_its_place_for_its_owners(places: JobPlaces, clock: Clock) -> None:
+    jobs = have(places, *["greedy"] * 4)
+    for job_id in jobs:
+        with pytest.raises(InterruptedError), places.running(job_id):
+            raise InterruptedError
+
+    assert (places.taken, places.admit(["greedy", "mia"])) == (4, [False, True])
+    clock.stop_at(1010)
+    places.compare(jobs[:1])
+    assert places.taken == 1
