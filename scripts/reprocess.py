@@ -144,9 +144,13 @@ class Reprocessor:
         return sum(len(ids) for ids in jobs.values())
 
     async def _until_short(self) -> None:
-        """Live uploads go first: those that have jobs, and those whose events no worker has taken yet."""
+        """Live uploads go first: those with jobs, those parked, and those whose events nobody has taken."""
         warned = False
-        while await self._waiting() > _SHORT * max(1, workers := await self.queue.heartbeats.healthy()):
+        while True:
+            workers = await self.queue.heartbeats.healthy()
+            is_short = await self._waiting() <= _SHORT * max(1, workers)
+            if is_short and not await self.catalog.parking.owners():
+                return
             if not warned and not workers:
                 print_error("The queue does not drain; is a worker running?")
             warned = True
