@@ -75,6 +75,7 @@ def test_a_service_that_cannot_be_reached_is_told_with_a_code_of_its_own() -> No
 
 
 @WITH_SERVICES
+@pytest.mark.campaign
 def test_each_package_of_the_lock_is_asked_for_and_what_is_known_ends_with_one() -> None:
     packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     locked = {(one["name"], one["version"]) for one in packages if "version" in one}

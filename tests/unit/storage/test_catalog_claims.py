@@ -366,7 +366,7 @@ async def test_content_that_returns_takes_its_old_variants_up_again(catalog: Cat
         await commit(catalog, ready(await claim(catalog), content))
 
     current = [place for place, superseded in (await every_variant(catalog)).items() if not superseded]
-    assert current == [key(CAT, "a" * 64, name) for name in ("thumb", "large")]
+    assert set(current) == {key(CAT, "a" * 64, name) for name in ("thumb", "large")}
 
 
 async def test_a_recipe_with_fewer_variants_supersedes_the_others(catalog: Catalog) -> None:
