@@ -14,9 +14,12 @@ from scripts.redis_server import RedisServer
 from scripts.s3_server import S3Server
 from tests.support import pictures
 from tests.support.catalog_rows import rows_of
+from tests.support.clients import WITH_SERVICES
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Workplace, database_on, eventually
 from tests.support.worst_cases import WORST
+
+pytestmark = WITH_SERVICES
 
 _NEIGHBOURS = 7
 _FLOOD = UUID("11111111-2222-3333-4444-555555555555")

@@ -12,10 +12,13 @@ from scripts.redis_server import RedisServer
 from tests.support.attacked_face import AttackedFace, Reply
 from tests.support.attacks import Attack, bodies, callers, forms, paths, tenants, wire
 from tests.support.catalog_rows import PostgresRows
+from tests.support.clients import WITH_SERVICES
 from tests.support.face import caller_of
 from tests.support.postgres import create_database
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Workplace, database_on
+
+pytestmark = WITH_SERVICES
 
 _TABLES = (paths.ATTACKS, callers.ATTACKS, tenants.ATTACKS, bodies.ATTACKS, forms.ATTACKS, wire.ATTACKS)
 ATTACKS: Mapping[str, Attack] = dict(chain.from_iterable(table.items() for table in _TABLES))

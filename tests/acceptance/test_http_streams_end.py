@@ -15,12 +15,15 @@ from websockets.exceptions import ConnectionClosed
 
 from scripts.redis_server import RedisServer
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.event_source import event_source
 from tests.support.face import FaceProcess, start_face
 from tests.support.outcomes import Outcomes, outcomes_at
 from tests.support.processes import proportional_kib
 from tests.support.served import catalog_url, client_of, installed, keys_at
 from tests.support.workplace import Workplace, eventually
+
+pytestmark = WITH_SERVICES
 
 SLOW = 40  # clients that take nothing, at once
 

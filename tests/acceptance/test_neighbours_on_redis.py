@@ -13,7 +13,10 @@ import pytest
 
 from scripts.redis_server import RedisServer
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.workplace import Workplace, database_on, eventually
+
+pytestmark = WITH_SERVICES
 
 SOON_S = 10.0  # on a busy machine
 STREAM = "media:uploads"

@@ -13,10 +13,13 @@ import redis
 from scripts.processes import free_port
 from scripts.redis_server import temporary_redis
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import document, media
 from tests.support.tls import CA, OTHER_CA, TlsProxy, make_certificates
 from tests.support.workplace import Workplace
 from worker.queue import QueueUnavailable, check_answers, connect, job_queue_of
+
+pytestmark = WITH_SERVICES
 
 SECRET = "p@ss:w/rd"
 

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import document, media
 from tests.support.workplace import Workplace
+
+pytestmark = WITH_SERVICES
 
 STREAMS = "media:uploads:shop=uploads/shop/,media:uploads:blog=uploads/blog/"
 

@@ -14,9 +14,12 @@ import pytest
 
 from scripts.redis_server import RedisServer
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import document, media
 from tests.support.otlp import Collector, ReceivedSpan, collecting
 from tests.support.workplace import Workplace, database_on, eventually
+
+pytestmark = WITH_SERVICES
 
 PARENT = "00f067aa0ba902b7"
 STAGES = {"wait", "claim", "read", "hash", "probe", "decode", "resize", "encode", "publish", "commit"}
