@@ -125,9 +125,7 @@ def _drop_capabilities() -> None:
     )
     if _libc.capget(ctypes.byref(header), held) == 0 and not any(held):
         return  # where a filter of system calls lets nobody change them
-    if _libc.capset(ctypes.byref(header), none) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"capset: {os.strerror(number)}")
+    _check(_libc.capset(ctypes.byref(header), none), "capset")
 
 
 def _close_from(first: int) -> None:
@@ -156,9 +154,13 @@ def trim_heap() -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+
+
+def _check(result: int, call: str) -> None:
+    if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"prctl {option}: {os.strerror(number)}")
+        raise OSError(number, f"{call}: {os.strerror(number)}")
 
 
 def _limit(what: int, value: int) -> None:

@@ -107,9 +107,7 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
     # The pixels without metadata: each step would copy that, and a camera's takes longer than most steps.
     form, meaning = (image.width, image.height, image.bands, image.format), image.interpretation
     pixels = image.write_to_memory()
-    del (
-        image
-    )  # with it the loader ends, which then warns; whatever is asked of libvips before takes its words
+    del image  # with it the loader ends, and warns; libvips forgets those words where it is asked before
     if words := picture.damage():
         raise corrupt(picture.format.title, words)
     image = pyvips.Image.new_from_memory(pixels, *form).copy(interpretation=meaning)
