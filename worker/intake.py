@@ -13,6 +13,7 @@ from worker.leases import remove_corrupt_jobs, take_over_jobs
 from worker.places import PLACES, JobPlaces
 from worker.publisher import OutboxPublisher
 from worker.queue import NoGroup, Queue, QueueUnavailable, StreamEntry
+from worker.queue.stream import Pending
 from worker.recorder import Recorder
 
 log = structlog.get_logger(__name__)
@@ -50,7 +51,7 @@ class Intake:
         self._reads_new = False
         self._has_survived = False  # a batch of new entries
         self._looked_at = self._took_over_at = float("-inf")
-        self._pending_since: dict[tuple[str, str, int], float] = {}
+        self._pending_since: dict[Pending, float] = {}
 
     async def join(self) -> None:
         """Make the stream and its group where they are missing.
@@ -196,9 +197,5 @@ class Intake:
         now = time.monotonic()
         pending = await self._queue.stream.pending_elsewhere(self._batch_size)
         self._pending_since = {each: self._pending_since.get(each, now) for each in pending}
-        late = {
-            entry_id: reads
-            for (entry_id, _, reads), since in self._pending_since.items()
-            if now - since > 2 * self._lease_s
-        }
+        late = [each for each, since in self._pending_since.items() if now - since > 2 * self._lease_s]
         return await self._queue.stream.take_over_some(late)

@@ -14,6 +14,7 @@ from worker.events import default_id
 from worker.failures import has_event
 from worker.findings import inspect_redis
 from worker.queue import Queue, connect, job_queue_of
+from worker.queue.heartbeats import WorkerInfo
 from worker.queue.stream import ALONE_FROM, ENDED_ITS_READERS, GIVEN_UP_FROM, TOO_LARGE
 
 STREAM = "media:uploads"
@@ -40,6 +41,12 @@ async def die_reading(queue: Queue, times: int) -> None:
     for number in range(times):
         reader = Queue(queue.redis, STREAM, f"dead {number}", 1000).stream
         await reader.take_over(0, 10) if number else await reader.read(10, None)
+
+
+async def live(queue: Queue, reader: Queue) -> None:
+    """Have the heartbeat of that reader come, as while it waits for the catalog."""
+    who = WorkerInfo(consumer=reader.consumer)
+    await queue.heartbeats.beat(reader.consumer, "0", healthy=False, expiry_s=60, info=who)
 
 
 async def add_large(queue: Queue, fields: int = 40) -> str:
@@ -141,9 +148,66 @@ async def test_reads_while_the_catalog_is_away_give_no_entry_up(
             with pytest.raises(CatalogUnavailable):
                 await intake.step(None)
     await Queue(queue.redis, STREAM, "other", 1000).stream.take_over(0, 10)
-    [(_, _, reads)] = await queue.stream.pending_elsewhere(1)
+    [pending] = await queue.stream.pending_elsewhere(1)
 
-    assert reads < ALONE_FROM
+    assert pending.reads < ALONE_FROM
+
+
+@pytest.mark.usefixtures("group")
+async def test_entries_that_an_older_worker_read_again_and_again_are_read_before_they_are_given_up(
+    queue: Queue, catalog: Catalog
+) -> None:
+    for source in (CAT, DOG):
+        await queue.stream.add({"source": source})
+    older = Queue(queue.redis, STREAM, "older", 1000).stream
+    await older.read(10, None)
+    for _ in range(2 * GIVEN_UP_FROM):  # in an outage of the catalog, and then it was killed
+        await older.read_own(10)
+    intake = intake_on(queue, catalog)
+    await intake.join()
+    await intake.drain_all()
+
+    assert await catalog.dead_letters.newest(9) == []
+    assert {await state(catalog, source) for source in (CAT, DOG)} == {State.QUEUED}
+
+
+@pytest.mark.usefixtures("group")
+async def test_an_entry_is_left_to_a_reader_that_took_it_alone_and_lives(queue: Queue) -> None:
+    await queue.stream.add({"source": CAT})
+    await die_reading(queue, ALONE_FROM - 1)
+    reader = Queue(queue.redis, STREAM, "reader", 1000)
+    assert len(await reader.stream.take_over(0, 10)) == 1
+    await live(queue, reader)
+
+    assert await queue.stream.take_over(0, 10) == []
+    await queue.heartbeats.end(reader.consumer)
+    [entry] = await queue.stream.take_over(0, 10)
+    assert entry.unread is None
+
+
+@pytest.mark.usefixtures("group")
+async def test_living_workers_that_claim_an_entry_in_turn_have_it_given_up_by_none(queue: Queue) -> None:
+    await queue.stream.add({"source": CAT})
+    for number in range(2 * GIVEN_UP_FROM):
+        reader = Queue(queue.redis, STREAM, f"reader {number}", 1000)
+        found = await reader.stream.take_over(0, 10) if number else await reader.stream.read(10, None)
+        await live(queue, reader)
+
+        assert [entry.unread for entry in found] in ([None], [])
+
+
+@pytest.mark.usefixtures("group")
+async def test_a_worker_that_stops_leaves_its_entries_as_if_nobody_had_read_them(queue: Queue) -> None:
+    await queue.stream.add({"source": CAT})
+    await die_reading(queue, GIVEN_UP_FROM - 2)
+    for number in range(GIVEN_UP_FROM):
+        stopping = Queue(queue.redis, STREAM, f"stopping {number}", 1000).stream
+        [entry] = await stopping.take_over(0, 10)
+        if entry.unread:
+            break
+        await stopping.leave()
+
+    assert entry.unread is None
 
 
 # -- entries that are too large to be read

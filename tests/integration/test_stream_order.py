@@ -18,7 +18,7 @@ from tests.support.intakes import intake_on
 from worker.events import default_id
 from worker.findings import inspect_redis
 from worker.queue import Queue, StreamEntry, connect, job_queue_of
-from worker.queue.stream import EventStream
+from worker.queue.stream import EventStream, Pending
 
 AN_HOUR_MS = 3_600_000
 CAT, DOG = "uploads/cat.jpg", "uploads/dog.jpg"
@@ -232,10 +232,10 @@ async def test_an_entry_that_is_not_pending_any_more_is_taken_over_as_no_other(
         first, second = await other.stream.read(2, None)
         await other.stream.acknowledge([first])
 
-        assert await queue.stream.take_over_some({first.id: 1}) == []
-        assert await queue.stream.take_over_some({second.id: 1}) == [second]
+        assert await queue.stream.take_over_some([Pending(first.id, "other", 1)]) == []
+        assert await queue.stream.take_over_some([Pending(second.id, "other", 1)]) == [second]
         await other.redis.xdel(STREAM, second.id)
-        assert await queue.stream.take_over_some({second.id: 1}) == []
+        assert await queue.stream.take_over_some([Pending(second.id, "other", 1)]) == []
 
 
 class PausedStream(EventStream):
@@ -259,7 +259,7 @@ async def holding(
 ) -> AsyncIterator[None]:
     """While another worker has read what is in the stream; it records that after `between`."""
     async with queue_at(server.url, "paused") as queue:
-        queue.stream = stream = PausedStream(queue.redis, STREAM, "paused")
+        queue.stream = stream = PausedStream(queue.redis, STREAM, "paused", queue.heartbeats)
         intake = intake_on(queue, catalog)
         await intake.join()
         step = asyncio.create_task(intake.step(None))

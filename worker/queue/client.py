@@ -96,10 +96,10 @@ class Queue:
     ) -> None:
         self.redis = redis
         self.consumer = consumer
-        self.stream = EventStream(redis, stream, consumer)
+        self.heartbeats = Heartbeats(redis, stream)
+        self.stream = EventStream(redis, stream, consumer, self.heartbeats)
         self.announced = AnnouncedEvents(redis, self.stream)
         self.ownership = Ownership(redis, stream)
-        self.heartbeats = Heartbeats(redis, stream)
         queues = JobQueues(redis, stream, instance, self.heartbeats, longest_lock_ms)
         self.jobs = Jobs(redis, stream, consumer, self.ownership, queues)
         self.messages = Messages(redis, events, events_maxlen)

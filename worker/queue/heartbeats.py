@@ -201,6 +201,15 @@ class Heartbeats:
         """The living ones without those of this container or host whose process is gone."""
         return [worker for worker in await self.living() if not worker.is_of_ended_process]
 
+    async def consumers(self) -> frozenset[str]:
+        """The running workers, by the names under which they read the stream, as far as they tell."""
+        found = await self.reporting()
+        return frozenset(
+            each.info.consumer
+            for each in found
+            if each.info and each.info.consumer and not each.heartbeat.is_of_ended_process
+        )
+
     async def times_ms(self) -> Mapping[str, int]:
         """When each worker sent its last heartbeat, in ms since 1970 by its own clock."""
         found = await self._redis.zrange(self._index, 0, -1, withscores=True)

@@ -1,6 +1,6 @@
 """The stream of events: apps append entries, one worker of the group takes each, and deletes it when done."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from arq.utils import timestamp_ms
 from redis.exceptions import ResponseError, WatchError
 
 from worker.queue.errors import QueueUnavailable
+from worker.queue.heartbeats import Heartbeats
 from worker.queue.mapping import maps_errors, unless_denied
 from worker.queue.replies import ReplyTooLarge
 
@@ -27,11 +28,18 @@ everything.
 """
 _LONGEST_NAME = 512  # bytes
 _LONGEST_ID = 41  # characters: two numbers of 64 bits
+_MOST_PENDING = 10_000  # more than a worker reads without an acknowledgement
 _DIGITS = 18  # of a number that every database has room for
 ALONE_FROM = 3
 """The delivery from which on an entry is taken alone: whoever had it before did not come back."""
 GIVEN_UP_FROM = 5
-"""The delivery from which on an entry is not read any more."""
+"""The delivery from which on an entry is not read any more, where each before ended its reader."""
+_ALONE = 10**9
+"""What Redis' count of deliveries begins with once an entry is taken alone.
+
+Before, it says little: it grows with each read of a worker that waits for the catalog, and with each that
+takes over from one that waits. From here on only a reader that is gone adds to it.
+"""
 TOO_LARGE = "it is larger than what a worker reads of an entry"
 ENDED_ITS_READERS = "it ended every worker that read it"
 UNREAD = (TOO_LARGE, ENDED_ITS_READERS)
@@ -59,6 +67,20 @@ class StreamEntry:
     moved_id: str | None = None
 
 
+@dataclass(frozen=True)
+class Pending:
+    """An entry that a consumer has read and not acknowledged, and Redis' count of its deliveries."""
+
+    id: str
+    consumer: str
+    reads: int
+
+    @property
+    def deaths_alone(self) -> int:
+        """How many readers had it alone, the one that has it now included."""
+        return max(0, self.reads - _ALONE)
+
+
 @contextmanager
 def _group_needed() -> Iterator[None]:
     try:
@@ -73,8 +95,9 @@ def _group_needed() -> Iterator[None]:
 class EventStream:
     """The entries of the stream `name`, as `consumer` of the group reads them."""
 
-    def __init__(self, redis: ArqRedis, name: str, consumer: str) -> None:
+    def __init__(self, redis: ArqRedis, name: str, consumer: str, heartbeats: Heartbeats) -> None:
         self.name = name
+        self._heartbeats = heartbeats
         self._redis = redis
         self._consumer = consumer
         self.left_unread = False
@@ -144,33 +167,46 @@ class EventStream:
 
         Raises: NoGroup.
         """
-        with _group_needed():
-            found = await self._redis.xpending_range(
-                self.name, GROUP, min="-", max="+", count=count, idle=idle_ms
-            )
-        pending = [(each["message_id"].decode(), each["times_delivered"]) for each in found]
-        return await self._claim(next(_portions(pending), {}), idle_ms)
+        pending = await self._claimable(await self._pending(count, idle=idle_ms))
+        return await self._claim(next(_portions(pending), []), idle_ms)
 
-    async def take_over_some(self, pending: Mapping[str, int]) -> Sequence[StreamEntry]:
-        """Claim these entries, with how often each was read, from whichever consumer has them.
+    async def take_over_some(self, pending: Collection[Pending]) -> Sequence[StreamEntry]:
+        """Claim these entries from whichever consumer has them.
 
         What is no longer pending, or has been deleted, is left out. Raises: NoGroup.
         """
-        for portion in _portions(sorted(pending.items(), key=lambda each: _order(each[0]))):
+        oldest_first = sorted(pending, key=lambda each: _order(each.id))
+        for portion in _portions(await self._claimable(oldest_first)):
             if found := await self._claim(portion, 0):
                 return found
         return []
 
-    async def _claim(self, pending: Mapping[str, int], idle_ms: int) -> Sequence[StreamEntry]:
+    async def _claimable(self, pending: Sequence[Pending]) -> Sequence[Pending]:
+        """Those but what a worker has alone that lives: it has not died of it, and nobody else need wait."""
+        if not any(each.deaths_alone for each in pending):
+            return pending
+        living = await self._heartbeats.consumers()
+        return [each for each in pending if not (each.deaths_alone and each.consumer in living)]
+
+    async def _claim(self, pending: Sequence[Pending], idle_ms: int) -> Sequence[StreamEntry]:
         """Claim one portion."""
         if not pending:
             return []
-        ids: list[Any] = list(pending)
-        unread = max(pending.values()) >= GIVEN_UP_FROM - 1
+        ids: list[Any] = [each.id for each in pending]
+        deaths_alone = pending[0].deaths_alone
+        unread = deaths_alone > GIVEN_UP_FROM - 1 - ALONE_FROM
+        # What is taken together keeps Redis' own count.
+        reads = None if pending[0].reads < ALONE_FROM - 1 or unread else _ALONE + deaths_alone + 1
         try:
             with _group_needed():
                 answer = await self._redis.xclaim(
-                    self.name, GROUP, self._consumer, min_idle_time=idle_ms, message_ids=ids, justid=unread
+                    self.name,
+                    GROUP,
+                    self._consumer,
+                    min_idle_time=idle_ms,
+                    message_ids=ids,
+                    retrycount=reads,
+                    justid=unread,
                 )
         except ReplyTooLarge as error:
             return await self._read_singly(error, len(ids))
@@ -194,15 +230,19 @@ class EventStream:
         except NoGroup:
             pass
 
-    async def pending_elsewhere(self, count: int) -> frozenset[tuple[str, str, int]]:
-        """The oldest entries pending with other consumers: ID, consumer, and how often they were read."""
+    async def pending_elsewhere(self, count: int) -> frozenset[Pending]:
+        """The oldest entries pending with other consumers. Raises: NoGroup."""
+        return frozenset(each for each in await self._pending(count) if each.consumer != self._consumer)
+
+    async def _pending(self, count: int, idle: int | None = None) -> Sequence[Pending]:
         with _group_needed():
-            found = await self._redis.xpending_range(self.name, GROUP, min="-", max="+", count=count)
-        return frozenset(
-            (each["message_id"].decode(), each["consumer"].decode(), each["times_delivered"])
+            found = await self._redis.xpending_range(
+                self.name, GROUP, min="-", max="+", count=count, idle=idle
+            )
+        return [
+            Pending(each["message_id"].decode(), each["consumer"].decode(), each["times_delivered"])
             for each in found
-            if each["consumer"].decode() != self._consumer
-        )
+        ]
 
     async def pending(self, entries: Sequence[StreamEntry]) -> frozenset[str]:
         """The IDs of those `entries` that are pending with this consumer in the stream as it is now."""
@@ -266,11 +306,13 @@ class EventStream:
                 await self._redis.xgroup_delconsumer(self.name, GROUP, consumer["name"])
 
     async def leave(self) -> None:
-        """Remove this consumer, unless it has pending entries, which another is to claim."""
+        """Remove this consumer, unless it has pending entries, which another is to claim: it died of none."""
         pending = await self._redis.xpending_range(
             self.name, GROUP, min="-", max="+", count=1, consumername=self._consumer
         )
-        if not pending:
+        if pending:
+            await self.note_alive(_MOST_PENDING)
+        else:
             await self._redis.xgroup_delconsumer(self.name, GROUP, self._consumer)
 
     async def depth(self) -> int:
@@ -340,14 +382,14 @@ def _order(entry_id: str) -> tuple[int, ...]:
     return tuple(map(int, entry_id.split("-")))
 
 
-def _portions(pending: Sequence[tuple[str, int]]) -> Iterator[Mapping[str, int]]:
+def _portions(pending: Sequence[Pending]) -> Iterator[Sequence[Pending]]:
     """What is claimed at once: all whose readers need not have died of them, then each other one alone."""
-    together = {entry_id: reads for entry_id, reads in pending if reads < ALONE_FROM - 1}
+    together = [each for each in pending if each.reads < ALONE_FROM - 1]
     if together:
         yield together
-    for entry_id, reads in pending:
-        if entry_id not in together:
-            yield {entry_id: reads}
+    for each in pending:
+        if each not in together:
+            yield [each]
 
 
 def raw_of(fields: Mapping[bytes, bytes]) -> bytes:
