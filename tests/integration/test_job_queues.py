@@ -297,6 +297,19 @@ async def test_a_burst_also_takes_what_living_workers_have(join: Join) -> None:
     assert await _queued(burst) == jobs
 
 
+async def test_a_burst_leaves_a_living_worker_its_ticks_as_one_that_ended_is_locked_for_a_minute(
+    join: Join,
+) -> None:
+    living, burst = join(), join()
+    await _beat(living)
+    await living.jobs.enqueue_task("reconcile", 1000)
+    jobs = await _enqueue(living)
+
+    await burst.jobs.queues.take_over(everything=True)
+
+    assert (await _queued(burst), await _queued(living)) == (jobs, {b"reconcile:media:uploads:1000"})
+
+
 async def test_a_job_keeps_the_time_at_which_it_is_due(join: Join) -> None:
     dead, living = join(ENDED), join()
     [job] = await _enqueue(dead, 1)

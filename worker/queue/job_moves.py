@@ -13,6 +13,7 @@ from worker.queue.corrupt_jobs import TICK, is_sound
 
 WAITED_MS = 1000  # a worker that has room begins a job much sooner
 _LOOKED_THROUGH = 100  # of the last jobs to come: some may be in work
+_PAGE = 1000
 KEPT_S = 25 * 3600  # a queue that nobody looks after; arq keeps a job for a day
 
 
@@ -69,6 +70,23 @@ async def move_all(
         # A key of another type is no queue; the other commands have removed it.
         if isinstance(answer, ResponseError) and "WRONGTYPE" not in str(answer):
             raise answer
+
+
+async def move_uploads(redis: ArqRedis, queue: str, target: str) -> None:
+    """Move the jobs with uploads of a living worker, also those that it has begun; its ticks stay.
+
+    arq keeps the lock of a tick that has ended for a minute: elsewhere it would be waited for.
+    """
+    stay = 0
+    while page := await redis.zrange(queue, stay, stay + _PAGE - 1, withscores=True):
+        jobs = {job: due for job, due in page if not TICK.fullmatch(job)}
+        stay += len(page) - len(jobs)
+        if jobs:
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.zadd(target, jobs)
+                pipe.expire(target, KEPT_S)
+                pipe.zrem(queue, *jobs)
+                await pipe.execute()
 
 
 async def _untaken(pipe: Pipeline, found: Sequence[tuple[bytes, float]]) -> Mapping[bytes, float]:

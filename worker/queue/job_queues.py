@@ -25,7 +25,7 @@ from redis.asyncio.client import Pipeline
 
 from worker.queue.corrupt_jobs import LONGEST_LOCK_MS, remove_corrupt
 from worker.queue.heartbeats import Heartbeats, has_ended
-from worker.queue.job_moves import KEPT_S, WAITED_MS, move_all, share_out, take_waiting
+from worker.queue.job_moves import KEPT_S, WAITED_MS, move_all, move_uploads, share_out, take_waiting
 from worker.queue.mapping import maps_errors
 
 _LOOKED_AT = 3  # queues of others
@@ -146,7 +146,7 @@ class JobQueues:
     async def take_over(self, *, everything: bool = False) -> int:
         """Move what nobody polls into the own queue; returns how many corrupt jobs were removed before.
 
-        `everything`: also what is in the queues of living workers, as a burst ends where nothing is left.
+        `everything`: also the uploads in the queues of living workers, as a burst does all there is.
 
         Two workers may do so at once: for the second one a queue is empty. A worker that only slept finds its
         queue empty, and its jobs are fenced by their claims.
@@ -168,7 +168,10 @@ class JobQueues:
         corrupt = 0
         for queue in await self._existing([self._shared, *map(self._name, orphaned)]):
             corrupt += await remove_corrupt(self._redis, queue, longest_lock_ms=self._longest_lock_ms)
-            await self._move(queue, self._instance)
+            if queue in map(self._name, living):
+                await move_uploads(self._redis, queue, self.own)
+            else:
+                await self._move(queue, self._instance)
         await self._note_gone(gone)
         return corrupt
 
