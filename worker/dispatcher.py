@@ -73,15 +73,27 @@ class Dispatcher:
                 self._looked_at = float("-inf")
 
     async def dispatch_all(self) -> None:
-        """Put everything that is parked on jobs here, whoever's it is: a burst does all there is.
+        """Put what is parked now on jobs here, whoever's it is: a burst does all there is.
+
+        What another worker parks meanwhile is that worker's, or a burst beside a busy one would not end.
 
         Raises: QueueUnavailable, CatalogUnavailable.
         """
-        most = self._places.uploads_per_job
-        while parked := await self._parking.owners():
-            for owner in parked:
-                while await self._dispatch({owner: most}):
-                    pass
+        after = None
+        while found := await self._parking.owners(after):
+            for owner in found:
+                await self._dispatch_all_of(owner)
+                if self._stopping.is_set():
+                    return
+            after = found[-1]
+
+    async def _dispatch_all_of(self, owner: str) -> None:
+        left = await self._parking.count(owner)
+        while left > 0 and not self._stopping.is_set():
+            most = min(left, self._places.uploads_per_job)
+            if not (dispatched := await self._dispatch({owner: most})):
+                return  # another worker has taken them
+            left -= dispatched
 
     async def _look(self) -> None:
         """Learn of whom uploads are parked; where that are many, of others each time."""
@@ -91,12 +103,13 @@ class Dispatcher:
         self._after = found[-1] if len(found) == OWNERS else None
         self._places.parked = {*found, *(self._places.parked - before)}  # some may have come meanwhile
 
-    async def _dispatch(self, wanted: Mapping[str, int]) -> bool:
+    async def _dispatch(self, wanted: Mapping[str, int]) -> int:
+        """Put up to so many uploads of each owner on jobs; returns how many of them all."""
         jobs = await self._parking.take(wanted, self._places.uploads_per_job)
         for job_id, owners in jobs.items():
             self._places.begin(job_id, owners)
         await self._queue.jobs.enqueue({job_id: list(owners) for job_id, owners in jobs.items()}, here=True)
-        return bool(jobs)
+        return sum(map(len, jobs.values()))
 
     async def _compare(self) -> None:
         """Now and then compare the jobs in hand with those that are in the queue."""

@@ -96,12 +96,17 @@ class Intake:
         return taken
 
     async def drain_all(self) -> None:
-        """Take everything, also what others have read: either they finish it, or their lease runs out.
+        """Take all there is now, also what others have read: either they finish it, or their lease runs out.
 
         Raises: CatalogDamaged when there is something that cannot be recorded.
         """
         unrecorded = self._recorder.unrecorded
-        while not self._stopping.is_set() and await self._queue.stream.depth() > len(unrecorded):
+        last_id = await self._queue.stream.last_id()
+        while (
+            not self._stopping.is_set()
+            and await self._queue.stream.depth() > len(unrecorded)
+            and await self._queue.stream.has_until(last_id)
+        ):
             try:
                 taken = await self.step(None)
             except CatalogDamaged:

@@ -73,7 +73,8 @@ async def start_up(ctx: Context) -> None:
         log.info("seq_raised", above=raised)
     await _announce(ctx, app)
     await _take_what_waits(app, burst=ctx["burst"])
-    await stack.enter_async_context(in_background(app))
+    takes_more = not ctx["burst"] or not await _lives_beside(queue, ctx["instance"])
+    await stack.enter_async_context(in_background(app, takes_more=takes_more))
     hello = await app.batch.sandbox.hello("vips")
     if not hello.calls_closed:
         log.warning("decoders_unconfined", confinement=settings.confinement, landlock=hello.landlock)
@@ -200,6 +201,12 @@ async def _take_what_waits(app: App, *, burst: bool) -> None:
     await tasks.snapshot_now(app)
 
 
+async def _lives_beside(queue: Queue, instance: str) -> bool:
+    """Whether another worker is healthy. Raises: QueueUnavailable."""
+    running = await queue.heartbeats.running()
+    return any(worker.healthy and worker.instance != instance for worker in running)
+
+
 async def _check_redis(queue: Queue, settings: Settings, *, answered: bool) -> None:
     """Raises: QueueUnavailable where Redis does not answer, or refuses what a worker does."""
     await check_answers(queue.redis, settings.redis_url, answered=answered)
@@ -265,8 +272,12 @@ def _exposed(status: Status, metrics: WorkerMetrics) -> bytes:
 
 
 @asynccontextmanager
-async def in_background(app: App) -> AsyncIterator[None]:
-    """Run the background tasks; at the end the worker's heartbeat and its consumer are removed."""
+async def in_background(app: App, *, takes_more: bool = True) -> AsyncIterator[None]:
+    """Run the background tasks; at the end the worker's heartbeat and its consumer are removed.
+
+    `takes_more`: whether events are taken that come from now on. A burst leaves them to a worker that lives
+    beside it: as long as that has more than it can do, there would be no end.
+    """
 
     async def leave() -> None:
         await app.shutdown.stopping.wait()
@@ -274,8 +285,9 @@ async def in_background(app: App) -> AsyncIterator[None]:
         with suppress(QueueUnavailable):  # at the end it is tried again
             await app.queue.jobs.queues.hand_on_untaken()
 
-    works = [app.intake.run, app.relay.run, app.dispatcher.run, app.publisher.run, app.accounting.run]
-    works += [app.health.run, app.degradation.run, leave]
+    works = [app.publisher.run, app.accounting.run, app.health.run, app.degradation.run, leave]
+    if takes_more:
+        works += [app.intake.run, app.relay.run, app.dispatcher.run]
     works.append(app.batch.sandbox.watch_idle)
     if app.batch.watcher is not None:
         works.append(app.batch.watcher.run)

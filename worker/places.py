@@ -31,7 +31,7 @@ class JobPlaces:
         self._jobs: dict[str, _Job] = {}
         self._others = 0  # jobs in the queue that nobody told of
         self.admits_all = False
-        """Whether nothing is parked: a burst ends where no job is left."""
+        """Whether nothing is parked, nor remembered of jobs: a burst ends where none is left."""
         self.parked: set[str] = set()
         """The owners of whom uploads are parked, as far as this worker knows."""
         self.changed = asyncio.Event()
@@ -71,7 +71,8 @@ class JobPlaces:
 
     def begin(self, job_id: str, owners: Mapping[UUID, str]) -> None:
         """A job with uploads of these owners is about to be enqueued here."""
-        self._jobs[job_id] = _Job(dict(owners), self._clock())
+        if not self.admits_all:
+            self._jobs[job_id] = _Job(dict(owners), self._clock())
 
     @contextmanager
     def running(self, job_id: str) -> Iterator[dict[UUID, str]]:
@@ -82,6 +83,8 @@ class JobPlaces:
             yield job.owners
             self._jobs.pop(job_id, None)
         finally:
+            if self.admits_all:
+                self._jobs.pop(job_id, None)
             # One that raised is to run again: its place is its owners' until it is in the queue no more.
             job.runs, job.since = False, self._clock()
             if self.parked:

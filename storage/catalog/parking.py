@@ -47,6 +47,7 @@ _TAKE = (
 )
 
 
+_COUNT_OF = select(func.count()).select_from(uploads).where(IS_PARKED, owner == bindparam("whose"))
 _COUNT = select(func.count()).select_from(
     select(uploads.c.id).where(IS_PARKED).limit(MOST_COUNTED).subquery()
 )
@@ -71,6 +72,11 @@ class Parking:
         query, values = (_FIRST_OWNERS, {}) if after is None else (_NEXT_OWNERS, {"after": after})
         async with self._database.reading() as connection:
             return list((await connection.execute(query, values)).scalars())
+
+    async def count(self, whose: str) -> int:
+        """How many uploads of that owner are parked, however many they are."""
+        async with self._database.reading() as connection:
+            return int((await connection.execute(_COUNT_OF, {"whose": whose})).scalar_one())
 
     async def all(self) -> Parked:
         """What is parked; of more than `OWNERS` owners the oldest may be another's."""

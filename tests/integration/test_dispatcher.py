@@ -1,7 +1,8 @@
 """The dispatcher: parked uploads come on jobs of this worker, in fair turns, and none is lost on the way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+import itertools
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from uuid import UUID, uuid5
 
 import pytest
@@ -52,12 +53,20 @@ class Dispatching:
     async def park(self, owner: str, count: int) -> None:
         """Record so many uploads of that owner without a job."""
         self.places.park({owner})
-        for n in range(count):
-            source = f"uploads/{owner}/{n}.jpg"
-            event = UploadRequested(StreamId(), uuid5(_SPACE, source), source, "default", adopted=True)
-            await self.catalog.intake.take(
-                [(event, letter("0-0"))], [], epoch=0, same_stream=True, admit=_nobody
-            )
+        await self.record(f"uploads/{owner}/{n}.jpg" for n in range(count))
+
+    async def record(self, sources: Iterable[str]) -> None:
+        events = [
+            UploadRequested(StreamId(), uuid5(_SPACE, source), source, "default", adopted=True)
+            for source in sources
+        ]
+        taken = [(event, letter("0-0")) for event in events]
+        await self.catalog.intake.take(taken, [], epoch=0, same_stream=True, admit=_nobody)
+
+    async def park_on(self, owner: str) -> None:
+        """Park 100 more at a time, for ever, as a worker with more than it can do."""
+        for first in itertools.count(step=100):
+            await self.record(f"uploads/{owner}/{n}.jpg" for n in range(first, first + 100))
 
     async def jobs(self) -> int:
         """How many jobs are in the queue."""
@@ -135,3 +144,27 @@ async def test_a_burst_has_all_that_is_parked_dispatched_at_once(
 
     assert await dispatching.catalog.parking.owners() == []
     assert await dispatching.jobs() == 14
+
+
+async def test_a_burst_leaves_to_another_worker_what_that_parks_meanwhile(dispatching: Dispatching) -> None:
+    await dispatching.park("old", 2)
+    parking = asyncio.create_task(dispatching.park_on("new"))
+    await until(lambda: _has(dispatching, "new"))
+    async with asyncio.timeout(20):
+        await dispatching.dispatcher.dispatch_all()
+    parking.cancel()
+
+    assert await dispatching.jobs() > 0
+    assert await dispatching.catalog.parking.owners() == ["new"]
+
+
+async def _has(dispatching: Dispatching, owner: str) -> bool:
+    return owner in await dispatching.catalog.parking.owners()
+
+
+async def test_a_burst_that_is_to_stop_dispatches_no_more(dispatching: Dispatching) -> None:
+    await dispatching.park("mia", 2)
+    dispatching.stopping.set()
+    await dispatching.dispatcher.dispatch_all()
+
+    assert await dispatching.jobs() == 0

@@ -1,6 +1,7 @@
 """Events apply in the order of the stream, wherever clocks that were wrong have put its IDs."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -69,6 +70,28 @@ async def both_ready(queue: Queue, catalog: Catalog, ahead_ms: int = AN_HOUR_MS)
     await intake.drain_all()
     for source in (CAT, DOG):
         await work(catalog, default_id(source))
+
+
+async def test_a_burst_ends_while_ever_more_is_sent_with_what_was_there_when_it_began(
+    queue: Queue, catalog: Catalog
+) -> None:
+    intake = intake_on(queue, catalog)
+    await intake.join()
+    await add(queue, {"source": CAT})
+
+    async def send_on() -> None:
+        for number in itertools.count():
+            async with queue.redis.pipeline(transaction=False) as pipe:
+                for n in range(50):
+                    pipe.xadd(STREAM, {"event": f'{{"source": "uploads/{number}-{n}.jpg"}}'})
+                await pipe.execute()
+
+    sending = asyncio.create_task(send_on())
+    async with asyncio.timeout(20):
+        await intake.drain_all()
+    sending.cancel()
+
+    assert await state(catalog, CAT) is State.QUEUED
 
 
 # -- IDs that lie ahead

@@ -342,6 +342,11 @@ class EventStream:
             return error.first_id
         return oldest[0][0].decode() if oldest else None
 
+    async def has_until(self, last_id: str | None) -> bool:
+        """Whether an entry waits, read or not, that is no newer than that one; None: whether any does."""
+        oldest = await self.oldest_id()
+        return oldest is not None and (last_id is None or _order(oldest) <= _order(last_id))
+
     async def waits(self) -> str:
         """How many events wait, and since when, for people."""
         return waits_in_words(await self.depth(), await self.oldest_age_s())

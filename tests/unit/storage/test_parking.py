@@ -53,6 +53,7 @@ async def test_each_owner_of_parked_uploads_is_told_once_and_many_page_by_page(c
     assert await catalog.parking.owners() == ["greedy", "leo", "mia"]
     assert await catalog.parking.owners(after="greedy") == ["leo", "mia"]
     assert await catalog.parking.owners(after="mia") == []
+    assert [await catalog.parking.count(each) for each in ("leo", "mia", "nobody")] == [3, 2, 0]
     await park(catalog, *(f"{each:03}" for each in range(150)), first=10)
     first = await catalog.parking.owners()
     assert first == [f"{each:03}" for each in range(OWNERS)]

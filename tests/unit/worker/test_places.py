@@ -78,6 +78,15 @@ def test_a_burst_parks_nothing_as_it_ends_where_no_job_is_left(places: JobPlaces
     assert admitted(places, ["greedy"] * 1000) == 1000
 
 
+def test_a_burst_remembers_nothing_of_its_jobs_however_many_they_are(places: JobPlaces) -> None:
+    places.admits_all = True
+    [job_id, *_] = have(places, *["greedy"] * 100)
+    with pytest.raises(InterruptedError), places.running(job_id):
+        raise InterruptedError
+
+    assert places.taken == 0
+
+
 def test_jobs_are_for_whoever_has_used_least_and_shared_by_those_who_wait(places: JobPlaces) -> None:
     used = {"greedy": 9.0, "leo": 1.0, "mia": 0.0}
 
