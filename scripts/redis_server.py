@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -71,6 +72,7 @@ class RedisServer:
     """A running server; it ends with the block, or the thread, that started it. A private one has port 0."""
 
     url: str
+    """It has the password, where there is a port."""
     port: int
     executable: Path
     version: str
@@ -95,7 +97,11 @@ def find_executable() -> Path:
 
 @contextmanager
 def temporary_redis(executable: Path | None = None) -> Iterator[RedisServer]:
-    """An empty server on a free port of 127.0.0.1, durable like a real one, stopped and wiped at the end."""
+    """An empty server on a free port of 127.0.0.1, durable like a real one, stopped and wiped at the end.
+
+    It takes a password that only its URL has: whoever reaches a Redis can have it write files as whoever has
+    started it, and every user of this machine reaches its ports.
+    """
     with _folder() as folder:
         server = _start(executable, folder) if executable else _start_the_first_that_works(folder)
         try:
@@ -106,10 +112,7 @@ def temporary_redis(executable: Path | None = None) -> Iterator[RedisServer]:
 
 @contextmanager
 def private_redis(executable: Path | None = None) -> Iterator[RedisServer]:
-    """The same on a socket in a folder that nobody else may enter: other users of this machine reach it not.
-
-    Whoever reaches a Redis can have it write files as whoever has started it.
-    """
+    """The same on a socket in a folder that nobody else may enter: it needs no password."""
     with _folder() as folder:
         start = partial(_start_once, at=folder / "redis.sock")
         server = start(executable, folder) if executable else _start_the_first_that_works(folder, start)
@@ -190,16 +193,19 @@ def _start(executable: Path, folder: Path) -> RedisServer:
 def _start_once(executable: Path, folder: Path, at: Path | None = None) -> RedisServer:
     port, log = 0 if at else free_port(), folder / "redis.log"
     log.unlink(missing_ok=True)
+    password = "" if at else secrets.token_hex(16)
+    own_file = folder / "redis.conf"  # everybody may read a command line
+    own_file.write_text(f"requirepass {password}\n" if password else "")
     own = {"--bind": "127.0.0.1", "--port": port, "--dir": folder, "--logfile": log, "--daemonize": "no"}
     if at:
         own |= {"--unixsocket": at, "--unixsocketperm": "700"}
-    url = f"unix://{quote(str(at))}?db=0" if at else f"redis://127.0.0.1:{port}/0"
+    url = f"unix://{quote(str(at))}?db=0" if at else f"redis://:{password}@127.0.0.1:{port}/0"
     arguments = [str(word) for option in (own | OPTIONS).items() for word in option]
     # By the name that it was found under: where redis-server is a link to redis-check-rdb, as on Debian, it
     # is the name that decides which of the two the program is.
-    process = launch([str(executable.absolute()), *arguments], subprocess.DEVNULL)
+    process = launch([str(executable.absolute()), str(own_file), *arguments], subprocess.DEVNULL)
     try:
-        version = _wait_until_it_answers(process, str(at) if at else ("127.0.0.1", port))
+        version = _wait_until_it_answers(process, str(at) if at else ("127.0.0.1", port), password)
     except BaseException:
         stop(process)
         raise
@@ -210,12 +216,12 @@ def _start_once(executable: Path, folder: Path, at: Path | None = None) -> Redis
     return RedisServer(url, port, executable, version, process, log)
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], address: Address) -> str | None:
+def _wait_until_it_answers(process: subprocess.Popen[bytes], address: Address, password: str) -> str | None:
     """The server's version, once it is *this* process that answers; None if it ended or took too long."""
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            info = _ask_info(address)
+            info = _ask_info(address, password)
         except OSError:
             info = {}
         if info.get("process_id") == str(process.pid):
@@ -224,14 +230,15 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], address: Address) -
     return None
 
 
-def _ask_info(address: Address) -> dict[str, str]:
+def _ask_info(address: Address, password: str) -> dict[str, str]:
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family) as connection:
         connection.settimeout(1.0)
         connection.connect(address)
-        connection.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
+        signing_in = f"AUTH {password}\r\n" if password else "PING\r\n"
+        connection.sendall(signing_in.encode() + b"INFO server\r\nQUIT\r\n")
         with connection.makefile("rb") as answers:
             answer = answers.read().decode("utf-8", "replace")
-    if not answer.startswith("+PONG"):
+    if not answer.startswith("+"):
         return {}
     return dict(line.split(":", 1) for line in answer.splitlines() if re.match(r"[a-z_]+:", line))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from pipelines.formats import FORMATS
 from scripts.readme import README
@@ -24,6 +23,7 @@ from tests.support.commands import document, media, media_of_next_version
 from tests.support.damage import roots, settle, zero
 from tests.support.file_systems import without_folder_fsync
 from tests.support.old_catalogs import make_old
+from tests.support.redis_urls import as_user
 from tests.support.workplace import Workplace
 from worker.doctor.examination import examine
 from worker.doctor.files import check_room
@@ -413,14 +413,10 @@ def test_a_redis_that_may_forget_is_warned_of_but_not_red(
 
 
 def test_a_redis_that_needs_a_password_is_an_error_that_does_not_print_the_url(place: Workplace) -> None:
-    place.redis.config_set("requirepass", "hunter2")
-    secret = place.redis_url.replace("//", "//:wrong-secret@")
+    secret = as_user(place.redis_url, password="wrong-secret")
 
     code, found = examined(place, MEDIA_REDIS_URL=secret)
 
-    admin: redis.Redis = redis.Redis.from_url(place.redis_url.replace("//", "//:hunter2@"))
-    admin.config_set("requirepass", "")
-    admin.close()
     assert code == 1
     assert found["Redis"]["level"] == "error"
     assert "secret" not in str(found)

@@ -15,6 +15,7 @@ from storage.keys import MARKER
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, media
 from tests.support.deployed_redis import deployed_redis
+from tests.support.redis_urls import by_port
 from tests.support.s3 import new_place
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, eventually
@@ -96,10 +97,9 @@ def test_a_listener_waits_for_a_redis_that_is_not_there_yet(
     place: Workplace, ministack: S3Server, queue: str
 ) -> None:
     put(place, ministack, queue)
-    server = urlsplit(place.redis_url)
-    proxy = TcpProxy(server.port or 0)
+    proxy = TcpProxy(urlsplit(place.redis_url).port or 0)
     proxy.refuse()
-    env = place.env(MEDIA_REDIS_URL=f"redis://127.0.0.1:{proxy.port}{server.path}")
+    env = place.env(MEDIA_REDIS_URL=by_port(place.redis_url, proxy.port))
     with subprocess.Popen(
         [MEDIA, "listen", "sqs", queue], env=env, cwd=place.home, stderr=subprocess.PIPE, text=True
     ) as listener:

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
@@ -22,6 +23,7 @@ from tests.support import pictures
 from tests.support.commands import MEDIA, Ended, media
 from tests.support.elsewhere import ahead_by
 from tests.support.ports import free_port
+from tests.support.redis_urls import by_port
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, eventually
 
@@ -45,9 +47,8 @@ def place(workplace: Workplace) -> Workplace:
 @pytest.fixture
 def proxy(place: Workplace) -> Iterator[TcpProxy]:
     """What stands before Redis."""
-    server, _, database = place.redis_url.rpartition("/")
-    with closing(TcpProxy(int(server.rpartition(":")[2]))) as between:
-        place.settings["MEDIA_REDIS_URL"] = f"redis://127.0.0.1:{between.port}/{database}"
+    with closing(TcpProxy(urlsplit(place.redis_url).port or 0)) as between:
+        place.settings["MEDIA_REDIS_URL"] = by_port(place.redis_url, between.port)
         yield between
 
 

@@ -6,11 +6,13 @@ import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.commands import MEDIA, Ended
 from tests.support.face import FaceProcess, caller_of, new_secret, start_face
+from tests.support.redis_urls import by_port
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, eventually
 
@@ -79,10 +81,9 @@ def test_a_server_whose_disk_is_away_says_that_the_storage_is_and_nothing_of_the
 
 def test_a_server_starts_before_all_others_and_works_once_they_are_there(workplace: Workplace) -> None:
     catalog = workplace.catalog.rename(workplace.home / "later.db")
-    port, number = workplace.redis_url.rpartition(":")[2].split("/")
-    with closing(TcpProxy(int(port))) as proxy:
+    with closing(TcpProxy(urlsplit(workplace.redis_url).port or 0)) as proxy:
         proxy.refuse()
-        url = f"redis://127.0.0.1:{proxy.port}/{number}"
+        url = by_port(workplace.redis_url, proxy.port)
         face = start_face(workplace, ready=False, MEDIA_REDIS_URL=url)
         face.await_log("http_waits")
         ill = health(face.url.removeprefix("http://"))
@@ -98,9 +99,8 @@ def test_a_server_starts_before_all_others_and_works_once_they_are_there(workpla
 
 
 def test_an_outage_of_redis_is_told_and_forgotten(workplace: Workplace) -> None:
-    port, number = workplace.redis_url.rpartition(":")[2].split("/")
-    with closing(TcpProxy(int(port))) as proxy:
-        face = start_face(workplace, MEDIA_REDIS_URL=f"redis://127.0.0.1:{proxy.port}/{number}")
+    with closing(TcpProxy(urlsplit(workplace.redis_url).port or 0)) as proxy:
+        face = start_face(workplace, MEDIA_REDIS_URL=by_port(workplace.redis_url, proxy.port))
         proxy.refuse()
         eventually(lambda: readiness(face) == 503)
         proxy.accept()

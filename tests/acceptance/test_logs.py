@@ -7,6 +7,7 @@ import subprocess
 
 from scripts.redis_server import temporary_redis
 from tests.support import pictures
+from tests.support.redis_urls import as_user
 from tests.support.workplace import STARTS, Workplace
 
 STAGES = {"wait_ms", "read_ms", "hash_ms", "probe_ms", "decode_ms", "resize_ms", "encode_ms"}
@@ -42,7 +43,7 @@ def test_the_password_of_redis_is_in_no_log(workplace: Workplace) -> None:
     with temporary_redis() as server:
         place = Workplace(workplace.home / "secret", server.url)
         place.redis.config_set("requirepass", "hunter2")
-        place.redis_url = f"redis://:hunter2@127.0.0.1:{server.port}/0"
+        place.redis_url = as_user(server.url, password="hunter2")
         worker = place.start("media")
         place.redis.config_set("requirepass", "other")
         place.redis.client_kill_filter(_type="normal", skipme=True)

@@ -13,6 +13,7 @@ import pytest
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support import pictures, processes
 from tests.support.job_queues import job_queues
+from tests.support.redis_urls import by_port
 from tests.support.workplace import Workplace, eventually
 
 QUEUED = "SELECT id, job_id FROM uploads WHERE state = 'queued'"
@@ -111,7 +112,7 @@ def own(migrated: Path, tmp_path: Path) -> Iterator[tuple[Workplace, "Interrupte
     """A workplace whose Redis stands behind a relay that can refuse, hang or forget."""
     with temporary_redis() as server:
         relay = InterruptedRedis(server)
-        place = Workplace(tmp_path, f"redis://127.0.0.1:{relay.port}/0", migrated)
+        place = Workplace(tmp_path, by_port(server.url, relay.port), migrated)
         yield place, relay
         place.close()
         relay.close()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -54,7 +55,8 @@ def strict_url(certificates: Path) -> Iterator[str]:
                 closing(TlsProxy(server.port, certificates, asks_for_certificates=True))
             )
             port = proxy.port
-        yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificates / CA}"
+        sign_in = f":{urlsplit(server.url).password}@"
+        yield f"rediss://{sign_in}127.0.0.1:{port}/0?ssl_ca_certs={certificates / CA}"
 
 
 def _speak_tls(url: str, port: int, certificates: Path) -> None:

@@ -10,6 +10,7 @@ import redis
 
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support.commands import Ended, document, media
+from tests.support.redis_urls import as_user
 from tests.support.workplace import Workplace, eventually
 
 SECRET = "hunter2"
@@ -25,7 +26,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def admin(server: RedisServer) -> Iterator[Any]:
-    client: Any = redis.Redis.from_url(server.url.replace("//", f"//:{SECRET}@"))
+    client: Any = redis.Redis.from_url(as_user(server.url, password=SECRET))
     redis.Redis.from_url(server.url).config_set("requirepass", SECRET)
     yield client
     client.close()
@@ -33,7 +34,7 @@ def admin(server: RedisServer) -> Iterator[Any]:
 
 @pytest.fixture
 def place(server: RedisServer, admin: Any, migrated: Path, tmp_path: Path) -> Iterator[Workplace]:
-    workplace = Workplace(tmp_path, server.url.replace("//", f"//:{SECRET}@"), migrated)
+    workplace = Workplace(tmp_path, as_user(server.url, password=SECRET), migrated)
     yield workplace
     workplace.close()
 
@@ -41,7 +42,7 @@ def place(server: RedisServer, admin: Any, migrated: Path, tmp_path: Path) -> It
 def limited_to(admin: Any, server: RedisServer, rules: str) -> str:
     """The URL of a user with these rights."""
     admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} {rules}")
-    return server.url.replace("//", f"//limited:{SECRET}@")
+    return as_user(server.url, "limited", SECRET)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -80,7 +81,7 @@ def reported_by_all(place: Workplace, url: str, *words: str) -> None:
 
 
 def test_a_redis_that_needs_a_password_is_reported_as_such(place: Workplace, server: RedisServer) -> None:
-    reported_by_all(place, server.url, "requires a password", "redis://user:password@")
+    reported_by_all(place, as_user(server.url), "requires a password", "redis://user:password@")
 
 
 def test_a_right_that_is_missing_is_named(place: Workplace, server: RedisServer, admin: Any) -> None:
@@ -93,14 +94,14 @@ def test_each_other_command_names_it_too(place: Workplace, server: RedisServer, 
     assert place.run("media", "--burst").returncode == 0
     (place.home / "a.jpg").write_bytes(b"a picture")
 
-    ended = ended_soon(place, server.url, *command)
+    ended = ended_soon(place, as_user(server.url), *command)
 
     assert "requires a password" in ended.stderr
     assert ended.returncode == (0 if command == ["stats"] else 1)
 
 
 def test_the_health_check_names_it_too(place: Workplace, server: RedisServer) -> None:
-    ended = ended_soon(place, server.url, "arq", "--check")
+    ended = ended_soon(place, as_user(server.url), "arq", "--check")
 
     assert ended.returncode == 1
     assert "requires a password" in ended.stderr

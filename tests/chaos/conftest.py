@@ -48,7 +48,7 @@ def proxied_places(fork_server: ForkServer, migrated: Path, tmp_path: Path) -> I
         def proxied(name: str) -> ProxiedPlace:
             server = OwnRedis(tmp_path / name / "redis")
             stack.callback(server.close)
-            proxy = Proxy(server.port, 0)
+            proxy = Proxy(server.url)
             stack.callback(proxy.close)
             settings = {"MEDIA_CPUS": "1", "MEDIA_REDIS_URL": proxy.url}
             place = FaultPlace(tmp_path / name / "place", server.url, fork_server, migrated, **settings)

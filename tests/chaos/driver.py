@@ -393,7 +393,7 @@ def run_chaos(
     with ExitStack() as stack:
         server = OwnRedis(home / "redis")
         stack.callback(server.close)
-        proxy = Proxy(server.port, 0)
+        proxy = Proxy(server.url)
         stack.callback(proxy.close)
         settings = {"MEDIA_CPUS": "1", "MEDIA_REDIS_URL": proxy.url, "MEDIA_GRACE": str(GRACE_S)}
         place = FaultPlace(home / "place", server.url, fork_server or commands(), **settings)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import redis
@@ -17,13 +18,17 @@ from scripts.redis_server import OPTIONS, find_executable
 
 
 class OwnRedis:
-    """One server on one port and one folder."""
+    """One server on one port and one folder, with a password that its command line does not tell."""
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(self, folder: Path, password: str | None = None, **options: str) -> None:
         executable = find_executable()
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._words = [str(executable), "--bind", "127.0.0.1", "--dir", str(folder)]
+        self._password = password or token_hex(16)
+        config = folder / "own.conf"
+        config.touch(mode=0o600)
+        config.write_text(f"requirepass {self._password}\nmasterauth {self._password}\n")
+        self._words = [str(executable), str(config), "--bind", "127.0.0.1", "--dir", str(folder)]
         given = {f"--{name}": value for name, value in options.items()}
         self._words += [word for option in {**OPTIONS, **given}.items() for word in option]
         self.port = _free_port()
@@ -31,7 +36,7 @@ class OwnRedis:
         while not self._answers():  # somebody else was quicker to take the port
             self.port = _free_port()
             self._begin()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start it again and wait until it answers."""
@@ -46,7 +51,7 @@ class OwnRedis:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.client: redis.Redis = redis.Redis(port=self.port, socket_timeout=5)
+        self.client: redis.Redis = redis.Redis(port=self.port, password=self._password, socket_timeout=5)
 
     def _answers(self) -> bool:
         until = time.monotonic() + 10

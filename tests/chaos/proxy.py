@@ -2,20 +2,22 @@
 
 import asyncio
 from typing import Literal
+from urllib.parse import urlsplit
 
+from tests.support.redis_urls import by_port
 from tests.support.tcp_proxy import Strike, TcpProxy
 
 Mode = Literal["pass", "cut_on_multi", "drop_exec_reply", "blackhole", "first_only"]
 
 
 class Proxy(TcpProxy):
-    """Stands before the Redis at `port`; workers connect to `url`."""
+    """Stands before the Redis of `behind`; workers connect to `url`."""
 
-    def __init__(self, port: int, database: int) -> None:
+    def __init__(self, behind: str) -> None:
         self.mode: Mode = "pass"
         self.struck = 0  # how often a mode has done something
-        super().__init__(port)
-        self.url = f"redis://127.0.0.1:{self.port}/{database}"
+        super().__init__(urlsplit(behind).port or 0)
+        self.url = by_port(behind, self.port)
 
     def let_in(self) -> None:
         if self.mode == "first_only":  # whoever comes after the first one hears nothing

@@ -11,7 +11,7 @@ from tests.chaos.proxy import Proxy
 
 def test_connections_that_come_while_it_ends_are_closed(redis_server: RedisServer) -> None:
     for _ in range(20):
-        proxy = Proxy(redis_server.port, 0)
+        proxy = Proxy(redis_server.url)
         place = urlsplit(proxy.url)
         with ExitStack() as stack:
             for _ in range(10):

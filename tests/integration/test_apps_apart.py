@@ -19,6 +19,7 @@ from storage.catalog.records import State
 from tests.support.catalogs import ON_BOTH
 from tests.support.intakes import intake_on
 from tests.support.polling import until
+from tests.support.redis_urls import as_user
 from worker.domains import parse_domains
 from worker.events import default_id
 from worker.failures import choose, retry
@@ -47,7 +48,7 @@ def users(server: RedisServer) -> Mapping[str, str]:
         admin.execute_command(*rule.split())
     admin.close()
     return {
-        user: server.url.replace("://", f"://{user}:{password}@", 1)
+        user: as_user(server.url, user, password)
         for user, password in re.findall(r"SETUSER (\S+) on >(\S+)", "\n".join(rules))
     }
 

@@ -21,6 +21,7 @@ from arq.utils import timestamp_ms
 from arq.worker import Retry, func
 
 from scripts.redis_server import RedisServer, temporary_redis
+from tests.support.redis_urls import by_port
 from tests.support.tcp_proxy import TcpProxy
 from worker.cron import tick
 from worker.prompt_worker import PromptWorker
@@ -133,7 +134,7 @@ async def test_jobs_that_are_queued_for_a_worker_just_when_it_stops_are_found(
             await stops.jobs.queues.hand_on()
         queued += 1
 
-    with closing(_OneByOne(server.port, b"PSETEX", _here(stop_after_the_first))) as proxy:
+    with closing(_OneByOne(server, b"PSETEX", _here(stop_after_the_first))) as proxy:
         jobs = await _enqueue(join(None, url=proxy.url), here=False)
 
     texts = {job.decode() for job in jobs}
@@ -150,7 +151,7 @@ async def test_a_worker_that_slept_before_it_queued_and_is_dead_leaves_nothing(
     async def take_for_dead() -> None:
         await living.jobs.queues.take_over()
 
-    with closing(_OneByOne(server.port, b"PSETEX", _here(take_for_dead))) as proxy:
+    with closing(_OneByOne(server, b"PSETEX", _here(take_for_dead))) as proxy:
         jobs = await _enqueue(join(ENDED, url=proxy.url), 1)
     await living.jobs.queues.take_over()
 
@@ -219,11 +220,11 @@ async def test_a_worker_of_this_host_whose_process_is_gone_is_dead_at_once(join:
 class _OneByOne(TcpProxy):
     """Relays command by command, and waits for `halt` before each `word`."""
 
-    def __init__(self, port: int, word: bytes, halt: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, server: RedisServer, word: bytes, halt: Callable[[], Awaitable[object]]) -> None:
         self._word = b"\r\n%s\r\n" % word
         self._halt = halt
-        super().__init__(port)
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        super().__init__(server.port)
+        self.url = by_port(server.url, self.port)
 
     async def _upward(
         self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, dropping: asyncio.Event
@@ -264,7 +265,7 @@ def _here(action: Callable[[], Coroutine[Any, Any, object]]) -> Callable[[], Awa
 async def test_two_that_take_over_at_once_lose_nothing_and_double_nothing(
     join: Join, server: RedisServer
 ) -> None:
-    with closing(_OneByOne(server.port, b"DEL", _together())) as proxy:
+    with closing(_OneByOne(server, b"DEL", _together())) as proxy:
         dead, one, other = join(ENDED), join(url=proxy.url), join(url=proxy.url)
         for worker in (one, other):
             await _beat(worker)
@@ -401,7 +402,7 @@ async def test_a_job_that_moves_while_the_reconciler_asks_is_alive(
             taken_over = asyncio.run_coroutine_threadsafe(adopter.jobs.queues.take_over(), here)
             await asyncio.wrap_future(taken_over)
 
-    with closing(_OneByOne(server.port, b"ZMSCORE", move)) as proxy:
+    with closing(_OneByOne(server, b"ZMSCORE", move)) as proxy:
         asker = join(_instance(living), url=proxy.url)
 
         assert await asker.jobs.alive([job.decode()]) == {job.decode()}
@@ -538,7 +539,7 @@ async def test_a_worker_without_room_takes_nothing(join: Join) -> None:
 
 
 async def test_two_that_take_the_same_jobs_at_once_double_nothing(join: Join, server: RedisServer) -> None:
-    with closing(_OneByOne(server.port, b"MULTI", _together())) as proxy:
+    with closing(_OneByOne(server, b"MULTI", _together())) as proxy:
         full, one, other = join(ENDED), join(url=proxy.url), join(url=proxy.url)
         jobs = await _waiting_long(full, 2)
 
@@ -557,7 +558,7 @@ async def test_a_job_that_begins_while_it_is_taken_stays_where_it_is(join: Join,
         with redis.Redis.from_url(server.url) as its_worker:
             its_worker.set(in_progress_key_prefix.encode() + job, "1")
 
-    with closing(_OneByOne(server.port, b"MULTI", begin)) as proxy:
+    with closing(_OneByOne(server, b"MULTI", begin)) as proxy:
         await join(url=proxy.url).jobs.help_out(4)
 
     assert await _queued(full) == {job}

@@ -12,13 +12,14 @@ from scripts.processes import free_port
 from tests.chaos.own_redis import OwnRedis
 from tests.support.fake_redis import FakeRedis, saying
 from tests.support.refused_starts import SECRET, refused_at_start, start
-from tests.support.sentinels import NAME, ReplicatedRedis, replicated
+from tests.support.sentinels import NAME, PASSWORD, ReplicatedRedis, replicated
 from tests.support.tls import CA, OTHER_CA, TlsProxy, make_certificates
 from tests.support.workplace import eventually
 from worker.doctor.broker import check_redis
 from worker.queue import Queue, QueueRefused, QueueUnavailable, connect, job_queue_of, open_queue
 from worker.settings import Settings
 
+SIGN_IN = f":{PASSWORD}@"
 STREAM = "media:uploads"
 Two = tuple[OwnRedis, OwnRedis]
 
@@ -111,7 +112,7 @@ async def test_sentinels_that_are_away_hold_nothing_up(watched: ReplicatedRedis)
     [up] = watched.sentinels
     async with await asyncio.start_server(be_silent, "127.0.0.1", 0) as silent:
         away = f"127.0.0.1:{free_port()},127.0.0.1:{silent.sockets[0].getsockname()[1]}"
-        url = f"redis+sentinel://{away},127.0.0.1:{up.port}/{NAME}/0"
+        url = f"redis+sentinel://{SIGN_IN}{away},127.0.0.1:{up.port}/{NAME}/0"
         async with queue_at(url) as queue, asyncio.timeout(6):
             assert await queue.redis.ping()
 
@@ -123,7 +124,9 @@ async def test_the_newest_answer_of_more_than_half_of_them_counts(two: Two) -> N
         saying(state(former.port, epoch=1)) as cut_off,
         saying(state(chosen.port, epoch=2)) as one,
         saying(state(chosen.port, epoch=2)) as other,
-        queue_at(f"redis+sentinel://{cut_off.address},{one.address},{other.address}/{NAME}") as queue,
+        queue_at(
+            f"redis+sentinel://{SIGN_IN}{cut_off.address},{one.address},{other.address}/{NAME}"
+        ) as queue,
     ):
         await at_once(queue, 2)
 
@@ -145,7 +148,7 @@ async def test_a_name_that_no_sentinel_knows_is_reported_and_ends_a_worker(watch
     """Also where one of them is away: it would say the same."""
     up = f"127.0.0.1:{watched.sentinels[0].port}"
     for hosts in (up, f"127.0.0.1:{free_port()},{up},{up}"):
-        await refused_at_start(f"redis+sentinel://{hosts}/other", "no primary with the name other")
+        await refused_at_start(f"redis+sentinel://{SIGN_IN}{hosts}/other", "no primary with the name other")
 
 
 async def test_a_redis_that_is_no_sentinel_is_reported_as_that(watched: ReplicatedRedis) -> None:
@@ -211,14 +214,9 @@ async def test_a_sentinels_own_user_needs_one_right(watched: ReplicatedRedis) ->
 
 
 async def test_a_password_before_the_hosts_is_the_primarys(watched: ReplicatedRedis) -> None:
-    primary = watched.servers[0].client
-    primary.config_set("requirepass", SECRET)
-    try:
-        async with queue_at(watched.url.replace("//", f"//:{SECRET}@")) as queue:
-            assert await queue.redis.ping()
-        await refused_at_start(watched.url, "it requires a password")
-    finally:
-        primary.config_set("requirepass", "")
+    async with queue_at(watched.url) as queue:
+        assert await queue.redis.ping()
+    await refused_at_start(watched.url.replace(SIGN_IN, ""), "it requires a password")
 
 
 async def test_sentinels_and_primary_speak_tls_under_an_authority_of_ones_own(
@@ -228,7 +226,7 @@ async def test_sentinels_and_primary_speak_tls_under_an_authority_of_ones_own(
     with closing(TlsProxy(watched.servers[0].port, certificates)) as primary:
         async with saying(b"+OK\r\n", {"SENTINEL": state(primary.port, epoch=1)}) as fake:
             with closing(TlsProxy(fake.port, certificates)) as sentinel:
-                url = f"rediss+sentinel://127.0.0.1:{sentinel.port}/{NAME}/0?ssl_ca_certs="
+                url = f"rediss+sentinel://{SIGN_IN}127.0.0.1:{sentinel.port}/{NAME}/0?ssl_ca_certs="
                 async with queue_at(f"{url}{certificates / CA}") as queue:
                     assert await queue.redis.ping()
                 await refused_at_start(f"{url}{certificates / OTHER_CA}", "certificate is not trusted")
@@ -248,7 +246,7 @@ async def test_a_cancellation_while_a_sentinel_is_asked_is_not_lost() -> None:
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[Two]:
     """A former primary and the one that was chosen, which nothing connects."""
-    former, chosen = OwnRedis(tmp_path / "former"), OwnRedis(tmp_path / "chosen")
+    former, chosen = (OwnRedis(tmp_path / name, PASSWORD) for name in ("former", "chosen"))
     yield former, chosen
     former.close()
     chosen.close()
@@ -263,7 +261,7 @@ class NamingSentinel:
 
     @property
     def url(self) -> str:
-        return f"redis+sentinel://{self.fake.address}/{NAME}"
+        return f"redis+sentinel://{SIGN_IN}{self.fake.address}/{NAME}"
 
     @property
     def asked(self) -> asyncio.Event:

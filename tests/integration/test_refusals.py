@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -13,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.chaos.own_redis import OwnRedis
+from tests.support.redis_urls import as_user
 from tests.support.refused_starts import SECRET, refused_at_start, start
 from tests.support.workplace import eventually
 from worker.doctor.broker import check_redis
@@ -35,7 +37,7 @@ def server() -> Iterator[RedisServer]:
 def admin(server: RedisServer) -> Iterator[Any]:
     client: Any = redis.Redis.from_url(server.url)
     yield client
-    client.config_set("requirepass", "")
+    client.config_set("requirepass", urlsplit(server.url).password)
     client.flushall()
     client.close()
 
@@ -88,14 +90,18 @@ async def test_a_password_that_is_missing_or_wrong_is_reported_at_once(
 ) -> None:
     admin.config_set("requirepass", SECRET)
 
-    found = await refused(server.url.replace("//", f"//{user}"))
+    found = await refused(as_user(server.url).replace("//", f"//{user}"))
 
     assert answer in found.what
     assert "redis://user:password@" in found.remedy
 
 
-async def test_a_password_for_a_redis_that_has_none_is_reported_as_one(server: RedisServer) -> None:
-    assert "has no password" in (await refused(server.url.replace("//", f"//:{SECRET}@"))).what
+async def test_a_password_for_a_redis_that_has_none_is_reported_as_one(
+    server: RedisServer, admin: Any
+) -> None:
+    admin.config_set("requirepass", "")
+
+    assert "has no password" in (await refused(as_user(server.url, password=SECRET))).what
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,7 @@ async def test_a_right_that_is_missing_is_named_with_its_rule(
 ) -> None:
     admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} {rules}")
 
-    found = await refused(server.url.replace("//", f"//limited:{SECRET}@"))
+    found = await refused(as_user(server.url, "limited", SECRET))
 
     assert what in found.what
     assert remedy in found.remedy
@@ -132,7 +138,7 @@ async def test_each_command_of_a_worker_is_named_where_it_alone_may_not_be_run(
     name = command.lower().replace(" ", "|")
     admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} ~* +@all -{name.partition('|')[0]}")
 
-    found = await refused(server.url.replace("//", f"//limited:{SECRET}@"))
+    found = await refused(as_user(server.url, "limited", SECRET))
 
     assert f"run {command}" in found.what or f", {command}" in found.what
     assert f"+{name}" in found.remedy.replace(";", "").split()
@@ -142,7 +148,7 @@ async def test_a_transaction_that_can_be_begun_but_not_ended_holds_up_no_connect
     server: RedisServer, admin: Any
 ) -> None:
     admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} ~* +@all -exec -discard")
-    client = connect(server.url.replace("//", f"//limited:{SECRET}@"), job_queue_of(STREAM))
+    client = connect(as_user(server.url, "limited", SECRET), job_queue_of(STREAM))
 
     found = await Queue(client, STREAM, "me", 1000).server.refusal()
 
@@ -205,7 +211,7 @@ async def test_a_redis_without_info_config_and_scan_is_good_enough(tmp_path: Pat
 
 async def test_what_redis_says_of_itself_may_be_missing(server: RedisServer, admin: Any) -> None:
     admin.execute_command(f"ACL SETUSER limited reset on >{SECRET} ~* +@all -info -config -xinfo -time")
-    client = connect(server.url.replace("//", f"//limited:{SECRET}@"), job_queue_of(STREAM))
+    client = connect(as_user(server.url, "limited", SECRET), job_queue_of(STREAM))
     queue = Queue(client, STREAM, "me", 1000)
     await queue.stream.make_group()
     await queue.stream.add({"source": "uploads/a.jpg"})

@@ -15,6 +15,7 @@ from scripts.s3_server import S3Server
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from tests.support.catalogs import upload, work
+from tests.support.redis_urls import as_user
 from worker.events import default_id
 from worker.queue import Queue, QueueRefused, QueueUnavailable, StreamMismatch, connect
 from worker.recorder import Recorder
@@ -193,7 +194,7 @@ async def test_a_redis_that_refuses_for_good_ends_the_listener(
     url: str, server: RedisServer, queue: Queue
 ) -> None:
     await queue.redis.acl_setuser("app", enabled=True, nopass=True, keys=["*"], commands=["+xadd", "+select"])
-    refused = connect(server.url.replace("//", "//app:x@"), "jobs")
+    refused = connect(as_user(server.url, "app", "x"), "jobs")
     listener = SqsListener(
         SqsQueue(url), Queue(refused, "media:uploads", "me", 1000), "media", "", lambda: None
     )

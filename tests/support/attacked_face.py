@@ -24,7 +24,6 @@ from tests.support.processes import proportional_kib
 from tests.support.workplace import Workplace, eventually
 from worker.http.keys import digest_of, new_key
 
-PASSWORD = "password-of-redis-in-its-url"
 _WITHIN_S = 10.0
 _KEYS: Mapping[str, tuple[str, str | None]] = {
     "ALICE": ("upload,read,operate,originals", "alice"),
@@ -76,7 +75,7 @@ class AttackedFace:
         self.place = place
         self.outside = f"canary-{secrets.token_hex(16)}"
         self.of_bob = f"canary-{secrets.token_hex(16)}"
-        self.secrets = [SECRET, PASSWORD, GOOD, *self._passwords()]
+        self.secrets = [SECRET, GOOD, *self._passwords()]
         self._put_outside()
         worker = place.start()
         keys = asyncio.run(self._new_keys())
@@ -85,7 +84,6 @@ class AttackedFace:
             place,
             MEDIA_MAX_SOURCE_BYTES=str(MOST),
             MEDIA_HTTP_FILES="signed",
-            MEDIA_REDIS_URL=place.redis_url.replace("//", f"//default:{PASSWORD}@"),
         )
         self.values = self._tenants(keys)
         worker.stop()
@@ -100,9 +98,10 @@ class AttackedFace:
         link.symlink_to(folder)
 
     def _passwords(self) -> list[str]:
-        """Those of the catalog and of the bucket, where there are some."""
+        """Those of Redis, of the catalog and of the bucket, where there are some."""
         settings = {**self.place.database.settings, **self.place.storage.settings}
-        told = [urlsplit(settings["MEDIA_CATALOG_URL"]).password, settings.get("AWS_SECRET_ACCESS_KEY")]
+        urls = self.place.redis_url, settings["MEDIA_CATALOG_URL"]
+        told = [*(urlsplit(url).password for url in urls), settings.get("AWS_SECRET_ACCESS_KEY")]
         return [password for password in told if password]
 
     async def _new_keys(self) -> dict[str, str]:

