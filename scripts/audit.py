@@ -1,7 +1,8 @@
 """What is known against the packages of uv.lock, and which C libraries read pictures here.
 
 `python -m scripts.audit` ends with 0 where nothing is known, 1 where something is, 2 where it was called
-wrongly, and 3 where nobody could be asked: then nothing was audited. `make audit` runs it for people.
+wrongly, and 3 where nobody could be asked: then nothing was audited. `make audit` runs it for people: make
+ends with 2 whatever the code was.
 """
 
 import argparse
