@@ -9,6 +9,7 @@ _SAYS_NOTHING = (
     *("unable to call", "unable to copy", "unable to open source", "memory area too small"),
     *("images do not match between header and load", "not identified by this driver"),
 )
+_LOOSE = " .:"
 _NUMBERS = re.compile(r" ?\([\d.]+\)$")  # libheif's own error numbers
 _PREFIX = re.compile(r"^((VIPS|Vips\w+|vips\w+|\w+2vips|\w+load_source|heif|webp|source input): )+")
 _ODD = re.compile(r"[^\w .,:;()'%/+=-]|(?<!\w)/[\w./-]+|0x[0-9a-fA-F]+", re.ASCII)
@@ -73,22 +74,25 @@ def starved(lack: str) -> Declined:
     return Declined(STARVED, f"The machine refused a decoder what it needs{_in_brackets(lack)}.")
 
 
-def plain(text: str, longest: int = 120) -> str:
+def plain(text: str, longest: int = 180) -> str:
     """Return the first line of a library's message without paths, addresses or anything unprintable."""
     line = next((line for line in text.splitlines() if line.strip()), "")
-    return _cut(" ".join(_ODD.sub("", line).split()), longest).rstrip(" .:")
+    return _cut(" ".join(_ODD.sub("", line).split()), longest)
 
 
 def _cut(words: str, longest: int) -> str:
-    """The words that there is room for, without a bracket that does not end."""
-    if len(words) > longest:
+    """The words that there is room for, without a bracket that does not end; else with a sign of the cut."""
+    is_cut = len(words) > longest
+    if is_cut:
         words = words[:longest].rpartition(" ")[0] or words[:longest]
     opened = words.rfind("(")
-    return words[:opened] if opened > words.rfind(")") else words
+    if opened > words.rfind(")"):
+        return words[:opened].rstrip(_LOOSE)
+    return f"{words.rstrip(_LOOSE)} …" if is_cut else words.rstrip(_LOOSE)
 
 
 def _in_brackets(detail: str) -> str:
-    words = _NUMBERS.sub("", _PREFIX.sub("", plain(detail)))
+    words = _NUMBERS.sub("", _PREFIX.sub("", plain(detail))).rstrip(_LOOSE)
     return f" ({words})" if words and not words.startswith(_SAYS_NOTHING) else ""
 
 

@@ -21,12 +21,18 @@ BMP = next(known for known in FORMATS if known.name == "bmp")
         ),
         (
             "heif: Invalid input: "
-            + "word " * 12
+            + "word " * 24
             + "data outside of file bounds (points to file position 123)",
-            f"is damaged or incomplete (Invalid input: {'word ' * 12}data outside of file bounds).",
+            f"is damaged or incomplete (Invalid input: {'word ' * 24}data outside of file bounds).",
         ),
-        ("one " * 40, f"is damaged or incomplete ({('one ' * 30).strip()})."),
-        ("x" * 130, f"is damaged or incomplete ({'x' * 120})."),
+        (
+            "heif: Invalid input: Security limit exceeded: 'iref' box contains more than 256 reference "
+            "entries, which exceeds the security limit. (2.1000)",
+            "is damaged or incomplete (Invalid input: Security limit exceeded: 'iref' box contains more than "
+            "256 reference entries, which exceeds the security limit).",
+        ),
+        ("one " * 60, f"is damaged or incomplete ({'one ' * 45}…)."),
+        ("x" * 190, f"is damaged or incomplete ({'x' * 180} …)."),
         ("(2.100)", "is damaged or incomplete."),
         ("VipsForeignLoad: unable to open source for input", "is damaged or incomplete."),
         ("unable to call heifload_source", "is damaged or incomplete."),
