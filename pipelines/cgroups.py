@@ -39,6 +39,12 @@ def process_memory_limit() -> int | None:
     return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=None)
 
 
+def address_space() -> int | None:
+    """The bytes of address space that each process may have (ulimit -v, LimitAS=); None: any."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """The CPUs that all processes of these groups may use together, None where nothing limits them."""
     quotas = []

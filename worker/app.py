@@ -16,7 +16,7 @@ from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
-from pipelines.sandbox import DECODER, TOO_CROWDED, Sandbox, decoder_version, open_sandbox
+from pipelines.sandbox import DECODER, Sandbox, decoder_version, more_threads, open_sandbox
 from pipelines.slots import Slots
 from pipelines.traces import Traces
 from pipelines.watcher import OriginalWatcher
@@ -152,7 +152,7 @@ async def open_app(
         try:
             await start_threads(available_cpus())
         except RuntimeError as error:
-            raise DecoderUnavailable(str(error), TOO_CROWDED) from error
+            raise DecoderUnavailable(str(error), more_threads()) from error
         await _prepare(stores.blobs)
         accounts = Accounts()
         sandbox = await stack.enter_async_context(

@@ -18,14 +18,14 @@ from pipelines.errors import (
 from pipelines.formats import MIB
 
 START_TIMEOUT_S = 30
-TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, ulimit -u)."
+_TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, ulimit -u)."
 _RESTART = "Was the program replaced or removed? Restart the worker, or install it again."
 _ROOM = "Is there room for its threads (TasksMax, pids.max, ulimit -u) and its memory?"
 _UNFILTER = "Let the filter refuse calls instead of killing: SystemCallErrorNumber=EPERM in a systemd unit."
 _NO_CPU_LIMIT = "Give the worker no limit of CPU time (LimitCPU, ulimit -t): it works for as long as it runs."
 _MORE_MEMORY = "Give it more memory, or let less run beside the worker."
 _REMEDIES = {
-    errno.EAGAIN: TOO_CROWDED,
+    errno.EAGAIN: _TOO_CROWDED,
     errno.ENOENT: _RESTART,
     errno.EMFILE: "Raise the limit of open files (LimitNOFILE, ulimit -n).",
     errno.ENFILE: "Raise the machine's limit of open files (fs.file-max).",
@@ -41,6 +41,17 @@ _OWN_FAULTS = frozenset(
 )
 """The signals that a program brings on itself; every other is sent by somebody."""
 _NO_THREAD, _NO_MEMORY = "rror creating thread", "failed to allocate"
+
+
+def more_threads() -> str:
+    """What lets threads start where none could: they want address space, and places among all of a user."""
+    limit = cgroups.address_space()
+    if limit is None:
+        return _TOO_CROWDED
+    return (
+        f"Raise the limit of address space (LimitAS, ulimit -v), now {limit // MIB} MiB, or set none: "
+        "threads reserve much that they never use. MEDIA_MEMORY_MB limits what is used."
+    )
 
 
 def not_started(
@@ -78,7 +89,7 @@ def meaning_of(status: int, stderr: str, oom_kills: int) -> PipelineError:
         case died if died > 0 and died not in _OWN_FAULTS:
             return DecoderKilled(f"somebody ended the decoder with {_name(died)}")
         case died if died > 0 and _NO_THREAD in stderr:  # glib ends the process then, as it does for memory
-            return DecoderStarved(f"the decoder died for want of a thread. {TOO_CROWDED}")
+            return DecoderStarved(f"the decoder died for want of a thread. {more_threads()}")
         case died if died > 0 and _NO_MEMORY in stderr:
             return DecoderStarved(f"the decoder died for want of memory. {_MORE_MEMORY}")
         case died if died > 0:

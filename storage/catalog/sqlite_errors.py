@@ -1,10 +1,11 @@
 """What errors of SQLite mean, and what was met in one catalog's file."""
 
+import errno
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from storage.catalog.sqlite_file import MIB
 from storage.errors import CatalogDamaged, CatalogUnavailable
 
 LEAST_ROOM = MIB
+_FILES = 4  # that a connection opens: the catalog, its log, the log's index, a temporary one
 _NO_TABLE = "no such table"
 
 
@@ -125,6 +127,11 @@ class FileCondition(Condition):
             return damaged
         if fault in (Fault.READ_ONLY, Fault.FULL, Fault.DISK):
             self.takes_writes = False
+        if fault is Fault.NOT_OPENED and (lack := _lack_of_files()):
+            return CatalogUnavailable(
+                f"the catalog {self.path} cannot be opened ({lack}): raise the limit of open files "
+                "(LimitNOFILE, ulimit -n)"
+            )
         if fault in (Fault.READ_ONLY, Fault.NOT_OPENED):
             return CatalogUnavailable(
                 f"the catalog {self.path} cannot be written ({cause}): let the user {os.geteuid()} write it, "
@@ -143,6 +150,17 @@ class FileCondition(Condition):
                 "restore), or move the file away and make a new catalog of the originals (media rebuild)"
             )
         return CatalogUnavailable(f"the catalog did not answer: {cause}")
+
+
+def _lack_of_files() -> str:
+    """Why this process cannot open the files of a catalog, whatever they are; "" if it can open any."""
+    with ExitStack() as stack:
+        try:
+            for _ in range(_FILES):
+                stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            return str(error.strerror) if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+    return ""
 
 
 def _is_sealed(error: Exception) -> bool:

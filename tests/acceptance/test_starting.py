@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support import pictures, processes
+from tests.support.commands import run_installed
 from tests.support.job_queues import SHARED
 from tests.support.workplace import Workplace
 
@@ -30,6 +31,18 @@ def test_wrong_settings_are_reported_all_at_once_with_exit_code_2(workplace: Wor
     assert all(name in ended.stderr for name in [*wrong, "MEDIA_STORAGE_URL"])
     assert "Traceback" not in ended.stderr
     assert "hunter2" not in ended.stderr
+
+
+def test_a_limit_of_address_space_is_not_called_one_of_threads(workplace: Workplace) -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (600 << 20,) * 2); "
+        "from scripts.media import main; main()"
+    )
+    ended = run_installed([sys.executable, "-c", code, "worker", "--burst"], workplace.env(), workplace.home)
+
+    assert ended.returncode == 1
+    assert "Raise the limit of address space (LimitAS, ulimit -v), now 600 MiB" in ended.stderr
+    assert "TasksMax" not in ended.stderr
 
 
 def test_importing_the_worker_reads_no_environment() -> None:

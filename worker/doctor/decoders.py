@@ -1,20 +1,26 @@
 """The decoders and their limits, as `media doctor` finds them."""
 
 import asyncio
+import resource
 from collections.abc import Sequence
 from itertools import groupby
 
+from pipelines import cgroups
 from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY, Confinement
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import FORMATS, MIB
 from pipelines.libraries import BundledLibrary, read_libraries
-from pipelines.sandbox import open_sandbox
+from pipelines.sandbox import more_threads, open_sandbox
 from pipelines.sandbox.answers import Hello
 from worker.amounts import counted
 from worker.app import allowance
 from worker.findings import Finding, inspect_memory
 from worker.limits import CONTAINERS, OF_A_PROCESS, available_cpus
 from worker.settings import Settings
+
+_LEAST_ADDRESS_SPACE = 1024 * MIB  # with two decoders a worker reserves that, and uses a tenth of it
+_ENOUGH_ADDRESS_SPACE = 2 * _LEAST_ADDRESS_SPACE
+_ENOUGH_FILES = 256  # a worker with two decoders has 40 open
 
 
 async def check_decoders(settings: Settings) -> Sequence[Finding]:
@@ -119,7 +125,22 @@ def check_limits(settings: Settings) -> Sequence[Finding]:
     )
     if settings.decoders < settings.cpus:
         detail += f"; more decoders need a larger {' and '.join(_too_small_for_another(settings))}"
-    return [Finding("Limits", "ok", detail), inspect_memory(settings)]
+    return [Finding("Limits", "ok", detail), *_inspect_process_limits(), inspect_memory(settings)]
+
+
+def _inspect_process_limits() -> Sequence[Finding]:
+    """Limits of a process that a worker would meet, and take for something else."""
+    found = []
+    space = cgroups.address_space()
+    if space is not None and space < _ENOUGH_ADDRESS_SPACE:
+        detail = f"a process may have {space // MIB} MiB of address space"
+        is_enough = space >= _LEAST_ADDRESS_SPACE
+        found.append(Finding("Process limits", "warning" if is_enough else "error", detail, more_threads()))
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files != resource.RLIM_INFINITY and files < _ENOUGH_FILES:
+        advice = f"Raise the limit of open files to {_ENOUGH_FILES} (LimitNOFILE, ulimit -n)."
+        found.append(Finding("Process limits", "warning", f"a process may have {files} files open", advice))
+    return found
 
 
 def _too_small_for_another(settings: Settings) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """A catalog that cannot be written, or is not the file any more that was opened, says so by name."""
 
 import os
+import resource
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,6 +36,22 @@ async def on_disk(disk: Path, migrated: Path) -> AsyncIterator[Catalog]:
     shutil.copy(migrated, disk / "catalog.db")
     async with open_catalog(url_of(disk / "catalog.db")) as catalog:
         yield catalog
+
+
+def test_a_lack_of_files_is_not_called_one_of_rights(path: Path) -> None:
+    condition = FileCondition(path)
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))
+    try:
+        with pytest.raises(sqlite3.OperationalError) as refused:
+            sqlite3.connect(path).execute("CREATE TABLE one (number)")
+        said = str(condition.named(refused.value))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+
+    assert said.endswith("(Too many open files): raise the limit of open files (LimitNOFILE, ulimit -n)")
 
 
 def _delete(path: Path) -> None:

@@ -1,6 +1,7 @@
 """`media doctor`: what it says of decoders that are confined, half or not at all."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -131,10 +132,31 @@ def test_what_is_said_of_memory_helps_and_contradicts_nothing(
 ) -> None:
     monkeypatch.setattr(cgroups, "memory_limit", lambda: limit_mb and limit_mb * MIB)
 
-    limits, budget = check_limits(Settings(memory_mb=memory_mb, cpus=4))
+    limits, *_, budget = check_limits(Settings(memory_mb=memory_mb, cpus=4))
 
     assert limits.detail.partition("more decoders need ")[2] == (wider or "")
     assert budget.advice == advice
+
+
+@pytest.mark.parametrize(
+    ("what", "limit", "level", "words"),
+    [
+        ("RLIMIT_AS", 700 * MIB, "error", "a process may have 700 MiB of address space"),
+        ("RLIMIT_AS", 1500 * MIB, "warning", "a process may have 1500 MiB of address space"),
+        ("RLIMIT_NOFILE", 40, "warning", "a process may have 40 files open"),
+    ],
+)
+def test_limits_of_a_process_that_a_worker_meets_are_told_before_it_does(
+    monkeypatch: pytest.MonkeyPatch, what: str, limit: int, level: str, words: str
+) -> None:
+    monkeypatch.setattr(
+        resource, "getrlimit", lambda asked: [limit if asked == getattr(resource, what) else -1] * 2
+    )
+
+    [found] = [one for one in check_limits(Settings(memory_mb=512)) if one.what == "Process limits"]
+
+    assert (found.level, found.detail) == (level, words)
+    assert "ulimit -" in str(found.advice)
 
 
 @pytest.mark.parametrize(("cpus", "answer"), [(1, "1 decoder for 1 CPU,"), (2, "2 decoders for 2 CPUs,")])
