@@ -1,6 +1,7 @@
 """What requests cost the HTTP server, by what others cost in the same run: machines differ, and are busy."""
 
 import asyncio
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ MOST_OF_A_STATUS = 8.0  # times what an empty request takes
 MOST_OF_A_LIST = 100.0  # the same; all uploads looked through would be twice as much
 MOST_MB = 130
 MOST_KB = 60  # for a connection
+TRIES = 3
 AT_ONCE, HELD = 20, 300
 
 
@@ -42,6 +44,19 @@ class LoadedFace:
         (await self.client.load(requests, total, 4)).check()
         return (cpu_ms(self.face.pid) - before) / total
 
+    async def times_an_empty_one(self, requests: Sequence[bytes], total: int, most: float) -> float:
+        """What a request costs, by an empty one of the same moment; the least of some tries, until `most`.
+
+        Who else works on a core makes the same work dearer, by up to twice as much.
+        """
+        least = math.inf
+        for _ in range(TRIES):
+            empty = await self.cost([self.client.request("/healthz")], 1000)
+            least = min(least, await self.cost(requests, total) / empty)
+            if least < most:
+                break
+        return least
+
 
 @pytest.fixture(scope="module")
 def loaded(
@@ -56,17 +71,19 @@ def loaded(
 
 
 async def test_a_status_costs_little_more_than_an_empty_request(loaded: LoadedFace) -> None:
-    empty = await loaded.cost([loaded.client.request("/healthz")], 1500)
-    status = await loaded.cost(requests_for_status(loaded.client, loaded.catalog), 1500)
+    requests = requests_for_status(loaded.client, loaded.catalog)
+    times = await loaded.times_an_empty_one(requests, 1000, MOST_OF_A_STATUS)
 
-    print(f"an empty request {empty:.3f} ms, a status {status:.3f} ms: {status / empty:.1f} times")  # noqa: T201
-    assert status < MOST_OF_A_STATUS * empty
+    print(f"a status: {times:.1f} times an empty request")  # noqa: T201
+    assert times < MOST_OF_A_STATUS
 
 
 async def test_no_list_looks_through_all_uploads_of_a_large_catalog(loaded: LoadedFace) -> None:
-    empty = await loaded.cost([loaded.client.request("/healthz")], 1500)
     lists = await requests_for_lists(loaded.client)
-    costs = {what: await loaded.cost(requests, 60) / empty for what, requests in lists.items()}
+    costs = {
+        what: await loaded.times_an_empty_one(requests, 60, MOST_OF_A_LIST)
+        for what, requests in lists.items()
+    }
 
     print({what: round(times, 1) for what, times in costs.items()})  # noqa: T201
     assert max(costs.values()) < MOST_OF_A_LIST

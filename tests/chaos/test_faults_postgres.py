@@ -18,6 +18,7 @@ from tests.support import pictures
 from tests.support.clients import missing, skip_without_services
 from tests.support.disks import quickest_disk
 from tests.support.pgbouncer import pgbouncer
+from tests.support.polling import until
 from tests.support.postgres import connect, execute
 from tests.support.postgres_proxy import CommitProxy, Loss
 from tests.support.workplace import WorkerProcess, Workplace, database_on
@@ -205,3 +206,13 @@ async def _become_the_same_catalog(first: PostgresServer, second: PostgresServer
 async def _shut_for_writes(server: PostgresServer) -> None:
     await execute(server, "ALTER SYSTEM SET default_transaction_read_only = on")
     await execute(server, "SELECT pg_reload_conf()")
+
+    async def is_shut() -> bool:
+        """Whether the server itself has read that, which has then told all connections."""
+        connection = await connect(server, DATABASE)
+        try:
+            return bool(await connection.fetchval("SHOW default_transaction_read_only") == "on")
+        finally:
+            await connection.close()
+
+    await until(is_shut)

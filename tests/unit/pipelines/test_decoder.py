@@ -283,14 +283,16 @@ def test_a_bug_is_reported_with_its_traceback_and_ends_the_child() -> None:
 
 def test_pictures_leave_neither_memory_nor_descriptors_behind(child: DecoderProcess) -> None:
     source = jpeg((2000, 1500))
-    for _ in range(10):
-        child.run(source)
-    before = child.resident()
 
-    for _ in range(40):
-        child.run(source)
+    def grows_by(pictures: int) -> int:
+        before = child.resident()
+        for _ in range(pictures):
+            child.run(source)
+        return child.resident() - before
 
-    assert child.resident() - before < 4 * 1024 * 1024
+    grows_by(10)
+    # What an allocator keeps comes once; a leak comes each time.
+    assert any(grows_by(20) < 1024 * 1024 for _ in range(4))
     assert child.run(b"").code == "corrupt_image"
     time.sleep(0.02)
     assert child.descriptors() == {0, 1, 2, 3}
