@@ -1,5 +1,6 @@
-"""Missing placeholders: which uploads lack the one that their recipe asks for, and which are to get it."""
+"""Missing placeholders: which uploads lack the one that their recipe asks for, or have one too many."""
 
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -19,6 +20,16 @@ def awaits_placeholder(original: Original, recipe: Recipe) -> bool:
     """Whether it lacks one, and this version has not tried in vain to make one of that kind."""
     tried = original.placeholder_tried == attempt_at(recipe.placeholder)
     return lacks_placeholder(original, recipe) and not tried
+
+
+def has_unwanted_placeholder(original: Original, recipe: Recipe) -> bool:
+    """Whether there is one although the recipe asks for none."""
+    return without_unwanted_placeholder(original, recipe) != original
+
+
+def without_unwanted_placeholder(original: Original, recipe: Recipe) -> Original:
+    """What was read of an original, without the placeholder that its recipe does not ask for any more."""
+    return replace(original, thumbhash=None, blurhash=None) if recipe.placeholder == "none" else original
 
 
 @cache

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from pipelines.missing_placeholders import awaits_placeholder
+from pipelines.missing_placeholders import awaits_placeholder, has_unwanted_placeholder
 from pipelines.recipe import Recipes
 from pipelines.sweep.findings import stat_all
 from pipelines.upload import key_of
@@ -143,4 +143,8 @@ def _is_stale(upload: Upload, recipes: Recipes) -> bool:
         return False
     current = {key_of(upload.id, variant, upload.original.sha256) for variant in recipe.variants}
     is_current = current == {variant.key for variant in upload.variants}
-    return not is_current or awaits_placeholder(upload.original, recipe)
+    return (
+        not is_current
+        or awaits_placeholder(upload.original, recipe)
+        or has_unwanted_placeholder(upload.original, recipe)
+    )

@@ -20,7 +20,7 @@ from pipelines.errors import (
     WorkerKiller,
 )
 from pipelines.metrics import Reuse
-from pipelines.missing_placeholders import attempt_at, lacks_placeholder
+from pipelines.missing_placeholders import attempt_at, lacks_placeholder, without_unwanted_placeholder
 from pipelines.poison import Deadly, PoisonList
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
@@ -94,7 +94,7 @@ async def make_variants(
     """
     began = time.perf_counter()
     upload = claim.upload
-    known = upload.original
+    known = upload.original and without_unwanted_placeholder(upload.original, recipe)
     async with blobs.open(upload.source or "", fetched=False) as source:
         kept = await _find_stored(claim, recipe, known.sha256, blobs) if known else {}
         missing = [variant for variant in recipe.variants if variant.name not in kept]

@@ -93,7 +93,8 @@ async def test_an_upload_that_has_none_gets_one_when_it_is_processed_again(
     [
         ((DEFAULT, BLUR), ("thumbhash", "blurhash")),
         ((BLUR, DEFAULT), ("blurhash", "thumbhash")),
-        ((DEFAULT, NONE), ("thumbhash", "thumbhash")),  # it is right still
+        ((DEFAULT, NONE), ("thumbhash", "none")),
+        ((BLUR, NONE), ("blurhash", "none")),
         ((NONE, NONE), ("none", "none")),
     ],
 )
@@ -112,8 +113,7 @@ async def test_a_variant_that_is_added_changes_no_placeholder(pipeline: Pipeline
     first = await pipeline.put("cat.jpg", jpeg())
     more = replace(DEFAULT, variants=(*DEFAULT.variants, Variant("xlarge", 2560)))
 
-    for recipe in (more, replace(more, placeholder="none")):
-        assert placeholder(await pipeline.again("cat.jpg", recipe)) == placeholder(first)
+    assert placeholder(await pipeline.again("cat.jpg", more)) == placeholder(first)
 
 
 async def test_a_size_and_a_placeholder_that_are_missing_are_made_together(pipeline: Pipeline) -> None:
@@ -290,10 +290,20 @@ async def test_what_is_served_is_not_made_again_where_its_original_is_torn_or_go
     assert found.differing["uploads/cat.jpg"].startswith(reason)
 
 
-async def test_uploads_without_what_their_recipe_asks_for_are_stale(pipeline: Pipeline) -> None:
+async def test_a_placeholder_that_nobody_wants_any_more_goes_without_a_decoder(pipeline: Pipeline) -> None:
+    await pipeline.put("cat.jpg", jpeg())
+    made = await pipeline.again("cat.jpg", NONE)
+
+    assert (placeholder(made).kind, made.is_decoded) == ("none", False)
+    assert await stale(pipeline, NONE) == 0
+
+
+async def test_uploads_with_another_placeholder_than_their_recipe_asks_for_are_stale(
+    pipeline: Pipeline,
+) -> None:
     await pipeline.put("cat.jpg", jpeg())
 
-    assert [await stale(pipeline, recipe) for recipe in (DEFAULT, BLUR, NONE)] == [0, 1, 0]
+    assert [await stale(pipeline, recipe) for recipe in (DEFAULT, BLUR, NONE)] == [0, 1, 1]
 
 
 async def test_an_upload_whose_variants_are_not_those_of_its_recipe_is_stale(pipeline: Pipeline) -> None:
