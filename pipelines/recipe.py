@@ -71,6 +71,8 @@ class Recipe:
     name: str
     variants: Sequence[Variant]
     placeholder: Kind = "thumbhash"
+    without: frozenset[str] = frozenset()
+    """The names of variants that it leaves out on purpose."""
 
 
 DEFAULT = Recipe("default", (Variant("thumb", 150), Variant("medium", 800), Variant("large", 1920)))
@@ -80,6 +82,7 @@ BUILT_IN: Recipes = {DEFAULT.name: DEFAULT}
 
 
 def dropped_from_default(recipes: Recipes) -> Sequence[str]:
-    """The names of the built-in recipe's variants that `default` has not any more."""
-    kept = {variant.name for variant in recipes[DEFAULT.name].variants}
+    """The names of the built-in recipe's variants that `default` has not any more, and not on purpose."""
+    own = recipes[DEFAULT.name]
+    kept = {variant.name for variant in own.variants} | own.without
     return [variant.name for variant in DEFAULT.variants if variant.name not in kept]

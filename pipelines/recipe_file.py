@@ -1,7 +1,7 @@
 """Recipes from a TOML file: a table a variant, `[recipe.variant]`, its mistakes reported by their key.
 
 `extends` in a recipe's own table names another one, whose variants and placeholder it has too;
-`placeholder` says which kind it has itself.
+`placeholder` says which kind it has itself, and `VARIANT = false` that it makes no such variant on purpose.
 """
 
 import tomllib
@@ -40,7 +40,8 @@ class RecipeMistakes(Exception):
 _WORDS = {
     "missing": "{where} is missing",
     "extra_forbidden": "{where} means nothing here; there are {keys}",
-    "model_type": "{where}: a variant is a table [{where}]; a recipe has extends and placeholder besides",
+    "model_type": "{where}: a variant is a table [{where}], or false: it is not made; a recipe has "
+    "extends and placeholder besides",
     "string_pattern_mismatch": "{where}: a colour is # and six hexadecimal digits",
 }
 
@@ -144,7 +145,7 @@ def _extended(
     kinds: Mapping[str, Kind | None],
     mistakes: list[str],
 ) -> Recipe:
-    """`recipe` with what it extends: with its variants, unless it has one of that name, and placeholder."""
+    """`recipe` with what it extends: its variants, unless it names them itself, and its placeholder."""
     try:
         line_of_descent = [*_bases_of(recipe.name, own, bases)]
     except LookupError as error:
@@ -152,12 +153,17 @@ def _extended(
         if error.args[0] not in mistakes:  # of a circle each recipe in it says the same
             mistakes.append(error.args[0])
     variants: dict[str, Variant] = {}
+    without: frozenset[str] = frozenset()
     for one in (*reversed(line_of_descent), recipe):
+        variants = {name: variant for name, variant in variants.items() if name not in one.without}
         variants |= {variant.name: variant for variant in one.variants}
+        without = (without | one.without) - variants.keys()
+    if line_of_descent and not variants:
+        mistakes.append(f"{recipe.name} makes no variant")
     if line_of_descent and len(variants) > MOST_VARIANTS:
         mistakes.append(f"{recipe.name} has {len(variants)} variants; {MOST_VARIANTS} are the most")
     named = (kind for one in (recipe, *line_of_descent) if (kind := kinds.get(one.name)))
-    return Recipe(recipe.name, tuple(variants.values()), next(named, recipe.placeholder))
+    return Recipe(recipe.name, tuple(variants.values()), next(named, recipe.placeholder), without)
 
 
 def _bases_of(name: str, own: Recipes, bases: Mapping[str, str | None]) -> Iterator[Recipe]:
@@ -199,12 +205,17 @@ def _recipe(name: str, table: object, mistakes: list[str]) -> Recipe:
     if not isinstance(table, dict):
         mistakes.append(f"{name} stands in no table; a variant is [RECIPE.VARIANT]")
         return Recipe(name, ())
+    without = frozenset(variant for variant, entry in table.items() if entry is False)
+    table = {variant: entry for variant, entry in table.items() if variant not in without}
+    if without and not (table or extends):
+        mistakes.append(f"{name} makes no variant")
+        return Recipe(name, ())
     if not (table or extends) or len(table) > MOST_VARIANTS:
         others = "" if table else f', or {_EXTENDS} = "{DEFAULT.name}" for its variants'
         mistakes.append(f"a recipe has 1 to {MOST_VARIANTS} tables [{name}.VARIANT]{others}")
         return Recipe(name, ())
     made = [_variant(name, variant, entry, mistakes) for variant, entry in table.items()]
-    return Recipe(name, tuple(variant for variant in made if variant is not None))
+    return Recipe(name, tuple(variant for variant in made if variant is not None), without=without)
 
 
 def _variant(recipe: str, name: str, entry: object, mistakes: list[str]) -> Variant | None:

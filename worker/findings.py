@@ -8,7 +8,7 @@ import structlog
 
 from pipelines.dropped_variants import DroppedVariant
 from pipelines.formats import MIB
-from pipelines.recipe import dropped_from_default
+from pipelines.recipe import Recipes, dropped_from_default
 from worker.amounts import counted
 from worker.queue import LARGEST_REPLY, ServerInfo
 from worker.settings import LEAST_MEMORY_MB, Settings
@@ -19,11 +19,11 @@ OLDEST_REDIS = (6, 2)
 LARGEST_VALUE = 8 * MIB
 AHEAD_MS = 5 * 60 * 1000  # further ahead than this a stream's IDs say nothing of how long its events wait
 _NAMED = 5  # variants that recipes have dropped, and recipes that are gone
-_EXTEND = 'To keep them: extends = "default" in its table [default].'
+_EXTEND = 'To keep them: extends = "default" in its table [default]; to drop them: {first} = false there.'
 _KEEP_TABLES = (
-    'To keep them, put their tables back; extends = "default" brings those of the built-in recipe. Uploads '
-    "lose them as they are made again, by media reprocess --stale or a new event; the files stay for "
-    "MEDIA_RETENTION."
+    'To keep them, put their tables back; extends = "default" brings those of the built-in recipe. To drop '
+    "them on purpose, write NAME = false in the recipe's table. Uploads lose them as they are made again, by "
+    "media reprocess --stale or a new event; the files stay for MEDIA_RETENTION."
 )
 _KEEP_RECIPES = (
     "A recipe that has left the file is to be put back: its uploads keep their files, are not made again, "
@@ -145,6 +145,7 @@ def inspect_recipes(settings: Settings, dropped: Sequence[DroppedVariant] = ()) 
     `dropped` are the variants that uploads of a catalog have and their recipes make no more.
     """
     recipes = settings.recipe_book
+    dropped = [one for one in dropped if not _is_on_purpose(one, recipes)]
     had = {one.variant for one in dropped}
     built_in = ", ".join(name for name in dropped_from_default(recipes) if name not in had)
     words = [f"the default in {settings.recipes} makes no {built_in}"] if built_in else []
@@ -158,9 +159,14 @@ def inspect_recipes(settings: Settings, dropped: Sequence[DroppedVariant] = ()) 
     words += [_dropped("no recipe makes", unseen)] if unseen else []
     kinds = ((changed, _KEEP_TABLES), (gone, _KEEP_RECIPES), (unseen, _KEEP_EITHER))
     advice = " ".join(keep for some, keep in kinds if some)
-    return _finding(
-        "Recipes", "; ".join(words) or ", ".join(recipes), not words, advice or _EXTEND, "warning"
-    )
+    extend = _EXTEND.format(first=built_in.partition(",")[0])
+    return _finding("Recipes", "; ".join(words) or ", ".join(recipes), not words, advice or extend, "warning")
+
+
+def _is_on_purpose(one: DroppedVariant, recipes: Recipes) -> bool:
+    """Whether the file says that the recipe, or where that is not known any recipe, makes no such variant."""
+    names = recipes if one.recipe is None else [one.recipe]
+    return any(one.variant in recipes[name].without for name in names if name in recipes)
 
 
 def _first(words: Sequence[str]) -> Sequence[str]:

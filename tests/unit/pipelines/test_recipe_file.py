@@ -127,7 +127,8 @@ box = 64
         ),
         (
             "a.plaeholder = 'none'\na.b.box = 1",
-            "a.plaeholder: a variant is a table [a.plaeholder]; a recipe has extends and placeholder besides",
+            "a.plaeholder: a variant is a table [a.plaeholder], or false: it is not made; "
+            "a recipe has extends and placeholder besides",
         ),
     ],
 )
@@ -141,6 +142,41 @@ def test_a_webp_may_say_what_subsampling_it_has_anyway(tmp_path: Path) -> None:
     )
 
     assert recipes["avatar"].variants == (Variant("small", 9, format="webp"),)
+
+
+def test_a_variant_that_is_false_is_not_made_and_those_that_extend_it_may_make_it_again(
+    tmp_path: Path,
+) -> None:
+    recipes = load_recipes(
+        written(
+            tmp_path,
+            '[default]\nextends = "default"\nmedium = false\n[a]\nextends = "default"\n'
+            '[b]\nextends = "a"\nmedium = {box = 700}\n',
+        )
+    )
+
+    names = {name: [variant.name for variant in recipe.variants] for name, recipe in recipes.items()}
+    assert names == {
+        "default": ["thumb", "large"],
+        "a": ["thumb", "large"],
+        "b": ["thumb", "large", "medium"],
+    }
+    assert [sorted(recipes[name].without) for name in ("default", "a", "b")] == [["medium"], ["medium"], []]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ('[a]\nextends = "default"\nthumb = false\nmedium = false\nlarge = false\n', "a makes no variant"),
+        ("[a]\nthumb = false\n", "a makes no variant"),
+        ("[a]\nb = true\n", "or false: it is not made"),
+        ("[a]\nb = {box = 1}\nC = false\n", "not 'C'"),
+    ],
+)
+def test_what_cannot_be_left_out_is_reported(tmp_path: Path, text: str, mistake: str) -> None:
+    [found] = mistakes_of(tmp_path, text)
+
+    assert mistake in found
 
 
 def test_a_variant_may_be_called_placeholder(tmp_path: Path) -> None:

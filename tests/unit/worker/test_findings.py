@@ -34,8 +34,22 @@ def test_a_default_recipe_that_drops_a_built_in_size_is_warned_of(tmp_path: Path
 
     assert dropping.level == "warning"
     assert dropping.detail == f"the default in {recipes} makes no thumb, medium, large"
-    assert 'extends = "default"' in (dropping.advice or "")
+    assert dropping.advice == (
+        'To keep them: extends = "default" in its table [default]; to drop them: thumb = false there.'
+    )
     assert extending.level == "ok"
+
+
+def test_variants_that_the_file_says_are_not_made_are_no_finding(tmp_path: Path) -> None:
+    recipes = tmp_path / "recipes.toml"
+    recipes.write_text("[default]\nthumb = {box = 150}\nmedium = false\nlarge = false\nwide = false\n")
+    dropped = [
+        DroppedVariant("default", "large", 12, is_all=True),
+        DroppedVariant(None, "wide", 1, is_all=True),
+    ]
+    found = inspect_recipes(Settings(recipes=recipes), dropped)
+
+    assert (found.level, found.detail) == ("ok", "default")
 
 
 def test_dropped_variants_are_told_by_recipe_and_name_with_how_many_uploads_have_them(
