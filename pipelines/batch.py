@@ -179,7 +179,7 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
         outcome = None if runs_alone else await _outcome(tried, meter, nullcontext(), context, report)
     if outcome is None:
         outcome = await _outcome(tried, meter, context.slots.exclusive(meter.owner), context, report)
-    context.accounts.debit(meter, uploads=int(isinstance(outcome, Ready | Failed)))
+    context.accounts.debit(meter, uploads=int(_is_another_upload(outcome)))
     submitted = time.perf_counter()
     committed = await context.committer.submit(outcome)
     commit_s = time.perf_counter() - submitted
@@ -200,6 +200,17 @@ async def _has_place(place: AsyncExitStack, turn: _Due, context: BatchContext) -
     except TimeoutError:
         return False
     return True
+
+
+def _is_another_upload(outcome: Outcome) -> bool:
+    """Whether it is one more upload of its owner that has ended, and not what was ready made again."""
+    known = outcome.claim.upload.original
+    match outcome:
+        case Ready(_, original):
+            return known is None or known.sha256 != original.sha256
+        case Failed():
+            return known is None
+    return False
 
 
 def _ended(ended: str, outcome: Outcome, seconds: float) -> EndedTry:

@@ -98,7 +98,10 @@ class Owner:
 
     owner: str
     cpu_seconds: float
-    uploads: Annotated[int, Field(description="that became ready or failed, each time that they did")]
+    uploads: Annotated[
+        int,
+        Field(description="that became ready or failed, without those that were ready and are made again"),
+    ]
     bytes: Annotated[int, Field(description="of originals that were read")]
 
 

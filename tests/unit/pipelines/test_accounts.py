@@ -1,12 +1,14 @@
 """Accounts: each owner pays for the CPU time that its pictures take, however they end."""
 
 import asyncio
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
 from pipelines.accounts import Accounts, Meter
 from pipelines.batch import BatchContext, process_uploads
+from pipelines.recipe import DEFAULT, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
 from storage.blobs import Storage
 from storage.catalog.opening import Catalog
@@ -22,6 +24,19 @@ async def spent(context: BatchContext, uploads: Uploads, name: str, content: byt
     await process_uploads([upload_id], await uploads.job_id(upload_id), context)
     [cost] = context.accounts.take_unsaved()
     return cost
+
+
+async def test_an_upload_that_is_made_again_costs_its_owner_and_is_no_other_upload(
+    catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads
+) -> None:
+    context = batch_context(catalog, blobs, sandbox)
+    first = await spent(context, uploads, "mia/cat.jpg", jpeg(2000, 1500))
+    more = replace(DEFAULT, variants=(*DEFAULT.variants, Variant("small", 400)))
+    again = await spent(replace(context, recipes={"default": more}), uploads, "mia/cat.jpg", jpeg(2000, 1500))
+    other = await spent(context, uploads, "mia/cat.jpg", jpeg(1000, 1500))
+
+    assert [one.uploads for one in (first, again, other)] == [1, 0, 1]
+    assert again.cpu_ms >= 1
 
 
 async def test_a_ready_upload_costs_its_folder_cpu_time_and_the_bytes_that_were_read(
