@@ -117,7 +117,7 @@ def _figures(entries: Sequence[Sent], seconds: float | None) -> Iterator[tuple[s
     yield "", _size(sum(sizes)), f"after, in {len(sizes):,} variants"
     if seconds is not None and seconds > 0:
         yield "", f"{seconds:,.1f} s", "from first to last"
-        yield "", f"{len(entries) / seconds:,.1f}", "pictures per second"
+        yield "", f"{len(ready) / seconds:,.1f}", "ready per second"
 
 
 def _section(opening: str, items: Iterator[str]) -> Iterator[str]:
