@@ -15,6 +15,7 @@ class _Waiter:
     owner: str
     places: int
     number: int  # in order of asking
+    since: float
     given: asyncio.Future[None]
 
 
@@ -22,8 +23,9 @@ class Slots:
     """`count` places, of which `busy` are taken.
 
     Who waits is served in fair turns: whoever holds less than half of them goes before the others, and then
-    the owner that has used least lately; each owner's own in the order of asking. So one owner has at most
-    half of the places while others wait; and never more than `share`, if there is one.
+    the owner whose turn is next by the `accounts`: it has used little lately, or has waited long; each
+    owner's own in the order of asking. So one owner has at most half of the places while others wait; and
+    never more than `share`, if there is one.
     """
 
     def __init__(self, count: int, *, share: int | None = None, accounts: Accounts | None = None) -> None:
@@ -33,6 +35,7 @@ class Slots:
         self._accounts = accounts or Accounts()
         self._free = count
         self._held: Counter[str] = Counter()
+        self._served_at: dict[str, float] = {}  # the last time, of owners that hold places or wait
         self._waiting: dict[str, deque[_Waiter]] = {}
         self._gathering: _Waiter | None = None  # its turn has come, and it waits until enough are free
         self._asked = 0
@@ -71,7 +74,8 @@ class Slots:
 
     async def _take(self, owner: str, places: int) -> None:
         self._asked += 1
-        turn = _Waiter(owner, places, self._asked, asyncio.get_running_loop().create_future())
+        given = asyncio.get_running_loop().create_future()
+        turn = _Waiter(owner, places, self._asked, self._accounts.clock(), given)
         self._waiting.setdefault(owner, deque()).append(turn)
         self._serve()
         try:
@@ -96,12 +100,18 @@ class Slots:
         waiting.remove(turn)
         if not waiting:
             del self._waiting[turn.owner]
+            self._forget_owner(turn.owner)
+
+    def _forget_owner(self, owner: str) -> None:
+        if not self._held[owner] and owner not in self._waiting:
+            self._served_at.pop(owner, None)
 
     def _give_back(self, owner: str, places: int) -> None:
         self._free += places
         self._held[owner] -= places
         if not self._held[owner]:
             del self._held[owner]
+            self._forget_owner(owner)
         self._serve()
 
     def _serve(self) -> None:
@@ -114,6 +124,7 @@ class Slots:
                 continue
             self._free -= turn.places
             self._held[turn.owner] += turn.places
+            self._served_at[turn.owner] = self._accounts.clock()
             turn.given.set_result(None)
 
     def _next(self) -> _Waiter | None:
@@ -130,4 +141,5 @@ class Slots:
 
     def _rank(self, turn: _Waiter) -> tuple[bool, float, int, int]:
         held = self._held[turn.owner]
-        return held >= self._half, self._accounts.used_s(turn.owner), held, turn.number
+        since = max(turn.since, self._served_at.get(turn.owner, turn.since))
+        return held >= self._half, self._accounts.turn_at(turn.owner, since), held, turn.number

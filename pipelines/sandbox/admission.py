@@ -1,10 +1,9 @@
 """How much is decoded at once: the one place that bounds CPU and memory; everyone else awaits it."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pipelines.accounts import Accounts
 from pipelines.formats import MIB
@@ -26,15 +25,15 @@ class _Request:
     need: int
     owner: str
     turn: asyncio.Future[None]
-    since: float = field(default_factory=time.monotonic)
+    since: float
 
 
 class Admission:
     """Admits pictures to `slots` decoders and `budget` bytes.
 
     Who holds a slot never waits for memory, so that a big picture keeps nobody from decoding: it leaves with
-    NoRoomError, waits outside, and comes back with its memory in hand. Places and memory go to the owner that
-    has used least lately; each owner's own pictures get them in the order of asking.
+    NoRoomError, waits outside, and comes back with its memory in hand. Places and memory go to the owner
+    whose turn is next by the `accounts`; each owner's own pictures get them in the order of asking.
     """
 
     def __init__(self, slots: int, budget: int, accounts: Accounts | None = None) -> None:
@@ -74,7 +73,8 @@ class Admission:
     @asynccontextmanager
     async def memory(self, need: int, owner: str = "") -> AsyncIterator[None]:
         """`need` bytes of the budget, which must be able to hold them, in fair turns."""
-        request = _Request(need, owner, asyncio.get_running_loop().create_future())
+        turn = asyncio.get_running_loop().create_future()
+        request = _Request(need, owner, turn, self._accounts.clock())
         self._waiting.append(request)
         self._serve()
         try:
@@ -93,14 +93,18 @@ class Admission:
             self._return(need)
 
     def _must_queue(self, owner: str) -> bool:
-        """Whether somebody has waited for long enough whose owner has not used more than this one."""
+        """Whether somebody has waited for long enough whose turn is before that of this one."""
         if not self._waiting:
             return False
-        late, used_s = time.monotonic() - MAX_OVERTAKING_S, self._accounts.used_s
+        now = self._accounts.clock()
+        own = self._accounts.turn_at(owner, now)
         return any(
-            one.since < late and (one.owner == owner or used_s(one.owner) <= used_s(owner))
+            one.since < now - MAX_OVERTAKING_S and (one.owner == owner or self._turn_at(one) <= own)
             for one in self._waiting
         )
+
+    def _turn_at(self, request: _Request) -> float:
+        return self._accounts.turn_at(request.owner, request.since)
 
     def _return(self, need: int) -> None:
         self._free += need
@@ -108,7 +112,7 @@ class Admission:
 
     def _serve(self) -> None:
         while self._waiting:
-            request = min(self._waiting, key=lambda one: self._accounts.used_s(one.owner))
+            request = min(self._waiting, key=self._turn_at)
             if request.need > self._free:
                 return
             self._waiting.remove(request)

@@ -113,6 +113,36 @@ def test_what_was_used_counts_half_after_a_minute_and_nothing_some_day() -> None
     assert accounts.used_s("mia") == accounts.used_s("leo") == 0.0
 
 
+def test_a_try_without_a_decoder_counts_a_little() -> None:
+    accounts = Accounts()
+    accounts.debit(Meter("mia"), uploads=0)
+
+    assert 0 < accounts.used_s("mia") < 0.1
+    assert accounts.take_uses() == {"mia": 10}
+    assert accounts.take_uses() == {}
+
+
+def test_what_other_workers_have_saved_counts_by_its_age_beside_what_is_not_saved_yet() -> None:
+    clock = Clock()
+    clock.stop_at(1000)
+    accounts = Accounts(clock)
+    accounts.use("mia", 1.0)
+    accounts.learn({"mia": [(60_000, 8000), (0, 2000)], "leo": [(120_000, 4000)]})
+    accounts.learn({"mia": []})
+
+    assert accounts.used_s("mia") == pytest.approx(7.0)
+    assert accounts.used_s("leo") == pytest.approx(1.0)
+
+
+def test_uses_that_could_not_be_saved_are_taken_again() -> None:
+    accounts = Accounts()
+    accounts.use("mia", 1.0)
+    accounts.return_uses(accounts.take_uses())
+    accounts.use("mia", 0.5)
+
+    assert accounts.take_uses() == {"mia": 1500}
+
+
 def test_what_could_not_be_saved_is_taken_again_with_the_rest() -> None:
     accounts = Accounts()
     accounts.debit(Meter("mia", 0.5, 100), uploads=1)

@@ -5,6 +5,7 @@ import pytest
 from pipelines.accounts import Accounts
 from pipelines.slots import Slots
 from tests.support.holders import Holders
+from tests.support.sweeps import Clock
 
 
 @pytest.fixture
@@ -103,6 +104,49 @@ async def test_who_has_worked_alone_pays_for_all_places_and_waits_behind_the_oth
 
     assert others == ["mia1", "mia2"]
     assert holders.inside == ["second"]
+
+
+async def seconds_until_inside(holders: Holders, clock: Clock, slots: Slots, who: str) -> int:
+    """How long that one waits for a place, for which a new owner asks each second."""
+    await enter(holders, slots, "first", who)
+    for second in range(1000):
+        if who in holders.inside:
+            return second
+        clock.stop_at(clock() + 1)
+        await enter(holders, slots, f"fresh-{second}-")
+        await holders.leave(holders.inside[0])
+    raise AssertionError(f"{who} waits for ever")
+
+
+@pytest.mark.parametrize(("used_s", "waits_s"), [(3.0, 60), (80.0, 240)])
+async def test_new_owners_without_end_do_not_pass_for_ever_one_that_has_used_much(
+    holders: Holders, used_s: float, waits_s: int
+) -> None:
+    clock = Clock()
+    clock.stop_at(1000)
+    accounts = Accounts(clock)
+    accounts.use("greedy", used_s)
+    waited_s = await seconds_until_inside(holders, clock, Slots(1, accounts=accounts), "greedy")
+
+    assert waits_s / 4 < waited_s < waits_s
+
+
+async def test_of_owners_that_have_used_equally_much_the_one_served_longest_ago_is_next(
+    holders: Holders,
+) -> None:
+    clock = Clock()
+    clock.stop_at(1000)
+    slots = Slots(1, accounts=Accounts(clock))
+    await enter(holders, slots, "leo1", "leo2", "leo3", "leo4")
+    clock.stop_at(1001)
+    await enter(holders, slots, "mia1", "mia2")
+    order = list(holders.inside)
+    for second in range(1002, 1007):
+        clock.stop_at(second)
+        await holders.leave(order[-1])
+        order += holders.inside
+
+    assert order == ["leo1", "leo2", "mia1", "leo3", "mia2", "leo4"]
 
 
 async def test_who_gives_up_waiting_leaves_the_place_to_the_next(holders: Holders) -> None:
