@@ -12,11 +12,15 @@ import orjson
 import pytest
 
 from scripts.redis_server import RedisServer
+from storage.catalog.intake import admit_none
+from storage.catalog.opening import Catalog
+from tests.support.catalogs import letter, upload_event
 from tests.support.commands import Ended, forked
 from tests.support.fake_redis import saying
 from worker.doctor.broker import check_workers
 from worker.queue import Queue, heartbeats
 from worker.queue.heartbeats import Heartbeat, ReportingWorker, WorkerInfo, new_instance, place
+from worker.settings import Settings
 
 ELSEWHERE = "another-boot:1:0"
 
@@ -39,7 +43,7 @@ async def test_a_heartbeat_says_what_is_degraded_and_doctor_passes_it_on(queue: 
     await queue.heartbeats.beat(ELSEWHERE, "0 events wait", healthy=True, expiry_s=15, degraded=old)
     await queue.heartbeats.beat(new_instance(), "0 events wait", healthy=True, expiry_s=15)
 
-    found = await check_workers(queue)
+    found = await check_workers(queue, Settings())
 
     assert found.level == "warning"
     assert found.detail == f"1 of 2 degraded: {old[0]}; {old[1]}"
@@ -50,7 +54,7 @@ async def test_doctor_warns_of_an_event_that_waits_long_although_workers_run(que
     long_ago_ms = await queue.stream.now_ms() - 61_000
     await queue.redis.xadd("media:uploads", {"event": "{}"}, id=f"{long_ago_ms}-0")
 
-    found = await check_workers(queue)
+    found = await check_workers(queue, Settings())
 
     assert (found.level, found.detail) == ("warning", "1 running, but the oldest event has waited for 61 s")
 
@@ -255,15 +259,24 @@ def test_where_the_kernel_does_not_say_it_is_the_host_name(
 async def test_doctor_reports_events_that_wait_without_a_worker_and_unhealthy_workers(
     queue: Queue,
 ) -> None:
-    idle = await check_workers(queue)
+    idle = await check_workers(queue, Settings())
     await queue.stream.add({"source": "uploads/a.jpg"})
-    deserted = await check_workers(queue)
+    deserted = await check_workers(queue, Settings())
     await queue.heartbeats.beat(ELSEWHERE, "the disk is full", healthy=False, expiry_s=15)
-    unhealthy = await check_workers(queue)
+    unhealthy = await check_workers(queue, Settings())
     await queue.heartbeats.beat(ELSEWHERE, "1 event waits", healthy=True, expiry_s=15)
-    healthy = await check_workers(queue)
+    healthy = await check_workers(queue, Settings())
 
     assert [found.level for found in (idle, deserted, unhealthy, healthy)] == ["ok", "error", "error", "ok"]
     assert "none is running, and 1 event waits" in deserted.detail
     assert "media worker" in (deserted.advice or "")
     assert "the disk is full" in unhealthy.detail
+
+
+async def test_doctor_counts_what_is_parked_as_waiting_where_no_worker_lives(
+    queue: Queue, catalog: Catalog, catalog_url: str
+) -> None:
+    await catalog.intake.take([(upload_event(1), letter("1-0"))], [], admit=admit_none)
+    found = await check_workers(queue, Settings(catalog_url=catalog_url))
+
+    assert (found.level, found.detail) == ("error", "none is running, and 0 events wait; 1 parked upload")

@@ -4,7 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from storage.catalog.database import open_to_read
 from storage.catalog.opening import Catalog
+from storage.catalog.parking import Parking
+from storage.errors import StorageError
+from worker.amounts import counted
 from worker.degradation import long_wait
 from worker.findings import Finding, inspect_redis
 from worker.queue import Queue, QueueUnavailable, Refusal, open_queue
@@ -12,6 +16,7 @@ from worker.queue.refusals import of_another, refusal_of
 from worker.settings import Settings
 
 _TIMEOUT_S = 4  # of all answers together: a Redis may stop answering half-way
+_PARKED_S = 2  # of them, to look into the catalog
 _MESSAGES = 100  # that are compared with the catalog
 _LATELY_MS = 24 * 60 * 60 * 1000  # the catalog keeps its messages for longer
 
@@ -44,7 +49,7 @@ async def check_redis(settings: Settings, *, as_worker: bool = True) -> RedisRep
             if refusal is not None and not refusal.transient:
                 return RedisReport([refused(refusal)])
             findings = [refused(refusal) if refusal else works, *inspect_redis(await queue.server.info())]
-            findings.append(await check_workers(queue))
+            findings.append(await check_workers(queue, settings))
             owner = await queue.ownership.owner()
             recent = await queue.messages.recent(_MESSAGES, _LATELY_MS)
             return RedisReport(findings, answers=True, owner=owner, recent=recent)
@@ -61,14 +66,17 @@ def refused(refusal: Refusal) -> Finding:
     return Finding("Redis", "error", refusal.what, refusal.remedy)
 
 
-async def check_workers(queue: Queue) -> Finding:
+async def check_workers(queue: Queue, settings: Settings) -> Finding:
     """Whether workers are running where something waits for them, and what an unhealthy one reports."""
     workers = await queue.heartbeats.living()
     unhealthy = [worker for worker in workers if not worker.healthy]
     waits = await queue.waits()
     if not workers:
-        if await queue.depth() or await queue.jobs.waiting():
+        parked = await _count_parked(settings)
+        if parked or await queue.depth() or await queue.jobs.waiting():
             detail = f"none is running, and {waits}"
+            if parked:
+                detail += f"; {counted(parked, 'parked upload')}"
             return Finding("Workers", "error", detail, "Start one: media worker. If one runs, see its log.")
         return Finding("Workers", "ok", f"none is running; {waits}")
     if unhealthy:
@@ -81,6 +89,15 @@ async def check_workers(queue: Queue) -> Finding:
         detail = f"{len(degraded)} of {len(workers)} degraded: {'; '.join(degraded[0].degraded)}"
         return Finding("Workers", "warning", detail, "See docs/operations.md, Health.")
     return Finding("Workers", "ok", f"{len(workers)} running; {waits}")
+
+
+async def _count_parked(settings: Settings) -> int:
+    """How many uploads wait in the catalog for their owner's turn; 0 where it does not say so soon."""
+    try:
+        async with asyncio.timeout(_PARKED_S), open_to_read(settings.catalog) as database:
+            return (await Parking(database).all()).count
+    except (StorageError, TimeoutError):
+        return 0  # what is wrong with the catalog is told where that is checked
 
 
 async def check_messages(settings: Settings, redis: RedisReport, catalog: Catalog) -> Sequence[Finding]:
