@@ -1,6 +1,6 @@
 """The composition root: opens catalog, blobs and decoders in order, and closes them in reverse order."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -166,10 +166,11 @@ async def open_app(
         # Whoever fills its share with pictures that take long leaves others the same again.
         share = 2 * settings.decoders + 2
         slots = Slots(2 * share, share=share, accounts=accounts)
+        dispatcher: Dispatcher  # it needs the batch, which needs the watcher
         watcher = OriginalWatcher(
             stores.blobs,
             partial(_make_due, stores.catalog, queue),
-            partial(_repeat, stores.catalog, queue),
+            partial(_repeat, stores.catalog, lambda: dispatcher.attend()),
             settings.settle,
         )
         batch = BatchContext(
@@ -193,11 +194,13 @@ async def open_app(
             traces=traces,
             accounts=accounts,
         )
-        accounting = Accounting(accounts, stores.catalog.owner_costs)
-        stack.push_async_callback(accounting.close)
         places = JobPlaces(settings.uploads_per_job)
+        accounting = Accounting(
+            accounts, stores.catalog.owner_costs, stores.catalog.owner_uses, lambda: places.owners
+        )
+        stack.push_async_callback(accounting.close)
         dispatcher = Dispatcher(
-            *(queue, stores.catalog.parking, places, accounts.used_s),
+            *(queue, stores.catalog.parking, places, accounts.turn_at),
             is_paused=lambda: paused_for_ms(batch) > 0,
             stopping=shutdown.stopping,
         )
@@ -253,7 +256,7 @@ async def open_app(
             ),
             health=health,
             degradation=degradation,
-            adoption=Adoption(stores.blobs, stores.catalog, queue, grace_s=settings.grace, metrics=metrics),
+            adoption=Adoption(stores.blobs, stores.catalog, grace_s=settings.grace, metrics=metrics),
             outage_log=OutageLog(),
             shutdown=shutdown,
             metrics=metrics,
@@ -305,16 +308,18 @@ async def _make_due(catalog: Catalog, queue: Queue, ids: Sequence[UUID]) -> None
         log.warning("uploads_not_made_due", uploads=len(ids), reason=str(error))
 
 
-async def _repeat(catalog: Catalog, queue: Queue, made: Mapping[UUID, int]) -> None:
+async def _repeat(
+    catalog: Catalog, on_parked: Callable[[], Awaitable[None]], made: Mapping[UUID, int]
+) -> None:
     try:
-        jobs = await catalog.requeuer.requeue_made(made)
-        await queue.jobs.enqueue(jobs)
-    except (QueueUnavailable, CatalogUnavailable) as error:
-        # If their rows were queued, the reconciler finds them; otherwise they stay as they are.
+        queued = await catalog.requeuer.requeue_made(made)
+        if queued:
+            await on_parked()
+    except (QueueUnavailable, CatalogUnavailable) as error:  # some may be queued; the others stay as they are
         log.warning("ready_uploads_not_requeued", uploads=len(made), reason=str(error))
     else:
-        if jobs:
-            log.info("originals_written_to_since", uploads=sum(map(len, jobs.values())))
+        if queued:
+            log.info("originals_written_to_since", uploads=len(queued))
 
 
 def _limit_of(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from storage.catalog.intake import EventStore
 from storage.catalog.kv import Checkpoint
 from storage.catalog.outbox import Outbox
 from storage.catalog.owner_costs import OwnerCosts
+from storage.catalog.owner_uses import OwnerUses
 from storage.catalog.parking import Parking
 from storage.catalog.poison import Poison
 from storage.catalog.reports import Reports
@@ -48,6 +49,7 @@ class Catalog:
     sources: Sources
     http_keys: HttpKeys
     owner_costs: OwnerCosts
+    owner_uses: OwnerUses
     tombstones: Tombstones
     variant_names: VariantNames
     database: Database
@@ -88,13 +90,14 @@ async def open_catalog(
             failures=Failures(database),
             backfill=Backfill(database),
             parking=Parking(database.used_for("intake")),
-            requeuer=Requeuer(database.used_for("reconcile"), uploads_per_job),
+            requeuer=Requeuer(database.used_for("reconcile")),
             reports=Reports(database.used_for("report")),
             sweeps=Sweeps(database.used_for("sweep")),
             poison=Poison(database),
             sources=Sources(database),
             http_keys=HttpKeys(database),
             owner_costs=OwnerCosts(database),
+            owner_uses=OwnerUses(database),
             tombstones=Tombstones(database),
             variant_names=VariantNames(database.used_for("report")),
             database=database,
