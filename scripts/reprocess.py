@@ -139,22 +139,24 @@ class Reprocessor:
         if deadly:  # or the poison list would refuse them again
             await remove_poison(deadly, self.blobs, self.catalog.poison)
         ids = [upload.id for upload in uploads]
-        jobs = await self.catalog.requeuer.requeue(ids, self.selection.filter.state)
-        await self.queue.jobs.enqueue(jobs)
-        return sum(len(ids) for ids in jobs.values())
+        return len(await self.catalog.requeuer.requeue(ids, self.selection.filter.state))
 
     async def _until_short(self) -> None:
         """Live uploads go first: those with jobs, those parked, and those whose events nobody has taken."""
         warned = False
         while True:
             workers = await self.queue.heartbeats.healthy()
-            is_short = await self._waiting() <= _SHORT * max(1, workers)
-            if is_short and not await self.catalog.parking.owners():
+            most = _SHORT * max(1, workers)
+            if await self._waiting() <= most and not await self._are_parked(most):
                 return
             if not warned and not workers:
                 print_error("The queue does not drain; is a worker running?")
             warned = True
             await asyncio.sleep(_POLL_INTERVAL_S)
+
+    async def _are_parked(self, jobs: int) -> bool:
+        """Whether more uploads are parked than so many jobs have: an owner's live ones wait behind those."""
+        return await self.catalog.parking.exceeds(jobs * self.settings.uploads_per_job)
 
     async def _waiting(self) -> int:
         return await self.queue.jobs.untaken_anywhere() + await self.queue.stream.depth()

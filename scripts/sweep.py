@@ -144,7 +144,7 @@ def _with_sweeper(
                         raise CommandError(f"Nothing was touched: {reason}.")
                     if queues:
                         await _check_owner(queue, stores.catalog)
-                    return await body(sweeper_of(settings, stores.catalog, stores.blobs, queue), queue)
+                    return await body(sweeper_of(settings, stores.catalog, stores.blobs), queue)
             except (SweepRefused, PlanUnknown, PlanUnreadable) as error:
                 raise CommandError(str(error)) from error
             except StorageError as error:

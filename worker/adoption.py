@@ -10,6 +10,7 @@ import structlog
 from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.originals import announced_otherwise
 from storage.blobs import BlobInfo, Existence, Inspect, Storage
+from storage.catalog.intake import admit_none
 from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
 from storage.errors import KeyRefused
@@ -62,7 +63,6 @@ class Adoption:
         self,
         blobs: Inspect,
         catalog: Catalog,
-        queue: Queue,
         *,
         grace_s: float,
         name: str = ADOPTION,
@@ -70,7 +70,6 @@ class Adoption:
     ) -> None:
         self._blobs = blobs
         self._catalog = catalog
-        self._queue = queue
         self._grace_s = grace_s
         self._now_ms = catalog.database.now_ms
         self._name = name
@@ -79,7 +78,7 @@ class Adoption:
     async def tick(self, mode: Mode, *, pause_s: float = PAUSE_S) -> int:
         """Look at the next page if it is time to; returns how many originals have no record.
 
-        Raises: StorageError, QueueUnavailable; the next tick begins at the same place.
+        Raises: StorageError; the next tick begins at the same place.
         """
         listing = await listing_of(self._catalog, self._name)
         # The clock may have been put back since.
@@ -148,9 +147,8 @@ class Adoption:
             UploadRequested(StreamId(), default_id(source), source, "default", adopted=True)
             for source in sources
         ]
-        taken = await self._catalog.intake.take([(request, nobody) for request in requests], [])
+        await self._catalog.intake.take([(request, nobody) for request in requests], [], admit=admit_none)
         self._metrics.recovered("adopted", len(sources))
-        await self._queue.jobs.enqueue(taken.jobs)
 
     async def _move(self, page: Page) -> None:
         listing = await listing_of(self._catalog, self._name)
@@ -187,7 +185,7 @@ async def rebuild(catalog: Catalog, blobs: Storage, queue: Queue) -> AsyncIterat
     await catalog.checkpoint(REBUILD).save(await listing_of(catalog, REBUILD))
     await catalog.database.mark_bound()
     await go_on_above(catalog.outbox, queue, rebuilt=True)
-    async for page in Adoption(blobs, catalog, queue, grace_s=0, name=REBUILD).run():
+    async for page in Adoption(blobs, catalog, grace_s=0, name=REBUILD).run():
         yield len(page.unknown)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -10,23 +11,25 @@ import structlog
 from pipelines.backoff import Backoff
 from storage.catalog.parking import OWNERS, Parking
 from storage.errors import CatalogUnavailable
-from worker.places import JobPlaces
+from worker.places import JobPlaces, TurnAt
 from worker.queue import Queue, QueueUnavailable
 
 log = structlog.get_logger(__name__)
 
-_LOOKS_AFTER_S = 1.0  # for what other workers have parked
+_LOOKS_AFTER_S = 1.0  # for what others have parked
+_LOOKS_SOON_S = 0.1  # while they park more and more, as a back-fill does that waits for room
+_IS_LATELY_S = 3.0
 
 
 class Dispatcher:
-    """Puts parked uploads on jobs of this worker; `used_s` tells how much an owner has used lately."""
+    """Puts parked uploads on jobs of this worker; `turn_at` tells whose turn is next."""
 
     def __init__(
         self,
         queue: Queue,
         parking: Parking,
         places: JobPlaces,
-        used_s: Callable[[str], float],
+        turn_at: TurnAt,
         *,
         is_paused: Callable[[], bool],
         stopping: asyncio.Event,
@@ -34,11 +37,12 @@ class Dispatcher:
         self._queue = queue
         self._parking = parking
         self._places = places
-        self._used_s = used_s
+        self._turn_at = turn_at
         self._is_paused = is_paused
         self._stopping = stopping
         self._after: str | None = None  # the last owner that was told
-        self._looked_at = self._compared_at = float("-inf")
+        self._found_less = False  # than was wanted, since it looked
+        self._looked_at = self._compared_at = self._dispatched_at = float("-inf")
 
     async def run(self) -> None:
         """Dispatch until the worker stops; wait while Redis or the catalog is unavailable."""
@@ -52,7 +56,7 @@ class Dispatcher:
                 continue
             backoff.reset()
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOKS_AFTER_S):
+                async with asyncio.timeout(self._looks_after_s()):
                     await self._places.changed.wait()
 
     async def fill(self) -> None:
@@ -61,16 +65,32 @@ class Dispatcher:
         Raises: QueueUnavailable, CatalogUnavailable; what is on a job then is stalled, and requeued later.
         """
         await self._compare()
+        looked = False
         while not self._stopping.is_set() and not self._is_paused():
-            if looks := time.monotonic() - self._looked_at >= _LOOKS_AFTER_S:
+            if time.monotonic() - self._looked_at >= self._looks_after_s():
+                looked = True
                 await self._look()
-            wanted = self._places.wanted(sorted(self._places.parked), self._used_s)
-            if not wanted:
+            if wanted := self._places.wanted(self._turn_at):
+                await self._dispatch(wanted)
+            elif looked or self._places.parked or not self._found_less:
                 return
-            if not await self._dispatch(wanted):
-                if looks:  # another worker is taking them
-                    return
+            else:  # all that was known is taken, and there may be more
                 self._looked_at = float("-inf")
+
+    def _looks_after_s(self) -> float:
+        is_lately = time.monotonic() - self._dispatched_at < _IS_LATELY_S
+        return _LOOKS_SOON_S if is_lately and not self._places.parked else _LOOKS_AFTER_S
+
+    async def attend(self) -> None:
+        """Look at what this worker has just parked: at once in a burst, which ends where no job is left.
+
+        Raises: QueueUnavailable, CatalogUnavailable.
+        """
+        if self._places.admits_all:
+            await self.dispatch_all()
+        else:
+            self._looked_at = float("-inf")
+            self._places.changed.set()
 
     async def dispatch_all(self) -> None:
         """Put what is parked now on jobs here, whoever's it is: a burst does all there is.
@@ -85,7 +105,7 @@ class Dispatcher:
                 await self._dispatch_all_of(owner)
                 if self._stopping.is_set():
                     return
-            after = found[-1]
+            after = max(found)
 
     async def _dispatch_all_of(self, owner: str) -> None:
         left = await self._parking.count(owner)
@@ -96,18 +116,28 @@ class Dispatcher:
             left -= dispatched
 
     async def _look(self) -> None:
-        """Learn of whom uploads are parked; where that are many, of others each time."""
+        """Learn whose uploads are parked; of very many owners of others each time, and of the oldest."""
         self._looked_at = time.monotonic()
-        before = set(self._places.parked)
-        found = await self._parking.owners(self._after)
-        self._after = found[-1] if len(found) == OWNERS else None
-        self._places.parked = {*found, *(self._places.parked - before)}  # some may have come meanwhile
+        self._found_less = False
+        known, is_first = list(self._places.parked), self._after is None
+        waits = await self._parking.waits(self._after)
+        self._after = max(waits) if len(waits) == OWNERS else None
+        if is_first and self._after is None:
+            self._places.find(waits, known, self._turn_at)
+        else:
+            self._places.find({**waits, **await self._parking.longest()}, None, self._turn_at)
 
     async def _dispatch(self, wanted: Mapping[str, int]) -> int:
         """Put up to so many uploads of each owner on jobs; returns how many of them all."""
         jobs = await self._parking.take(wanted, self._places.uploads_per_job)
         for job_id, owners in jobs.items():
             self._places.begin(job_id, owners)
+        if jobs:
+            self._dispatched_at = time.monotonic()
+        taken = Counter(owner for owners in jobs.values() for owner in owners.values())
+        if less := [owner for owner, most in wanted.items() if taken[owner] < most]:
+            self._found_less = True
+            self._places.empty(less)
         await self._queue.jobs.enqueue({job_id: list(owners) for job_id, owners in jobs.items()}, here=True)
         return sum(map(len, jobs.values()))
 

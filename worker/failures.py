@@ -8,7 +8,6 @@ from uuid import UUID
 from pipelines.poison import DEADLY_CODES, remove_poison
 from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, State, Upload
-from storage.catalog.requeuer import NewJobs
 from worker.documents import dead_letter_document, failure_document, retry_document
 from worker.domains import origin_of
 from worker.events import NO_FIELD
@@ -81,17 +80,17 @@ async def choose(
 async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> TriedAgain:
     """Queue the uploads again, send the dead letters once more, and take the contents off the poison list.
 
-    What waits for another try is due now. Letters without an event stay as they are, and so do those of apps
-    whose streams are no more: sent to that of all apps, they could speak of everything.
+    What waits for another try is due now; all of it waits for its owner's turn. Letters without an event stay
+    as they are, and so do those of apps whose streams are no more: sent to that of all apps, they could speak
+    of everything.
 
     Raises: StorageError, QueueUnavailable.
     """
     await queue.stream.depth()  # a Redis that is unreachable is found before anything is changed
     deadly = [one.source for one in chosen.uploads if one.error_code in DEADLY_CODES and one.source]
     await remove_poison(deadly, stores.blobs, stores.catalog.poison)
-    jobs = await stores.catalog.requeuer.requeue([upload.id for upload in chosen.uploads], State.FAILED)
+    queued = await stores.catalog.requeuer.requeue([upload.id for upload in chosen.uploads], State.FAILED)
     due = await stores.catalog.requeuer.make_due([upload.id for upload in chosen.waiting])
-    await queue.jobs.enqueue({**jobs, **due})
     letters = []
     for letter in filter(has_event, chosen.letters):
         stream, _ = origin_of(letter.message)
@@ -104,7 +103,7 @@ async def retry(chosen: Chosen, stores: Stores, queue: Queue) -> TriedAgain:
         letters.append(letter)
     sent = [letter.id for letter in letters]
     await stores.catalog.dead_letters.discard(sent)
-    return TriedAgain(_ids_of(jobs), _ids_of(due), sent)
+    return TriedAgain(queued, due, sent)
 
 
 def has_event(letter: DeadLetter) -> bool:
@@ -114,10 +113,6 @@ def has_event(letter: DeadLetter) -> bool:
     """
     _, reason = origin_of(letter.message)
     return reason not in (NO_FIELD, *UNREAD)
-
-
-def _ids_of(jobs: NewJobs) -> Sequence[UUID]:
-    return [upload_id for ids in jobs.values() for upload_id in ids]
 
 
 async def discard(chosen: Chosen, catalog: Catalog) -> Sequence[UUID]:

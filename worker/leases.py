@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from uuid import UUID
 
 import structlog
 
@@ -12,7 +11,7 @@ from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.poison import POISON_KEPT_MS
 from storage.catalog.opening import Catalog
 from storage.catalog.records import StalledUpload
-from storage.catalog.requeuer import NewJobs, Requeuer
+from storage.catalog.requeuer import Requeuer
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, QueueUnavailable
@@ -68,10 +67,12 @@ async def reconcile(
     retention_s: float = KEEP_TOMBSTONES_S,
     unsent_ms: int | None = None,
     metrics: Metrics = NO_METRICS,
+    on_parked: Callable[[], Awaitable[None]] | None = None,
 ) -> int:
-    """Requeue uploads whose job is gone, publish unsent messages, prune old records.
+    """Park uploads whose job is gone, publish unsent messages, prune old records.
 
-    Messages younger than the lease (or than `unsent_ms`) are left to the worker that wrote them.
+    Messages younger than the lease (or than `unsent_ms`) are left to the worker that wrote them. `on_parked`
+    is called once uploads wait for a new job.
 
     Returns how many uploads were requeued.
 
@@ -80,11 +81,12 @@ async def reconcile(
     await take_over_jobs(queue)
     await queue.jobs.pull_in()
     if gone := await _stalled(queue, catalog.requeuer, lease_s):
-        jobs = await _requeue(catalog.requeuer, gone)
-        await queue.jobs.enqueue(jobs)
+        await _requeue(catalog.requeuer, gone)
         await queue.jobs.discard(sorted({upload.job_id for upload in gone}))
         metrics.recovered("requeued", len(gone))
-        log.info("uploads_requeued", uploads=len(gone), jobs=len(jobs))
+        log.info("uploads_requeued", uploads=len(gone))
+        if on_parked is not None:
+            await on_parked()
     on_its_way_ms = max(_UNSENT_AFTER_MS, int(lease_s * 1000)) if unsent_ms is None else unsent_ms
 
     async def send_unsent() -> None:
@@ -101,6 +103,7 @@ async def reconcile(
         lambda: catalog.sweeps.prune_marks(now_ms() - KEEP_MARKS_MS),
         lambda: catalog.dead_letters.prune(now_ms() - KEEP_DEAD_LETTERS_MS),
         lambda: catalog.owner_costs.prune(now_ms() - KEEP_OWNER_COSTS_MS),
+        catalog.owner_uses.prune,
         lambda: catalog.tombstones.prune_unseen(now_ms() - int(retention_s * 1000)),
         lambda: _bound(catalog),
         lambda: queue.stream.forget_consumers(_GONE_AFTER_S * 1000),
@@ -139,16 +142,16 @@ async def remove_corrupt_jobs(queue: Queue, *, head: bool = False) -> None:
         log.warning("corrupt_jobs_removed", count=removed)
 
 
-async def _requeue(requeuer: Requeuer, gone: Sequence[StalledUpload]) -> NewJobs:
+async def _requeue(requeuer: Requeuer, gone: Sequence[StalledUpload]) -> None:
     try:
-        return await requeuer.requeue_stalled(gone)
+        await requeuer.requeue_stalled(gone)
     except CatalogDamaged as error:
         log.error("uploads_not_requeued", reason=str(error))  # noqa: TRY400 (the reason says it all)
-    jobs: dict[str, Sequence[UUID]] = {}
+    else:
+        return
     for upload in gone:  # one by one, so that a damaged row does not stop the others
         with suppress(CatalogDamaged):
-            jobs |= await requeuer.requeue_stalled([upload])
-    return jobs
+            await requeuer.requeue_stalled([upload])
 
 
 async def _bound(catalog: Catalog) -> None:

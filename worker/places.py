@@ -1,6 +1,7 @@
 """The places for jobs in a worker: which owners may have more of their uploads in work or about to be."""
 
 import asyncio
+import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,6 +14,10 @@ _OF_AN_OWNER = 4  # with uploads of one owner: whoever else comes finds a place
 _KEPT_FREE = 2  # for owners of whom no job has any
 _AT_A_TIME = 2
 _LOST_AFTER_S = 2.0  # a job that was enqueued is in its queue by then
+MOST_KNOWN = 1000  # owners with parked uploads: each end of a job asks whose turn it is
+
+TurnAt = Callable[[str, float], float]
+"""When it is the turn of an owner that has waited since then: the earliest is next."""
 
 
 @dataclass
@@ -30,24 +35,38 @@ class JobPlaces:
         self._clock = clock
         self._jobs: dict[str, _Job] = {}
         self._others = 0  # jobs in the queue that nobody told of
+        self._parked: dict[str, float] = {}  # since when their oldest upload waits
+        self._new: set[str] = set()  # owners of whom uploads were parked since `wanted` was asked
+        self._served_at: dict[str, float] = {}  # when an owner got its last job here
         self.admits_all = False
         """Whether nothing is parked, nor remembered of jobs: a burst ends where none is left."""
-        self.parked: set[str] = set()
-        """The owners of whom uploads are parked, as far as this worker knows."""
         self.changed = asyncio.Event()
         """Something was parked, or a place became free for what is."""
 
     @property
     def taken(self) -> int:
-        """How many jobs there are."""
-        return len(self._jobs) + self._others
+        """How many jobs there are; those that others have put here leave places free for new owners."""
+        return len(self._jobs) + min(self._others, PLACES - _KEPT_FREE)
+
+    @property
+    def parked(self) -> Collection[str]:
+        """The owners of whom uploads are parked, as far as this worker knows."""
+        return self._parked.keys()
+
+    @property
+    def owners(self) -> Collection[str]:
+        """The owners whose uploads wait here, or are in work."""
+        return {*self._parked, *self._jobs_of_owners()}
 
     def admit(self, owners: Sequence[str]) -> Sequence[bool]:
         """Which of the uploads of these owners may get a job now; the others are to be parked."""
         if self.admits_all:
             return [True] * len(owners)
         jobs, admitted = self._jobs_of_owners(), Counter[str]()
-        left = {owner: self._room_of(owner, jobs) * self.uploads_per_job for owner in {*owners} - self.parked}
+        left = {
+            owner: self._room_of(owner, jobs) * self.uploads_per_job
+            for owner in {*owners} - self._parked.keys()
+        }
         answers = []
         for owner in owners:
             room = (PLACES - self.taken) * self.uploads_per_job - admitted.total()
@@ -55,24 +74,31 @@ class JobPlaces:
             admitted[owner] += answers[-1]
         return answers
 
-    def wanted(self, parked: Sequence[str], used_s: Callable[[str], float]) -> dict[str, int]:
-        """How many parked uploads of which owner go on the next jobs: first of those that have used least.
+    def wanted(self, turn_at: TurnAt) -> dict[str, int]:
+        """How many parked uploads of which owner go on the next jobs: of those whose turn is next.
 
         An owner waits until two of its jobs have ended: to dispatch for two costs as much as for one.
         """
+        self._new.clear()
         jobs = self._jobs_of_owners()
         most = max(1, min(_AT_A_TIME, PLACES - _KEPT_FREE - self.taken)) * self.uploads_per_job
-        eligible = sorted(
-            (o for o in parked if self._room_of(o, jobs) and jobs[o] <= _OF_AN_OWNER - _AT_A_TIME),
-            key=lambda owner: (used_s(owner), jobs[owner]),
-        )[:most]
-        share, more = divmod(most, len(eligible) or 1)
-        return {owner: share + (at < more) for at, owner in enumerate(eligible)}
+        eligible = (
+            o for o in self._parked if jobs[o] <= _OF_AN_OWNER - _AT_A_TIME and self._room_of(o, jobs)
+        )
+        chosen = heapq.nsmallest(most, eligible, key=lambda owner: self._turn_at(owner, turn_at))
+        share, more = divmod(most, len(chosen) or 1)
+        return {owner: share + (at < more) for at, owner in enumerate(chosen)}
+
+    def _turn_at(self, owner: str, turn_at: TurnAt) -> float:
+        since = self._parked[owner]
+        return turn_at(owner, max(since, self._served_at.get(owner, since)))
 
     def begin(self, job_id: str, owners: Mapping[UUID, str]) -> None:
         """A job with uploads of these owners is about to be enqueued here."""
         if not self.admits_all:
-            self._jobs[job_id] = _Job(dict(owners), self._clock())
+            now = self._clock()
+            self._jobs[job_id] = _Job(dict(owners), now)
+            self._served_at.update(dict.fromkeys(owners.values(), now))
 
     @contextmanager
     def running(self, job_id: str) -> Iterator[dict[UUID, str]]:
@@ -87,14 +113,36 @@ class JobPlaces:
                 self._jobs.pop(job_id, None)
             # One that raised is to run again: its place is its owners' until it is in the queue no more.
             job.runs, job.since = False, self._clock()
-            if self.parked:
+            if self._parked:
                 self.changed.set()
 
     def park(self, owners: Collection[str]) -> None:
         """Uploads of these owners were parked."""
         if owners:
-            self.parked.update(owners)
+            now = self._clock()
+            for owner in owners:
+                self._parked.setdefault(owner, now)
+            self._new.update(owners)
             self.changed.set()
+
+    def find(self, waits_ms: Mapping[str, int], known: Collection[str] | None, turn_at: TurnAt) -> None:
+        """The oldest parked uploads of these owners wait for so long.
+
+        `known`: no others have any, of those that were known when this was asked; None: there are more.
+        """
+        now = self._clock()
+        for owner in known or ():
+            if owner not in waits_ms:
+                self._parked.pop(owner, None)
+        self._parked |= {owner: now - wait_ms / 1000 for owner, wait_ms in waits_ms.items()}
+        if len(self._parked) > MOST_KNOWN:  # the others are found again, and have waited for longer then
+            kept = heapq.nsmallest(MOST_KNOWN, self._parked, key=lambda owner: self._turn_at(owner, turn_at))
+            self._parked = {owner: self._parked[owner] for owner in kept}
+
+    def empty(self, owners: Collection[str]) -> None:
+        """These owners had no more parked uploads when those that were `wanted` were taken."""
+        for owner in {*owners} - self._new:
+            self._parked.pop(owner, None)
 
     def compare(self, queued: Collection[str]) -> None:
         """Only these jobs are in the queue: others have taken the rest of them, or they were lost."""
@@ -103,6 +151,8 @@ class JobPlaces:
             if not job.runs and job.since < lost_since and job_id not in queued:
                 del self._jobs[job_id]
         self._others = len({*queued} - self._jobs.keys())
+        here = self.owners
+        self._served_at = {owner: at for owner, at in self._served_at.items() if owner in here}
 
     def _jobs_of_owners(self) -> Counter[str]:
         return Counter(owner for job in self._jobs.values() for owner in {*job.owners.values()})

@@ -27,7 +27,6 @@ from storage.catalog.http_keys import HttpKey, read_keys
 from storage.catalog.opening import Catalog
 from storage.catalog.outbox import Outbox
 from storage.catalog.replay import LaterState, Replay, Trashed, owners_since, waiting_since
-from storage.catalog.requeuer import NewJobs
 from storage.catalog.restored import read_replaced
 from storage.catalog.sources import Expected, Sources
 from storage.errors import (
@@ -295,15 +294,13 @@ class Restore:
 
         Raises: CopyRefused, CopyDamaged, StorageError, QueueUnavailable; none of them in a dry run.
         """
-        jobs: NewJobs = {}
         with self._refusing():
             await self._require_no_worker()
         with self._refusing():
             async with self._catalog.alone() as replacement:
                 with self._refusing():
                     await replacement.check_unused()
-                jobs = await self._replace(replacement, await self._look(), seen)
-        await self._queue.jobs.enqueue(jobs)  # otherwise a worker finds them to be stalled, later
+                await self._replace(replacement, await self._look(), seen)
         return self.done
 
     async def _replace(
@@ -311,7 +308,7 @@ class Restore:
         replacement: Replacement,
         known: Known,
         seen: Callable[[str, int], object],
-    ) -> NewJobs:
+    ) -> None:
         async with self._storage() as blobs, self._files_of_backup() as files:
             owner = await blobs.catalog_id()
             with self._refusing():
@@ -328,7 +325,7 @@ class Restore:
                             )
                     await self._raise_seq(catalog, known)
                     await note_newest(catalog, self._folders_of_copies())
-                    gone, announced, jobs = await self._apply(catalog, blobs, known)
+                    gone, announced = await self._apply(catalog, blobs, known)
                     with self._refusing():
                         await self._check_room(catalog, blobs, files, gone, announced)
                     await self._mend(catalog, blobs, files, announced, seen)
@@ -340,7 +337,7 @@ class Restore:
                     if self._dry_run:
                         raise _OnlyLooked
             if self._dry_run:
-                return {}
+                return
             self.done.aside = replacement.aside
             # Last: until the catalog was replaced, its storage and its stream are those of the old one.
             if owner != self._catalog_id:
@@ -349,7 +346,6 @@ class Restore:
         stream_owner = await self._queue.ownership.owner()
         if self._may_take_over(stream_owner, known):
             await self._queue.ownership.rebind(self._catalog_id, before=stream_owner)
-        return jobs
 
     @asynccontextmanager
     async def _storage(self) -> AsyncIterator[Storage]:
@@ -400,8 +396,8 @@ class Restore:
 
     async def _apply(
         self, catalog: Catalog, blobs: Storage, known: Known
-    ) -> tuple[frozenset[str], frozenset[str], NewJobs]:
-        """Apply what came after the copy; returns the sources deleted and announced then, and new jobs."""
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Apply what came after the copy; returns the sources deleted and announced then."""
         replay = Replay(catalog.database, catalog.intake)
         states = list(known.messages.states())
         if known.others:
@@ -409,7 +405,7 @@ class Restore:
         told = {state.id for state in states}
         trashed = [one for one in await _trashed(blobs) if one.id not in told]
         states += await replay.deleted_later(trashed)
-        jobs = await replay.apply(states)
+        await replay.apply(states)
         await catalog.http_keys.take_over(known.http_keys)
         counts = Counter(state.deleted for state in states)
         self.done.deleted, self.done.announced = counts[True], counts[False]
@@ -417,7 +413,7 @@ class Restore:
         gone = frozenset(
             state.source for state in states if state.deleted and state.source and state.source not in kept
         )
-        return gone, kept, jobs
+        return gone, kept
 
     async def _check_room(
         self,
@@ -508,7 +504,7 @@ class Restore:
         if self._settings.adopt != "enqueue":
             return
         await catalog.checkpoint(REBUILD).save(Listing())
-        adoption = Adoption(blobs, catalog, self._queue, grace_s=0, name=REBUILD)
+        adoption = Adoption(blobs, catalog, grace_s=0, name=REBUILD)
         async for page in adoption.look() if self._dry_run else adoption.run():
             self.done.adopted += len(page.unknown)
             seen("originals", page.names)

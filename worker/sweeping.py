@@ -20,7 +20,6 @@ from storage.catalog.clock import SKEW_MS, now_ms
 from storage.catalog.database import check_schema
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
-from storage.catalog.requeuer import NewJobs
 from storage.errors import StorageError
 from worker.adoption import REBUILD
 from worker.documents import sweep_stopped
@@ -32,11 +31,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class SweptInstallation:
-    """The stores and the queue of this installation, as a sweep asks for them."""
+    """The stores of this installation, as a sweep asks for them."""
 
     catalog: Catalog
     blobs: Storage
-    queue: Queue
     is_stopping: Callable[[], bool]
 
     async def check(self) -> None:
@@ -48,36 +46,31 @@ class SweptInstallation:
         for upload_id, reason in unmakable.items():
             log.warning("not_made_again", upload=str(upload_id), reason=f"its original: {reason}")
         makable = [upload_id for upload_id in upload_ids if upload_id not in unmakable]
-        await self._enqueue(await self.catalog.requeuer.requeue(makable, State.READY))
+        await self.catalog.requeuer.requeue(makable, State.READY)
         return frozenset(unmakable)
 
     async def requeue_damaged(self, damaged: Mapping[str, str]) -> int:
-        return await self._enqueue(await self.catalog.requeuer.requeue_damaged(damaged))
+        return len(await self.catalog.requeuer.requeue_damaged(damaged))
 
     async def correct_totals(self) -> int:
         wrong = await self.catalog.reports.check_totals()
         await self.catalog.reports.correct(wrong)
         return len(wrong)
 
-    async def _enqueue(self, jobs: NewJobs) -> int:
-        await self.queue.jobs.enqueue(jobs)
-        return sum(len(ids) for ids in jobs.values())
-
 
 def sweeper_of(
     settings: Settings,
     catalog: Catalog,
     blobs: Storage,
-    queue: Queue,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Sweeper:
-    """A sweeper that queues missing variants on `queue`, and pauses where `stopping`."""
+    """A sweeper that queues missing variants, and pauses where `stopping`."""
     return Sweeper(
         blobs=blobs,
         sweeps=catalog.sweeps,
         grace_s=settings.grace,
         retention_s=settings.retention,
-        installation=SweptInstallation(catalog, blobs, queue, stopping),
+        installation=SweptInstallation(catalog, blobs, stopping),
         lease_s=settings.lease,
         now=lambda: catalog.database.now_ms() / 1000,
     )

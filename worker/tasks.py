@@ -73,6 +73,7 @@ async def reconcile_now(app: App, unsent_ms: int | None = None) -> None:
             retention_s=app.settings.retention,
             unsent_ms=unsent_ms,
             metrics=app.metrics,
+            on_parked=app.dispatcher.attend,
         )
     except (QueueUnavailable, CatalogUnavailable) as error:
         log.warning("reconcile_failed", reason=str(error))
@@ -104,8 +105,10 @@ async def adopt(ctx: Context) -> None:
 async def adopt_now(app: App, pause_s: float = PAUSE_S) -> None:
     """Adopt from the next page, unless jobs wait or the last listing ended less than `pause_s` ago."""
     try:
-        if not app.places.parked and await app.queue.jobs.untaken() < BACKLOG:
-            await app.adoption.tick(app.settings.adopt, pause_s=pause_s)
+        if app.places.parked or await app.queue.jobs.untaken() >= BACKLOG:
+            return
+        if await app.adoption.tick(app.settings.adopt, pause_s=pause_s):
+            await app.dispatcher.attend()
     except (QueueUnavailable, StorageError) as error:
         log.warning("adoption_failed", reason=str(error))
 
@@ -129,7 +132,6 @@ async def sweep_on(ctx: Context, since_ms: int) -> None:
         app.settings,
         app.catalog,
         app.blobs,
-        app.queue,
         lambda: time.monotonic() > until or app.shutdown.stopping.is_set(),
     )
     async with _lock_renewed(ctx):
@@ -142,6 +144,7 @@ async def sweep_on(ctx: Context, since_ms: int) -> None:
                 since_ms=since_ms,
                 metrics=app.metrics,
             )
+            await app.dispatcher.attend()  # to what it has queued to be made again
         except SweepPaused:
             raise Retry(defer=_SWEEP_ON_S) from None
         except SweepBusy as error:

@@ -74,6 +74,16 @@ class Backend(Protocol):
         """Wait for those who `share` or `exclude` under that name, and keep them out until the end."""
 
     @property
+    def joins_laterally(self) -> bool:
+        """Whether a query may ask something for each row of a list; if not, each question costs little."""
+
+    async def read_in_order(self, connection: AsyncConnection) -> None:
+        """Have what this transaction reads in order come from an index in that order.
+
+        A server sorts what it takes for few rows, and it cannot know how many are new.
+        """
+
+    @property
     def clock_error_ms(self) -> int:
         """By how much the times of two hosts may be apart at most, by that clock."""
 

@@ -18,6 +18,7 @@ from storage.catalog.dead_letters import insert_dead_letters
 from storage.catalog.epochs import Epoch, note_taken, read_epoch
 from storage.catalog.events import GOING, Absent, NotYours, Outdated, apply
 from storage.catalog.expressions import effective_owner
+from storage.catalog.parking import spread
 from storage.catalog.records import (
     DeadLetter,
     DeletionRequested,
@@ -29,7 +30,6 @@ from storage.catalog.records import (
     Taken,
     UploadRequested,
 )
-from storage.catalog.requeuer import spread
 from storage.catalog.rows import Row, message_of, to_variant
 from storage.catalog.tables import PARKED, uploads, variants
 
@@ -65,6 +65,11 @@ def _admit_all(owners: Sequence[str]) -> Sequence[bool]:
     return [True] * len(owners)
 
 
+def admit_none(owners: Sequence[str]) -> Sequence[bool]:
+    """All are parked: who is no worker has no places, and what nobody asked for by an event takes turns."""
+    return [False] * len(owners)
+
+
 class EventStore:
     """The door through which events enter the catalog."""
 
@@ -73,7 +78,7 @@ class EventStore:
         self._uploads_per_job = uploads_per_job
 
     @overload
-    async def take(self, events: Read, letters: Refused) -> Taken: ...
+    async def take(self, events: Read, letters: Refused, *, admit: Admit = ...) -> Taken: ...
 
     @overload
     async def take(

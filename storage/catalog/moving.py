@@ -31,6 +31,7 @@ _TABLES = (
     tables.snapshots,
     tables.http_keys,
     tables.owner_costs,
+    tables.owner_uses,
     tables.kv,
 )
 _FILLED = "filled"  # the row of `kv` that says by which move its catalog was filled

@@ -2,43 +2,62 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
 
-from sqlalchemy import Select, bindparam, func, select, update
+from sqlalchemy import BigInteger, Select, String, bindparam, column, func, select, true, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
-from storage.catalog.requeuer import spread
 from storage.catalog.tables import IS_PARKED, owner, uploads
 
 OWNERS = 100  # that are told at once
 MOST_COUNTED = 100_000  # of any number: a count must not take long
 
+T = TypeVar("T")
+
+_IN_ORDER = uploads.c.queued_ms, uploads.c.number  # within an owner and of all, each by an index
+
 
 def _owners(*first: Any) -> Select[Any]:  # noqa: ANN401 (conditions)
-    """Each owner by one step in the index, however many uploads it has there."""
+    """Each owner by one step in the index, however many uploads it has there, with the time of its oldest."""
     one = select(func.min(owner)).where(IS_PARKED, *first).scalar_subquery()
     found = select(one.label("owner")).cte("found", recursive=True)
     following = select(func.min(owner)).where(IS_PARKED, owner > found.c.owner).correlate(found)
     found = found.union_all(select(following.scalar_subquery()).where(found.c.owner.is_not(None)))
-    return select(found.c.owner).where(found.c.owner.is_not(None)).limit(OWNERS)
+    some = select(found.c.owner).where(found.c.owner.is_not(None)).limit(OWNERS).subquery()
+    oldest = select(uploads.c.queued_ms).where(IS_PARKED, owner == some.c.owner).order_by(*_IN_ORDER).limit(1)
+    return select(some.c.owner, oldest.correlate(some).scalar_subquery().label("since_ms"))
 
 
 _FIRST_OWNERS = _owners()
 _NEXT_OWNERS = _owners(owner > bindparam("after"))
-_SOME = _FIRST_OWNERS.subquery()
-_ITS_OLDEST = (
-    select(uploads.c.queued_ms).where(IS_PARKED, owner == _SOME.c.owner).order_by(uploads.c.number).limit(1)
+_LONGEST = (
+    select(owner.label("owner"), uploads.c.queued_ms).where(IS_PARKED).order_by(*_IN_ORDER).limit(OWNERS)
 )
-_OLDEST_SINCE = select(func.min(_ITS_OLDEST.correlate(_SOME).scalar_subquery())).select_from(_SOME)
-_OLDEST = (
-    select(uploads.c.id)
-    .where(IS_PARKED, owner == bindparam("whose"))
-    .order_by(uploads.c.number)
-    .limit(bindparam("most"))
-    .with_for_update(key_share=True, skip_locked=True)  # another dispatcher is taking those
+_OLDEST_SINCE = select(uploads.c.queued_ms).where(IS_PARKED).order_by(*_IN_ORDER).limit(1)
+_ONE_BEHIND = _OLDEST_SINCE.offset(bindparam("number"))
+# In the order of an index, or Postgres would look through the whole of one before it counts.
+_COUNT = select(func.count()).select_from(
+    select(uploads.c.queued_ms).where(IS_PARKED).order_by(*_IN_ORDER).limit(MOST_COUNTED).subquery()
 )
+
+
+def _oldest_of(whose: Any, most: Any) -> Select[Any]:  # noqa: ANN401 (expressions)
+    first = select(uploads.c.id).where(IS_PARKED, owner == whose).order_by(*_IN_ORDER).limit(most)
+    return first.with_for_update(key_share=True, skip_locked=True)  # another dispatcher is taking those
+
+
+_OLDEST = _oldest_of(bindparam("whose"), bindparam("most"))
+_WANTED = (
+    func.unnest(bindparam("owners", type_=ARRAY(String)), bindparam("numbers", type_=ARRAY(BigInteger)))
+    .table_valued(column("owner", String), column("most", BigInteger))
+    .render_derived(name="wanted")
+)
+_ITS_OLDEST = _oldest_of(_WANTED.c.owner, _WANTED.c.most).correlate(_WANTED).lateral()
+_OLDEST_OF_ALL = select(_ITS_OLDEST.c.id, _WANTED.c.owner).select_from(_WANTED.join(_ITS_OLDEST, true()))
 _TAKE = (
     update(uploads)
     .where(uploads.c.id.in_(bindparam("ids", expanding=True)), IS_PARKED)
@@ -48,9 +67,12 @@ _TAKE = (
 
 
 _COUNT_OF = select(func.count()).select_from(uploads).where(IS_PARKED, owner == bindparam("whose"))
-_COUNT = select(func.count()).select_from(
-    select(uploads.c.id).where(IS_PARKED).limit(MOST_COUNTED).subquery()
-)
+
+
+def spread(ids: Sequence[T], uploads_per_job: int) -> dict[str, Sequence[T]]:
+    """Spread `ids` over new jobs, at most so many on each."""
+    starts = range(0, len(ids), uploads_per_job)
+    return {uuid4().hex: ids[start : start + uploads_per_job] for start in starts}
 
 
 @dataclass(frozen=True)
@@ -69,9 +91,31 @@ class Parking:
 
     async def owners(self, after: str | None = None) -> Sequence[str]:
         """The first `OWNERS` owners that have some, or the first after that one."""
+        return list(await self.waits(after))
+
+    async def waits(self, after: str | None = None) -> Mapping[str, int]:
+        """For how many ms the oldest upload of each of these `owners` has waited."""
         query, values = (_FIRST_OWNERS, {}) if after is None else (_NEXT_OWNERS, {"after": after})
+        return await self._waits(query, values)
+
+    async def longest(self) -> Mapping[str, int]:
+        """The owners of the `OWNERS` uploads that have waited longest, in that order, and for how many ms."""
+        return await self._waits(_LONGEST, {})
+
+    async def _waits(self, query: Select[Any], values: Mapping[str, str]) -> Mapping[str, int]:
         async with self._database.reading() as connection:
-            return list((await connection.execute(query, values)).scalars())
+            await self._database.backend.read_in_order(connection)
+            rows = (await connection.execute(query, values)).all()
+        now, waits = self._database.now_ms(), dict[str, int]()
+        for name, since_ms in rows:
+            waits.setdefault(name, max(0, now - since_ms))
+        return waits
+
+    async def exceeds(self, number: int) -> bool:
+        """Whether more than so many are parked."""
+        async with self._database.reading() as connection:
+            await self._database.backend.read_in_order(connection)
+            return (await connection.execute(_ONE_BEHIND, {"number": number})).first() is not None
 
     async def count(self, whose: str) -> int:
         """How many uploads of that owner are parked, however many they are."""
@@ -79,27 +123,37 @@ class Parking:
             return int((await connection.execute(_COUNT_OF, {"whose": whose})).scalar_one())
 
     async def all(self) -> Parked:
-        """What is parked; of more than `OWNERS` owners the oldest may be another's."""
+        """What is parked."""
         async with self._database.reading() as connection:
-            count = (await connection.execute(_COUNT)).scalar_one()
-            since = (await connection.execute(_OLDEST_SINCE)).scalar() if count else None
-        return Parked(count, max(0, self._database.now_ms() - since) if since else 0)
+            await self._database.backend.read_in_order(connection)
+            since = (await connection.execute(_OLDEST_SINCE)).scalar()
+            count = 0 if since is None else (await connection.execute(_COUNT)).scalar_one()
+        return Parked(count, 0 if since is None else max(0, self._database.now_ms() - since))
 
     @repeated
     async def take(self, wanted: Mapping[str, int], uploads_per_job: int) -> Mapping[str, Mapping[UUID, str]]:
-        """Put up to so many uploads of each owner on new jobs, its oldest ones.
+        """Put up to so many uploads of each owner on new jobs, those that have waited longest.
 
         Returns whose each upload is, by job. A power cut may undo it: they are parked then.
         """
         now = self._database.now_ms()
         jobs: dict[str, Mapping[UUID, str]] = {}
         async with self._database.writing(inline=True, relaxed_durability=True) as connection:
-            whose: dict[str, str] = {}
-            for name, most in wanted.items():
-                found = await connection.execute(_OLDEST, {"whose": name, "most": most})
-                whose |= dict.fromkeys(found.scalars(), name)
+            await self._database.backend.read_in_order(connection)
+            whose = await self._find(connection, wanted)
             for job_id, ids in spread(list(whose), uploads_per_job).items():
                 values = {"ids": list(ids), "job": job_id, "now": now}
                 if taken := (await connection.execute(_TAKE, values)).scalars().all():
                     jobs[job_id] = {UUID(each): whose[each] for each in taken}
         return jobs
+
+    async def _find(self, connection: AsyncConnection, wanted: Mapping[str, int]) -> Mapping[str, str]:
+        """Whose each of the uploads is that are to be taken."""
+        if self._database.backend.joins_laterally:  # a round trip each would take longer than all of it
+            values = {"owners": list(wanted), "numbers": list(wanted.values())}
+            return {row.id: row.owner for row in await connection.execute(_OLDEST_OF_ALL, values)}
+        whose: dict[str, str] = {}
+        for name, most in wanted.items():
+            found = await connection.execute(_OLDEST, {"whose": name, "most": most})
+            whose |= dict.fromkeys(found.scalars(), name)
+        return whose

@@ -137,6 +137,7 @@ class PostgresBackend:
     """Readers and writers side by side, each transaction on a connection of the pool."""
 
     counted = _COUNTED
+    joins_laterally = True
     clock_error_ms = 5000  # far more than half a round trip: too much costs one more publish
     adding = insert(totals_delta)
     migrated_by = (
@@ -269,6 +270,10 @@ class PostgresBackend:
     async def given_seq(self, connection: AsyncConnection) -> int:
         """The greatest `seq` that the outbox has given, 0 before the first."""
         return await postgres_seq.given_seq(connection)
+
+    async def read_in_order(self, connection: AsyncConnection) -> None:
+        """Sort nothing that an index has in order."""
+        await connection.exec_driver_sql("SET LOCAL enable_sort = off")
 
     async def give_above(self, connection: AsyncConnection, seq: int) -> None:
         """Have the outbox give no `seq` from now on that is not above that one."""

@@ -13,7 +13,7 @@ from sqlalchemy import func, null, select
 from storage.catalog import schema
 from storage.catalog.database import Database
 from storage.catalog.events import GOING, position_of
-from storage.catalog.intake import Event, EventStore
+from storage.catalog.intake import Event, EventStore, admit_none
 from storage.catalog.paging import pages
 from storage.catalog.records import (
     WAITING,
@@ -24,7 +24,6 @@ from storage.catalog.records import (
     StreamId,
     UploadRequested,
 )
-from storage.catalog.requeuer import NewJobs
 from storage.catalog.rows import Row, load_json
 from storage.catalog.tables import uploads
 from storage.catalog.tokens import count
@@ -105,14 +104,12 @@ class Replay:
         self._database = database
         self._intake = intake
 
-    async def apply(self, states: Sequence[LaterState]) -> NewJobs:
-        """Queue these uploads as their later states say, to be made or to be deleted, on new jobs."""
-        jobs: dict[str, Sequence[UUID]] = {}
+    async def apply(self, states: Sequence[LaterState]) -> None:
+        """Park these uploads as their later states say, to be made or to be deleted."""
         for page in pages(list(states)):
             rows = await self._rows([state.id for state in page])
             events = [event for state in page for event in _events(rows.get(state.id), state)]
-            jobs |= (await self._intake.take([(event, _NOBODYS) for event in events], [])).jobs
-        return jobs
+            await self._intake.take([(event, _NOBODYS) for event in events], [], admit=admit_none)
 
     async def deleted_later(self, trashed: Sequence[Trashed]) -> Sequence[LaterState]:
         """Those whose rows do not know of their deletion: it came after the newest claim that they have."""

@@ -1,9 +1,9 @@
-"""Requeuing: uploads are put on new jobs, each where it is still as the caller has found it."""
+"""Requeuing: uploads are parked for another try, each where it is still as the caller has found it."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Row, Select, case, exists, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,65 +20,55 @@ DAMAGED = ""  # in place of a hash: no file has it
 
 _IS_CURRENT = variants.c.superseded_ms.is_(None)
 
-T = TypeVar("T")
 StalledUploads = Sequence[StalledUpload]
-NewJobs = Mapping[str, Sequence[UUID]]
-"""The uploads of each new job, by the job's ID."""
-
-
-def spread(ids: Sequence[T], uploads_per_job: int) -> dict[str, Sequence[T]]:
-    """Spread `ids` over new jobs, at most so many on each."""
-    starts = range(0, len(ids), uploads_per_job)
-    return {uuid4().hex: ids[start : start + uploads_per_job] for start in starts}
 
 
 class Requeuer:
-    """Puts uploads of one catalog on new jobs, at most `uploads_per_job` on each.
+    """Parks uploads of one catalog, so that they get jobs when it is the turn of their owners.
 
-    Every verb raises CatalogUnavailable. Of many uploads some may be on new jobs then, and the reconciler
-    finds them.
+    Every verb raises CatalogUnavailable. Of many uploads some may be parked then.
     """
 
-    def __init__(self, database: Database, uploads_per_job: int) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._uploads_per_job = uploads_per_job
 
-    async def requeue(self, ids: Sequence[UUID], state: State) -> NewJobs:
-        """Queue those of `ids` that are in `state`, as if their event had just come.
+    async def requeue(self, ids: Sequence[UUID], state: State) -> Sequence[UUID]:
+        """Queue those of `ids` that are in `state`, as if their event had just come; returns which.
 
         Their variants stay until newer ones are published.
         """
-        return _joined([await self._requeue_page(page, state) for page in pages(ids)])
+        return [each for page in pages(ids) for each in await self._requeue_page(page, state)]
 
     @repeated
-    async def _requeue_page(self, ids: Sequence[UUID], state: State) -> NewJobs:
+    async def _requeue_page(self, ids: Sequence[UUID], state: State) -> Sequence[UUID]:
         async with self._database.writing() as connection:
             return await self._requeue(connection, among(ids, state), queued_ms=self._database.now_ms())
 
-    async def requeue_made(self, made: Mapping[UUID, int]) -> NewJobs:
-        """Queue those uploads that are still as the claim with that token made them.
+    async def requeue_made(self, made: Mapping[UUID, int]) -> Sequence[UUID]:
+        """Queue those uploads that are still as the claim with that token made them; returns which.
 
         Their age (`queued_ms`) stays, and their variants stay until newer ones are published.
         """
-        return _joined([await self._requeue_made_page(dict(page)) for page in pages(list(made.items()))])
+        found = [await self._requeue_made_page(dict(page)) for page in pages(list(made.items()))]
+        return [each for page in found for each in page]
 
     @repeated
-    async def _requeue_made_page(self, made: Mapping[UUID, int]) -> NewJobs:
+    async def _requeue_made_page(self, made: Mapping[UUID, int]) -> Sequence[UUID]:
         claimed = tuple_(uploads.c.id, uploads.c.claim).in_([(str(each), made[each]) for each in made])
         async with self._database.writing() as connection:
             return await self._requeue(connection, [*among(list(made), State.READY), claimed])
 
-    async def requeue_damaged(self, damaged: Mapping[str, str]) -> NewJobs:
+    async def requeue_damaged(self, damaged: Mapping[str, str]) -> Sequence[UUID]:
         """Queue the uploads of damaged files, given as key and SHA-256 of their rows, to be made again.
 
         A row that has another SHA-256 by now, is superseded, or whose upload is not ready is left alone. The
-        files stay where they are until they are replaced.
+        files stay where they are until they are replaced. Returns which are queued.
         """
         found = [await self._requeue_damaged_page(dict(page)) for page in pages(list(damaged.items()))]
-        return _joined(found)
+        return [each for page in found for each in page]
 
     @repeated
-    async def _requeue_damaged_page(self, damaged: Mapping[str, str]) -> NewJobs:
+    async def _requeue_damaged_page(self, damaged: Mapping[str, str]) -> Sequence[UUID]:
         now = self._database.now_ms()
         of_ready = exists().where(uploads.c.id == variants.c.upload_id, uploads.c.state == State.READY)
         as_read = tuple_(variants.c.key, variants.c.sha256).in_(list(damaged.items()))
@@ -128,64 +118,52 @@ class Requeuer:
         async with self._database.reading() as connection:
             return list(await connection.execute(query))
 
-    async def requeue_stalled(self, stalled: Sequence[StalledUpload]) -> NewJobs:
-        """Requeue those that are still on the job that is gone; they are due now, unless put off since."""
-        return _joined([await self._requeue_stalled_page(page) for page in pages(stalled)])
+    async def requeue_stalled(self, stalled: Sequence[StalledUpload]) -> Sequence[UUID]:
+        """Requeue those that are still on the job that is gone; they are due now, unless put off since.
+
+        Returns which.
+        """
+        return [each for page in pages(stalled) for each in await self._requeue_stalled_page(page)]
 
     @repeated
-    async def _requeue_stalled_page(self, stalled: Sequence[StalledUpload]) -> NewJobs:
+    async def _requeue_stalled_page(self, stalled: Sequence[StalledUpload]) -> Sequence[UUID]:
         now = self._database.now_ms()
-        jobs: dict[str, Sequence[UUID]] = {}
         async with self._database.writing() as connection:
             await lock_uploads(connection, [each.id for each in stalled])
-            for job_id, chosen in spread(stalled, self._uploads_per_job).items():
-                moved = [each.id for each in chosen if await _move(connection, each, job_id, now)]
-                jobs |= {job_id: moved} if moved else {}
-        return jobs
+            return [each.id for each in stalled if await _park(connection, each, now)]
 
-    async def make_due(self, ids: Sequence[UUID]) -> NewJobs:
-        """Put those of `ids` whose next try, or deletion, is due later on new jobs; it is due now."""
-        return _joined([await self._make_due_page(page) for page in pages(ids)])
+    async def make_due(self, ids: Sequence[UUID]) -> Sequence[UUID]:
+        """Have those of `ids` whose next try, or deletion, is due later be due now; returns which."""
+        return [each for page in pages(ids) for each in await self._make_due_page(page)]
 
     @repeated
-    async def _make_due_page(self, ids: Sequence[UUID]) -> NewJobs:
+    async def _make_due_page(self, ids: Sequence[UUID]) -> Sequence[UUID]:
         now = self._database.now_ms()
         put_off = uploads.c.state.in_((State.QUEUED, State.DELETING)), uploads.c.not_before_ms > now
-        jobs: dict[str, Sequence[UUID]] = {}
+        chosen = uploads.c.id.in_([str(each) for each in ids])
+        changes = {"job_id": PARKED, "changed_ms": now, "not_before_ms": now}
+        due = update(uploads).where(chosen, *put_off).values(changes)
         async with self._database.writing() as connection:
             await lock_uploads(connection, ids)
-            for job_id, chosen in spread(ids, self._uploads_per_job).items():
-                mine = update(uploads).where(uploads.c.id.in_([str(each) for each in chosen]), *put_off)
-                due = mine.values(job_id=job_id, changed_ms=now, not_before_ms=now)
-                changed = (await connection.execute(due.returning(uploads.c.id))).scalars()
-                if moved := [UUID(each) for each in changed]:
-                    jobs[job_id] = moved
-        return jobs
+            changed = await connection.execute(due.returning(uploads.c.id))
+            return [UUID(each) for each in changed.scalars()]
 
     async def _requeue(
         self,
         connection: AsyncConnection,
         wanted: Sequence[ColumnElement[bool]],
         **changes: int,
-    ) -> NewJobs:
-        """Put the uploads that are as `wanted` on new jobs, with no attempts against them."""
+    ) -> Sequence[UUID]:
+        """Park the uploads that are as `wanted`, with no attempts against them."""
         now = self._database.now_ms()
         fresh: dict[str, Any] = {"state": State.QUEUED, "attempts": 0, "crash_count": 0, "seen": None}
-        fresh |= {"changed_ms": now, "not_before_ms": now, **changes}
+        fresh |= {"job_id": PARKED, "changed_ms": now, "not_before_ms": now, **changes}
         found = (await connection.execute(select(uploads.c.id).where(*wanted))).scalars().all()
         await lock_uploads(connection, [UUID(each) for each in found])
-        jobs: dict[str, Sequence[UUID]] = {}
-        for job_id, ids in spread(found, self._uploads_per_job).items():
-            # As wanted still: one that was taken meanwhile is not on the job.
-            queued = update(uploads).where(uploads.c.id.in_(ids), *wanted).values(job_id=job_id, **fresh)
-            changed = (await connection.execute(queued.returning(uploads.c.id))).scalars()
-            if moved := [UUID(each) for each in changed]:
-                jobs[job_id] = moved
-        return jobs
-
-
-def _joined(parts: Iterable[NewJobs]) -> NewJobs:
-    return {job_id: ids for part in parts for job_id, ids in part.items()}
+        # As wanted still: one that was taken meanwhile is somebody else's.
+        queued = update(uploads).where(uploads.c.id.in_(found), *wanted).values(**fresh)
+        changed = (await connection.execute(queued.returning(uploads.c.id))).scalars()
+        return [UUID(each) for each in changed]
 
 
 def among(ids: Sequence[UUID], state: State) -> Sequence[ColumnElement[bool]]:
@@ -193,10 +171,10 @@ def among(ids: Sequence[UUID], state: State) -> Sequence[ColumnElement[bool]]:
     return [uploads.c.id.in_([str(upload_id) for upload_id in ids]), uploads.c.state == state]
 
 
-async def _move(connection: AsyncConnection, upload: StalledUpload, job_id: str, now: int) -> bool:
-    """Put an upload on that job, unless it is on another by now than it was."""
+async def _park(connection: AsyncConnection, upload: StalledUpload, now: int) -> bool:
+    """Park an upload, unless it is on another job by now than it was."""
     here = uploads.c.id == str(upload.id), uploads.c.job_id == upload.job_id, uploads.c.state.in_(WAITING)
     as_found = uploads.c.not_before_ms == upload.not_before_ms
     due_ms = case((as_found, now), else_=uploads.c.not_before_ms)
-    moved = update(uploads).where(*here).values(job_id=job_id, changed_ms=now, not_before_ms=due_ms)
-    return bool((await connection.execute(moved)).rowcount)
+    parked = update(uploads).where(*here).values(job_id=PARKED, changed_ms=now, not_before_ms=due_ms)
+    return bool((await connection.execute(parked)).rowcount)

@@ -72,6 +72,7 @@ _SEALS["sealed_root"] = "UPDATE ON kv WHEN OLD.name = 'root'"
 class SqliteBackend:
     """Readers side by side, writers of this process one after another."""
 
+    joins_laterally = False
     clock_error_ms = 0
     migrated_by = (
         "media migrate, or the next start of a worker of this version, copies the catalog and makes it"
@@ -151,6 +152,9 @@ class SqliteBackend:
     async def given_seq(self, connection: AsyncConnection) -> int:
         """The greatest `seq` that the outbox has given, 0 before the first."""
         return int((await connection.execute(_GIVEN_SEQ)).scalar_one_or_none() or 0)
+
+    async def read_in_order(self, connection: AsyncConnection) -> None:
+        """Nothing: it always does."""
 
     async def give_above(self, connection: AsyncConnection, seq: int) -> None:
         """Have the outbox give no `seq` from now on that is not above that one."""

@@ -146,15 +146,17 @@ Index(
 )
 
 PARKED = ""
-"""In place of a job's ID: a dispatcher puts the upload on one when it is its owner's turn."""
-IS_PARKED = text("CASE WHEN state IN ('queued', 'deleting') THEN job_id END = ''")
-Index(
-    "uploads_parked",
-    owner,
-    uploads.c.number,
-    sqlite_where=IS_PARKED,
-    postgresql_where=IS_PARKED,
-)
+"""In place of a job's ID: a dispatcher puts the upload on one when it is its owner's turn.
+
+One in work is parked, too, where its worker is gone.
+"""
+IS_PARKED = text("CASE WHEN state IN ('queued', 'processing', 'deleting') THEN job_id END = ''")
+_PARKED_BY = {
+    "uploads_parked": (owner, uploads.c.queued_ms, uploads.c.number),
+    "uploads_parked_by_age": (uploads.c.queued_ms, uploads.c.number),
+}
+for _name, _columns in _PARKED_BY.items():
+    Index(_name, *_columns, sqlite_where=IS_PARKED, postgresql_where=IS_PARKED)
 
 variants = Table(
     "variants",
@@ -288,8 +290,17 @@ owner_costs = Table(
     Index("owner_costs_by_hour", "hour"),
 )
 
+owner_uses = Table(
+    "owner_uses",
+    metadata,
+    Column("owner", Text().with_variant(Text(collation="C"), "postgresql"), primary_key=True),
+    Column("slot", Big, primary_key=True, autoincrement=False),  # of 20 s, since 1970
+    Column("used_ms", Big, nullable=False),  # by which its turns come later
+    Index("owner_uses_by_slot", "slot"),
+)
+
 SEALED = (
     *("uploads", "variants", "outbox", "dead_letters", "poison_contents", "deletion_marks", "snapshots"),
-    *("http_keys", "owner_costs"),
+    *("http_keys", "owner_costs", "owner_uses"),
 )
 """The tables in which nothing is changed any more once their catalog moves."""

@@ -39,7 +39,6 @@ from storage.catalog.records import (
 from tests.conftest import url_of
 from tests.support import pictures
 from tests.support.commands import MEDIA, document, media, on_a_terminal
-from tests.support.job_queues import job_queues, queued_jobs
 from tests.support.workplace import Workplace, database_on, eventually
 from worker.queue import open_queue
 from worker.queue.jobs import Jobs
@@ -50,7 +49,7 @@ JOBS = "media:uploads:jobs"
 SHA = "0" * 64
 THUMBHASH = b64decode("1QcSHQRnh493V4dIh4eXh1h4kJUI")
 A_JOB = 4  # uploads, with one decoder
-AT_MOST = 5  # jobs that a back-fill leaves in the queue
+AT_MOST = 5  # jobs, for whose uploads a back-fill lets wait
 
 
 class UploadsWithoutWorker:
@@ -168,7 +167,9 @@ def test_an_option_says_which_uploads_are_done_again(
     assert ended.returncode == 0
     assert document(ended) == {"queued": len(names), "differing": {}}
     assert set(assorted.queued()) == names
-    assert assorted.place.redis.zcard(JOBS) == -(-len(names) // A_JOB)
+    assert assorted.sql("SELECT count(*) FROM uploads WHERE state = 'queued' AND job_id = ''") == [
+        (len(names),)
+    ]
 
 
 @pytest.fixture
@@ -333,12 +334,11 @@ async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(
     for number in range(both):
         await installation.upload(f"{number}")
     with installation.start() as killed:
-        eventually(lambda: installation.place.redis.zcard(JOBS) == AT_MOST)
+        eventually(lambda: len(installation.queued()) == AT_MOST * A_JOB)
         last = sorted(installation.names)[AT_MOST * A_JOB - 1]
         eventually(lambda: installation.sql("SELECT 1 FROM kv WHERE value LIKE ?", f"%{last}%") != [])
         killed.send_signal(signal.SIGKILL)
     before = installation.queued()
-    installation.place.redis.delete(JOBS)
     installation.sql("UPDATE uploads SET state = 'ready'")
 
     ended = media(installation.env, "reprocess", "--json")
@@ -349,7 +349,7 @@ async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(
     assert sorted([*before, *installation.queued()]) == sorted(installation.names.values())
 
 
-async def test_each_healthy_worker_is_fed_and_what_it_runs_does_not_wait(
+async def test_each_healthy_worker_is_fed_and_what_it_has_taken_waits_no_more(
     installation: UploadsWithoutWorker,
 ) -> None:
     server: Any = installation.place.redis
@@ -361,12 +361,13 @@ async def test_each_healthy_worker_is_fed_and_what_it_runs_does_not_wait(
         await installation.upload(f"{number}")
 
     with installation.start() as feeding:
-        eventually(lambda: len(queued_jobs(server)) == 2 * 4 + 1)
-        server.set(b"arq:in-progress:" + queued_jobs(server)[0], "its worker")
-        eventually(lambda: len(queued_jobs(server)) == 2 * 4 + 2)
+        eventually(lambda: len(installation.queued()) == (2 * 4 + 1) * A_JOB)
+        owners = await installation.catalog.parking.owners()
+        taken = await installation.catalog.parking.take(dict.fromkeys(owners, A_JOB), A_JOB)
+        eventually(lambda: len(installation.queued()) == (2 * 4 + 2) * A_JOB)
         feeding.kill()
 
-    assert {queue.rpartition(b":")[2] for queue in job_queues(server) if server.exists(queue)} == {b"0", b"1"}
+    assert [len(ids) for ids in taken.values()] == [A_JOB]
 
 
 # -- beside live uploads
@@ -378,6 +379,25 @@ def _fill_queue(place: Workplace) -> None:
 
 def _fill_stream(place: Workplace) -> None:
     place.send_all({"source": f"uploads/{number}.jpg"} for number in range(AT_MOST))
+
+
+async def test_live_uploads_that_are_parked_go_first(installation: UploadsWithoutWorker) -> None:
+    old = await installation.upload("old")
+    live = [await installation.upload("live", recipe="avatar") for _ in range(AT_MOST * A_JOB)]
+    await installation.catalog.requeuer.requeue(live, State.READY)
+    polls = _polls(installation.place)
+    with installation.start("--recipe", "default") as waiting:
+        eventually(lambda: _polls(installation.place) > polls + 3)
+        meanwhile = set(installation.queued())
+        await installation.catalog.parking.take(
+            dict.fromkeys(await installation.catalog.parking.owners(), A_JOB), A_JOB
+        )
+        answer, said = waiting.communicate(timeout=20)
+
+    assert (meanwhile, waiting.returncode) == ({"live"}, 0)
+    assert json.loads(answer)["queued"] == 1
+    assert installation.sql("SELECT job_id, state FROM uploads WHERE id = ?", str(old)) == [("", "queued")]
+    assert "is a worker running?" in said
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from scripts.s3_server import S3Server
 from tests.support import pictures
 from tests.support.catalog_rows import rows_of
 from tests.support.clients import WITH_SERVICES
+from tests.support.commands import document, media
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Workplace, database_on, eventually
 from tests.support.worst_cases import WORST
@@ -76,6 +77,26 @@ def test_what_a_killed_worker_has_parked_is_done_by_another_one_to_the_last(work
     assert workplace.run("media", "--burst").returncode == 0
     states = rows_of(workplace.catalog, "SELECT state, count(*) AS count FROM uploads GROUP BY state")
     assert [(row["state"], row["count"]) for row in states] == [("ready", 200)]
+
+
+def test_behind_failures_of_one_owner_that_are_retried_anothers_is_ready_within_a_second(
+    workplace: Workplace,
+) -> None:
+    worker = workplace.start()
+    flood(workplace, map(bad_tiff, range(20)), times=15)
+    failed = {"state": "failed", "count": 300}
+    count = "SELECT state, count(*) AS count FROM uploads GROUP BY state"
+    eventually(lambda: rows_of(workplace.catalog, count) == [failed])
+    for n in range(20):
+        workplace.put(f"uploads/greedy/{n}", pictures.medium(n))
+    queued = document(media(workplace.env(), "failed", "retry", "--all", "--json"))["uploads"]
+
+    assert len(queued) == 300
+    assert median_of_a_neighbour(workplace) < 1
+    states = {row["state"]: row["count"] for row in rows_of(workplace.catalog, count)}
+    assert states["queued"] > 100
+    assert states["ready"] > _NEIGHBOURS
+    worker.stop()
 
 
 @pytest.mark.campaign

@@ -8,7 +8,17 @@ import pytest
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.catalog.replay import LaterState, Replay, Trashed, waiting_since
-from tests.support.catalogs import CAT, ON_BOTH, SOURCE, delete_event, take, upload, upload_event, work
+from tests.support.catalogs import (
+    CAT,
+    ON_BOTH,
+    SOURCE,
+    delete_event,
+    dispatch,
+    take,
+    upload,
+    upload_event,
+    work,
+)
 
 pytestmark = ON_BOTH
 NEW = UUID("11111111-0000-4000-8000-000000000000")
@@ -23,13 +33,14 @@ async def replay(catalog: Catalog) -> Replay:
 
 
 async def test_a_later_deletion_deletes_the_upload_again(catalog: Catalog, replay: Replay) -> None:
-    jobs = await replay.apply([LaterState(CAT, deleted=True, source=SOURCE)])
+    await replay.apply([LaterState(CAT, deleted=True, source=SOURCE)])
 
     assert (await upload(catalog)).state is State.DELETING
-    assert [list(ids) for ids in jobs.values()] == [[CAT]]
+    assert list((await dispatch(catalog)).values()) == [[CAT]]
     await work(catalog)
     assert (await upload(catalog)).state is State.DELETED
-    assert await replay.apply([LaterState(CAT, deleted=True, source=SOURCE)]) == {}
+    await replay.apply([LaterState(CAT, deleted=True, source=SOURCE)])
+    assert await dispatch(catalog) == {}
 
 
 async def test_a_later_announcement_checks_the_upload_again_with_its_metadata(

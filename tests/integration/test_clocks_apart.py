@@ -80,7 +80,7 @@ async def test_the_pause_after_a_listing_is_not_over_earlier_on_a_host_that_is_a
     await catalog.checkpoint(ADOPTION).save(done)
     put_clock(2 * AN_HOUR_S)
 
-    assert await Adoption(local_blobs, catalog, queue, grace_s=-1).tick("report", pause_s=AN_HOUR_S) == 0
+    assert await Adoption(local_blobs, catalog, grace_s=-1).tick("report", pause_s=AN_HOUR_S) == 0
     assert await listing_of(catalog, ADOPTION) == done
 
 
@@ -131,7 +131,7 @@ async def test_the_end_of_a_listing_is_noted_by_the_servers_clock(
 ) -> None:
     await put(local_blobs, "uploads/cat.jpg")
     put_clock(ahead_s)
-    adoption = Adoption(local_blobs, catalog, queue, grace_s=60)
+    adoption = Adoption(local_blobs, catalog, grace_s=60)
     page = await adoption.page("")
     await adoption.tick("report")
 
@@ -146,7 +146,7 @@ async def test_a_sweep_on_a_host_that_is_ahead_takes_no_young_file_for_an_orphan
     await local_blobs.bind(catalog.id, catalog_is_new=True)
     await put(local_blobs)
     put_clock(2 * AN_HOUR_S)
-    plan = await make_plan(sweeper_of(Settings(grace=3600), catalog, local_blobs, queue))
+    plan = await make_plan(sweeper_of(Settings(grace=3600), catalog, local_blobs))
 
     assert (plan.files, plan.counts) == (1, {})
 
@@ -175,7 +175,7 @@ async def test_a_sweep_that_goes_on_at_a_host_with_another_clock_is_not_planned_
     plans = []
     for seconds in (0, ahead_s):
         put_clock(seconds)
-        sweeper = sweeper_of(Settings(), catalog, local_blobs, queue)
+        sweeper = sweeper_of(Settings(), catalog, local_blobs)
         await sweep_by_itself(sweeper, catalog, queue, apply=False, since_ms=since_ms)
         plans.append(await catalog.sweeps.last())
 

@@ -475,9 +475,9 @@ async def test_an_outage_of_redis_loses_nothing_and_the_page_says_what_was_done(
             page = await opened.client.get(f"/console/failures?done={'0' * 16}")
     text = read_page(answer.text).one("main").text
     assert (answer.status_code, gone.status_code, page.status_code) == (503, 503, 200)
-    assert "Redis does not answer. Try again soon. 1 was queued again before that. Nothing is lost" in text
+    assert "Redis does not answer. Try again soon. 2 were queued again before that. Nothing is lost" in text
     assert sorted(await states(catalog, *broken)) == [State.FAILED, State.QUEUED, State.QUEUED]
-    assert [line["count"] for line in logs if line["event"] == "console_action"] == [1, 0]
+    assert [line["count"] for line in logs if line["event"] == "console_action"] == [2, 0]
 
 
 async def test_where_nobody_knows_how_many_match_no_number_is_told(

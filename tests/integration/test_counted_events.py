@@ -87,6 +87,6 @@ async def test_originals_that_are_adopted_are_counted(
 ) -> None:
     metrics = RecordedMetrics()
     await local_blobs.store([("uploads/a.jpg", b"x"), ("uploads/b.jpg", b"x")])
-    await Adoption(local_blobs, catalog, queue, grace_s=-60, metrics=metrics).tick("enqueue")
+    await Adoption(local_blobs, catalog, grace_s=-60, metrics=metrics).tick("enqueue")
 
     assert metrics.recoveries == {"adopted": 2}

@@ -45,7 +45,7 @@ class Dispatching:
         self.paused = False
         self.stopping = asyncio.Event()
         self.dispatcher = Dispatcher(
-            *(queue, catalog.parking, self.places, lambda owner: self.used.get(owner, 0.0)),
+            *(queue, catalog.parking, self.places, lambda owner, since: since + self.used.get(owner, 0.0)),
             is_paused=lambda: self.paused,
             stopping=self.stopping,
         )

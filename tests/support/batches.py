@@ -20,6 +20,7 @@ from pipelines.upload import Made, make_variants
 from storage.blobs import Storage
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, Message, StreamId, UploadRequested
+from storage.catalog.tables import PARKED
 from tests.support.blobs import is_there, listed
 from tests.support.catalogs import commit, take
 from worker.retry import classify
@@ -97,9 +98,9 @@ class Uploads:
         return claimed
 
     async def job_id(self, upload_id: UUID) -> str:
-        """The job of the upload."""
+        """The job of the upload; one that is parked has none, which is called so as well."""
         stalled = await self.catalog.requeuer.overdue(-1000, 10_000)
-        return next(upload.job_id for upload in stalled if upload.id == upload_id)
+        return next((upload.job_id for upload in stalled if upload.id == upload_id), PARKED)
 
     async def is_there(self, name: str) -> bool:
         """Whether the original is there."""

@@ -1,6 +1,6 @@
 """Short words for what the tests of the catalog do again and again: events in, claims, outcomes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -29,7 +29,6 @@ from storage.catalog.records import (
     Upload,
     UploadRequested,
 )
-from storage.catalog.requeuer import Requeuer
 
 ON_BOTH = pytest.mark.parametrize("database_kind", ["sqlite", "postgres"])
 """Every test of the module runs on a catalog of either kind."""
@@ -64,8 +63,14 @@ async def take(catalog: Catalog, *events: UploadRequested | DeletionRequested) -
 def spreading(catalog: Catalog, uploads_per_job: int) -> Catalog:
     """The same catalog, with at most so many uploads on a job."""
     database = catalog.database
-    parts = EventStore(database, uploads_per_job), Requeuer(database, uploads_per_job)
-    return replace(catalog, intake=parts[0], requeuer=parts[1])
+    return replace(catalog, intake=EventStore(database, uploads_per_job))
+
+
+async def dispatch(catalog: Catalog, uploads_per_job: int = 1000) -> Mapping[str, Sequence[UUID]]:
+    """Give jobs to what is parked, as dispatchers do; returns its uploads by job."""
+    wanted = dict.fromkeys(await catalog.parking.owners(), 10_000)
+    jobs = await catalog.parking.take(wanted, uploads_per_job)
+    return {job_id: list(owners) for job_id, owners in jobs.items()}
 
 
 async def upload(catalog: Catalog, upload_id: UUID = CAT) -> Upload:

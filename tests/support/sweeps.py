@@ -61,8 +61,7 @@ class InstallationStub:
 
     async def requeue_damaged(self, damaged: Mapping[str, str]) -> int:
         assert self.catalog is not None, "nothing is damaged here"
-        jobs = await self.catalog.requeuer.requeue_damaged(damaged)
-        return sum(map(len, jobs.values()))
+        return len(await self.catalog.requeuer.requeue_damaged(damaged))
 
     async def correct_totals(self) -> int | None:
         return await self.counted()

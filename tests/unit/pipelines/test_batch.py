@@ -26,7 +26,7 @@ from storage.catalog.tables import uploads as rows
 from storage.errors import CatalogUnavailable, user
 from tests.support.batches import Uploads, batch_context
 from tests.support.blobs import on_both, on_files
-from tests.support.catalogs import outbox_of, take, transactions, upload_event
+from tests.support.catalogs import dispatch, outbox_of, take, transactions, upload_event
 from tests.support.polling import until
 from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
 
@@ -41,7 +41,8 @@ def context(catalog: Catalog, blobs: Storage, sandbox: Sandbox) -> BatchContext:
 async def on_one_job(catalog: Catalog, ids: list[UUID]) -> str:
     """Put uploads on one job."""
     stalled = [upload for upload in await catalog.requeuer.overdue(-1000, 10_000) if upload.id in ids]
-    [job_id] = await catalog.requeuer.requeue_stalled(stalled)
+    await catalog.requeuer.requeue_stalled(stalled)
+    [job_id] = await dispatch(catalog)
     return job_id
 
 

@@ -21,6 +21,7 @@ from storage.errors import CatalogUnavailable
 from storage.threads import start_threads
 from tests.support import cgroups
 from tests.support.batches import Uploads, batch_context
+from tests.support.catalogs import dispatch
 from tests.support.sandboxes import ROGUE, allowance, bitmap, children, jpeg, render
 from worker.health import check_decoders
 
@@ -99,7 +100,8 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
 async def work_off(catalog: Catalog, context: BatchContext) -> None:
     """Do what jobs do with all uploads that are due."""
     stalled = await catalog.requeuer.overdue(-1000, 10_000)
-    for job_id, ids in (await catalog.requeuer.requeue_stalled(stalled)).items():
+    await catalog.requeuer.requeue_stalled(stalled)
+    for job_id, ids in (await dispatch(catalog)).items():
         try:
             await process_uploads(ids, job_id, context)
         except* CatalogUnavailable:

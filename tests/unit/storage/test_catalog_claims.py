@@ -18,13 +18,13 @@ from tests.support.catalogs import (
     claim,
     commit,
     delete_event,
+    dispatch,
     failed,
     key,
     levels,
     outbox_of,
     postponed,
     ready,
-    spreading,
     statements,
     take,
     transactions,
@@ -57,7 +57,8 @@ async def test_a_claim_makes_a_queued_upload_processing(catalog: Catalog) -> Non
 
 async def test_a_job_that_no_longer_has_the_upload_gets_no_claim(catalog: Catalog) -> None:
     [old] = (await take(catalog, upload_event(1))).jobs
-    [newer] = await catalog.requeuer.requeue_stalled(await catalog.requeuer.overdue(-1000, 9))
+    await catalog.requeuer.requeue_stalled(await catalog.requeuer.overdue(-1000, 9))
+    [newer] = await dispatch(catalog)
 
     assert await catalog.claims.claim(CAT, old, "worker") is None
     assert await catalog.claims.claim(CAT, newer, "worker") is not None
@@ -484,13 +485,15 @@ async def test_what_is_put_off_does_not_hide_what_is_stranded(catalog: Catalog) 
     assert [upload.id for upload in await catalog.requeuer.overdue(-1000, 1)] == [second]
 
 
-async def test_stalled_uploads_are_requeued_on_new_jobs(catalog: Catalog) -> None:
+async def test_stalled_uploads_are_parked_and_get_new_jobs(catalog: Catalog) -> None:
     ids = await uploads_of(catalog, 5)
+    await claim(catalog, ids[0], "worker that died")
     stalled = await catalog.requeuer.overdue(-1000, 10)
-    jobs = await spreading(catalog, 2).requeuer.requeue_stalled(stalled)
+    parked = await catalog.requeuer.requeue_stalled(stalled)
+    jobs = await dispatch(catalog, 2)
 
     assert [len(group) for group in jobs.values()] == [2, 2, 1]
-    assert sorted(each for group in jobs.values() for each in group) == sorted(ids)
+    assert sorted(each for group in jobs.values() for each in group) == sorted(parked) == sorted(ids)
     for job_id, group in jobs.items():
         assert [await catalog.claims.claim(each, job_id, "worker") is not None for each in group].count(
             False
@@ -505,7 +508,7 @@ async def test_a_stalled_upload_that_was_requeued_or_finished_meanwhile_is_left_
     await commit(catalog, ready(await claim(catalog, first)))
     outdated = [StalledUpload(one.id, "older", 0) if one.id == second else one for one in stalled]
 
-    assert await catalog.requeuer.requeue_stalled(outdated) == {}
+    assert await catalog.requeuer.requeue_stalled(outdated) == []
     assert await try_claim(catalog, second) is not None
 
 

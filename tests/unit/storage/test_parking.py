@@ -1,7 +1,8 @@
 """Parked uploads: rows without a job, found by owner, and given to one dispatcher each."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4, uuid5
 
 import pytest
@@ -146,6 +147,54 @@ async def test_what_is_parked_is_counted_with_the_wait_of_the_oldest(
     assert (nobody.count, nobody.oldest_ms) == (0, 0)
     assert found.count == 4
     assert 60_000 <= found.oldest_ms < 65_000
+
+
+@asynccontextmanager
+async def later(catalog: Catalog, by_s: int) -> AsyncIterator[None]:
+    """The clock of that catalog is ahead by so much meanwhile."""
+    now_ms = catalog.database.now_ms()
+    with pytest.MonkeyPatch.context() as clock:
+        clock.setattr(type(catalog.database), "now_ms", lambda _: now_ms + by_s * 1000)
+        yield
+
+
+async def test_the_oldest_is_told_however_many_owners_are_before_it_in_the_alphabet(
+    catalog: Catalog,
+) -> None:
+    await park(catalog, "zoe")
+    async with later(catalog, 60):
+        await park(catalog, *(f"{each:03}" for each in range(OWNERS + 20)), "zoe", first=9)
+        found, longest = await catalog.parking.all(), await catalog.parking.longest()
+
+    assert 60_000 <= found.oldest_ms < 65_000
+    assert next(iter(longest)) == "zoe"
+    assert 60_000 <= longest["zoe"] < 65_000
+
+
+async def test_each_owner_is_told_with_the_wait_of_its_own_oldest(catalog: Catalog) -> None:
+    await park(catalog, "mia")
+    async with later(catalog, 60):
+        await park(catalog, "leo", "mia", first=9)
+        waits = await catalog.parking.waits()
+
+    assert waits["mia"] - waits["leo"] >= 60_000 - 5000 > waits["leo"]
+
+
+async def test_what_is_queued_again_waits_behind_what_was_parked_before(catalog: Catalog) -> None:
+    await park(catalog, *["mia"] * 2)
+    async with later(catalog, 60):
+        again = UploadRequested(StreamId(9), named("mia", 1), "uploads/mia/1.jpg", "default")
+        await catalog.intake.take([(again, letter("9-0"))], [], epoch=0, same_stream=True, admit=none)
+
+    assert list((await work_for(catalog, {"mia": 1}))[1]) == [named("mia", 2)]
+
+
+async def test_owners_with_odd_names_are_told_and_given_jobs_like_others(catalog: Catalog) -> None:
+    names = ["a'b", "%_", "\\N", "{x,y}", '"', "\N{SNOWMAN}" * 64, "NULL", " "]
+    await park(catalog, *names)
+
+    assert sorted(await catalog.parking.owners()) == sorted(names)
+    assert sorted((await work_for(catalog, dict.fromkeys(names, 1)))[1].values()) == sorted(names)
 
 
 async def test_a_tombstone_is_not_parked(catalog: Catalog) -> None:

@@ -19,7 +19,6 @@ from tests.support.s3 import new_place
 from tests.support.s3_console import put_raw
 from worker import adoption
 from worker.adoption import ADOPTION, Adoption, listing_of
-from worker.queue import Queue, connect, job_queue_of
 
 COMPOSED = "uploads/B\u00e4r/\u00e4.jpg"
 [DECOMPOSED] = spellings(COMPOSED)
@@ -27,7 +26,6 @@ COMPOSED = "uploads/B\u00e4r/\u00e4.jpg"
 
 @pytest.fixture
 async def adopting(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> AsyncIterator[Adoption]:
-    """An adoption that only reports, and so asks nothing of its Redis."""
     (root / "uploads").mkdir()
     async with adoption_from(local_blobs, catalog) as adopting:
         yield adopting
@@ -35,10 +33,7 @@ async def adopting(catalog: Catalog, local_blobs: LocalBlobs, root: Path) -> Asy
 
 @asynccontextmanager
 async def adoption_from(blobs: Storage, catalog: Catalog) -> AsyncIterator[Adoption]:
-    redis = connect("redis://127.0.0.1:1/0", job_queue_of("media:uploads"))
-    queue = Queue(redis, "media:uploads", "me", 1000)
-    yield Adoption(blobs, catalog, queue, grace_s=-60)
-    await redis.aclose(close_connection_pool=True)
+    yield Adoption(blobs, catalog, grace_s=-60)
 
 
 def put(root: Path, *names: bytes) -> None:
