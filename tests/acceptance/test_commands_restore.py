@@ -31,6 +31,7 @@ from worker.settings import Settings
 
 EARLY = [f"uploads/early/{number}.jpg" for number in range(3)]
 LATE = [f"uploads/late/{number}.jpg" for number in range(3)]
+OTHER_ID = "6f1c0000-0000-4000-8000-000000000001"
 OWN_ID = "6f1c0000-0000-4000-8000-000000000000"
 
 
@@ -202,12 +203,13 @@ def test_messages_that_redis_has_lost_are_read_in_the_catalog_that_is_replaced(p
     assert (done["deleted"], done["announced"], done["adopted"]) == (2, 1, 0)
 
 
-def test_an_upload_that_still_waited_keeps_its_id_and_metadata(place: Workplace) -> None:
+@pytest.mark.parametrize("job_id", ["gone", ""], ids=["on a job", "parked"])
+def test_an_upload_that_still_waited_keeps_its_id_and_metadata(place: Workplace, job_id: str) -> None:
     place.redis.delete("media:events")
     with closing(sqlite3.connect(place.catalog)) as database, database:
         database.execute("DELETE FROM outbox")
-        row = ("queued", '{"b": 2}', OWN_ID)
-        database.execute("UPDATE uploads SET state = ?, metadata = ? WHERE id = ?", row)
+        row = ("queued", job_id, '{"b": 2}', OWN_ID)
+        database.execute("UPDATE uploads SET state = ?, job_id = ?, metadata = ? WHERE id = ?", row)
 
     assert restore(place).returncode == 0
     settled(place)
@@ -227,6 +229,23 @@ def test_a_deletion_that_no_message_tells_of_is_known_by_the_trash(place: Workpl
     assert found[EARLY[0]][1] == "deleted"
     assert found[LATE[0]] == (id_of(LATE[0]), "ready", {})  # its id and metadata are lost with the message
     assert not (place.root / EARLY[0]).exists()
+
+
+def test_an_upload_that_only_a_lost_catalog_knew_gets_its_id_and_metadata_by_its_event(
+    place: Workplace,
+) -> None:
+    place.catalog.unlink()
+    place.put(LATE[2], pictures.small(12))  # taken and not done with when the catalog was lost
+
+    assert restore(place).returncode == 0
+    settled(place)
+    adopted = uploads(place)[LATE[2]]
+    place.send({"source": LATE[2], "id": OTHER_ID, "metadata": {"a": 1}})
+    settled(place)
+
+    assert adopted == (id_of(LATE[2]), "ready", {})
+    query = f"SELECT metadata, state FROM uploads WHERE id = '{OTHER_ID}'"
+    assert [dict(row) for row in place.database.rows(query)] == [{"metadata": '{"a":1}', "state": "ready"}]
 
 
 def test_an_event_that_still_waits_is_taken_after_the_restore(place: Workplace) -> None:
