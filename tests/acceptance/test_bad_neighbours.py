@@ -11,6 +11,7 @@ import pytest
 
 from storage.catalog import tokens
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import document, media
 from tests.support.stub_decoder import CRASH, EAT, FAIL, HANG
 from tests.support.workplace import Workplace, eventually
@@ -19,27 +20,27 @@ CODES = {CRASH: "decoder_crashed", HANG: "decode_timeout", EAT: "too_much_memory
 
 
 @pytest.mark.fault(3, 53)
-def test_of_a_hundred_uploads_the_three_that_kill_their_decoder_fail_alone(workplace: Workplace) -> None:
+def test_of_forty_uploads_the_three_that_kill_their_decoder_fail_alone(workplace: Workplace) -> None:
     worker = workplace.start("stub", MEDIA_IMAGE_TIMEOUT="1", MEDIA_CPUS="2")
-    good = [workplace.put(f"uploads/good/{n}.jpg", pictures.small(n)) for n in range(97)]
+    good = [workplace.put(f"uploads/good/{n}.jpg", pictures.small(n)) for n in range(37)]
     bad = {workplace.put(f"uploads/{CODES[mark]}", pictures.small() + mark): mark for mark in CODES}
     began = time.monotonic()
-    workplace.send_all({"source": source} for source in good[:30])
-    workplace.await_end_of(*good[:30])
-    thirty_took = time.monotonic() - began
-    sources = [*good[30:50], *bad, *good[50:]]
+    workplace.send_all({"source": source} for source in good[:15])
+    workplace.await_end_of(*good[:15])
+    fifteen_took = time.monotonic() - began
+    sources = [*good[15:25], *bad, *good[25:]]
     began = time.monotonic()
 
     workplace.send_all({"source": source} for source in sources)
     ends = workplace.await_end_of(*good, *bad)
 
     took = time.monotonic() - began
-    print(f"30 good ones took {thirty_took:.1f} s, 67 and 3 bad ones {took:.1f} s")  # noqa: T201
-    assert Counter(answer["type"] for answer in ends.values()) == {"upload.ready": 97, "upload.failed": 3}
+    print(f"15 good ones took {fifteen_took:.1f} s, 22 and 3 bad ones {took:.1f} s")  # noqa: T201
+    assert Counter(answer["type"] for answer in ends.values()) == {"upload.ready": 37, "upload.failed": 3}
     assert {source: ends[source]["error"]["code"] for source in bad} == {
         source: CODES[mark] for source, mark in bad.items()
     }
-    assert took < 5 + 10 * thirty_took  # a time limit of 1 s, twice; and six decoders that are started anew
+    assert took < 5 + 10 * fifteen_took  # a time limit of 1 s, twice; and six decoders that are started anew
     assert worker.process.poll() is None
     rows = workplace.check().uploads
     assert {(rows[source]["attempts"], tokens.count(rows[source]["claim"])) for source in good} == {(0, 1)}
@@ -67,6 +68,7 @@ def test_a_picture_known_to_kill_is_refused_under_any_name_without_another_decod
     assert worker.decoders() == decoders
 
 
+@WITH_SERVICES
 def test_failed_retry_forgets_what_killed_a_decoder_in_every_worker(workplace: Workplace) -> None:
     first = workplace.start("stub")
     killer = workplace.put("uploads/killer.jpg", pictures.small() + CRASH)

@@ -12,6 +12,7 @@ from scripts.s3_server import S3Server
 from storage.backups.folder import BackupCopy, BackupFolder
 from storage.backups.making import check_copy
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import Ended, document, media
 from tests.support.damage import page_with, settle, zero
 from tests.support.dying import DIED, dying_at
@@ -46,6 +47,7 @@ def originals(place: Workplace) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.glob("uploads/*/*")}
 
 
+@WITH_SERVICES
 async def test_a_backup_beside_a_worker_has_all_that_was_ready(place: Workplace) -> None:
     place.start()
     place.send({"source": place.put(LATER, pictures.small(9))})
@@ -244,6 +246,7 @@ def test_originals_of_a_bucket_are_added(
     assert replaced(place) == {}  # though those that are new are copied twice
 
 
+@WITH_SERVICES
 def test_of_two_workers_one_makes_the_copy_of_a_tick(place: Workplace) -> None:
     place.settings |= {"MEDIA_BACKUP": str(place.home / "backup"), "MEDIA_BACKUP_CRON": "* * * * *"}
     place.settings |= ahead_by(54 - int(time.time()) % 60)  # shortly before a minute, by their clocks

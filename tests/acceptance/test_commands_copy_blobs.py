@@ -10,6 +10,7 @@ import pytest
 
 from scripts.s3_server import SeaweedServer
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import Ended, document, media
 from tests.support.s3 import new_place
 from tests.support.s3_proxy import S3Proxy, s3_proxy
@@ -35,6 +36,7 @@ def files(root: Path) -> dict[str, bytes]:
     }
 
 
+@WITH_SERVICES
 def test_the_storage_moves_to_another_folder_and_the_old_one_is_refused(place: Workplace) -> None:
     new = place.home / "new"
     worker = place.start()

@@ -105,6 +105,7 @@ def test_a_folder_with_a_refused_file_is_shown_with_its_reason_and_exit_code_0(
     ],
 )
 @pytest.mark.rotating(1)
+@WITH_SERVICES
 def test_whatever_ends_it_in_the_middle_nothing_is_left_running(
     env: dict[str, str], tmp_path: Path, photos: Path, number: signal.Signals, code: int
 ) -> None:
@@ -167,6 +168,7 @@ def test_it_runs_in_the_folder_of_an_app_that_has_packages_of_the_same_names(
     assert [one["status"] for one in document(ended)["pictures"]] == ["ready"]
 
 
+@WITH_SERVICES
 def test_a_worker_that_dies_in_the_middle_ends_the_demo(
     env: dict[str, str], tmp_path: Path, photos: Path
 ) -> None:
@@ -239,6 +241,7 @@ def test_without_any_redis_the_message_says_what_to_install(env: dict[str, str],
     assert "apt-get install redis-server" in ended.stderr
 
 
+@WITH_SERVICES
 def test_a_terminal_shows_the_progress_and_an_installation_is_left_alone(
     env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import MEDIA, document, documents, media, on_a_terminal
 from tests.support.workplace import Workplace
 
@@ -227,6 +228,7 @@ def test_a_reader_that_goes_away_early_is_no_error(live: Workplace, tmp_path: Pa
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@WITH_SERVICES
 def test_waiting_says_so_when_there_is_no_worker_and_goes_on(live: Workplace, tmp_path: Path) -> None:
     path = a_file(tmp_path / "a.jpg", pictures.small(27))
     nobody = live.env(MEDIA_STREAM="media:nobody-reads-this")

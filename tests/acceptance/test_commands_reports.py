@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from scripts.redis_server import RedisServer
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import MEDIA, document, documents, media, media_of_next_version, on_a_terminal
 from tests.support.old_catalogs import NOW, make_development, make_old, schema_in
 from tests.support.workplace import Answer, Workplace, database_on
@@ -250,6 +251,7 @@ def test_the_stats_name_states_files_and_queue_for_people(used: Workplace) -> No
     assert "Dead letters: 1;" in ended.stdout
 
 
+@WITH_SERVICES
 def test_a_worker_saves_a_snapshot_of_the_day_and_the_growth_since_is_charted(used: Workplace) -> None:
     answer = document(media(used.env(), "stats", "--history", "--json"))
     _, shown = on_a_terminal(used.env(), "stats", "--history")

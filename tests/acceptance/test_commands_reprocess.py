@@ -38,6 +38,7 @@ from storage.catalog.records import (
 )
 from tests.conftest import url_of
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import MEDIA, document, media, on_a_terminal
 from tests.support.workplace import Workplace, database_on, eventually
 from worker.queue import open_queue
@@ -327,6 +328,7 @@ async def test_what_a_limit_leaves_for_later_is_not_passed_over_where_others_wer
     assert installation.queued() == others
 
 
+@WITH_SERVICES
 async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(
     installation: UploadsWithoutWorker,
 ) -> None:
@@ -349,6 +351,7 @@ async def test_a_backfill_that_was_killed_goes_on_where_it_stopped(
     assert sorted([*before, *installation.queued()]) == sorted(installation.names.values())
 
 
+@WITH_SERVICES
 async def test_each_healthy_worker_is_fed_and_what_it_has_taken_waits_no_more(
     installation: UploadsWithoutWorker,
 ) -> None:

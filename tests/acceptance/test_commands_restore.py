@@ -20,6 +20,7 @@ from scripts.redis_server import RedisServer
 from scripts.s3_server import S3Server
 from storage.backups.folder import BackupFolder
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import Ended, document, media
 from tests.support.damage import settle, zero
 from tests.support.disks import fill, small_disk
@@ -133,8 +134,8 @@ def numbered(place: Workplace) -> list[Answer]:
 def settled(place: Workplace) -> None:
     """Let workers do whatever is left, and make missing variants again."""
     burst(place)
-    assert media(place.env(), "reprocess", "--missing").returncode == 0
-    burst(place)
+    if document(media(place.env(), "reprocess", "--missing", "--json"))["queued"]:
+        burst(place)
 
 
 def test_what_came_after_the_copy_is_there_again_and_what_was_deleted_is_not(place: Workplace) -> None:
@@ -352,7 +353,7 @@ def test_people_are_told_where_torn_originals_are_kept_and_which_are_lost(torn: 
 
 
 @pytest.mark.parametrize("step", range(8, 44))
-@pytest.mark.rotating(2)
+@pytest.mark.rotating(1)
 def test_torn_originals_are_kept_and_others_come_back_wherever_a_restore_is_killed(
     torn: Workplace, step: int
 ) -> None:
@@ -499,6 +500,7 @@ def test_torn_originals_that_will_be_mended_count_as_those_of_the_copy(place: Wo
     assert (place.root / EARLY[2]).read_bytes() == pictures.small(2)
 
 
+@WITH_SERVICES
 def test_storage_and_stream_of_a_rebuilt_catalog_go_back_to_the_restored_one(rebuilt: Workplace) -> None:
     place = rebuilt
     refused = restore(place)
@@ -777,7 +779,7 @@ def test_a_damaged_catalog_is_replaced_and_kept(place: Workplace) -> None:
 
 
 @pytest.mark.parametrize("step", range(1, 33))
-@pytest.mark.rotating(3)
+@pytest.mark.rotating(2)
 def test_a_restore_that_is_killed_leaves_the_old_catalog_or_the_new_one(place: Workplace, step: int) -> None:
     old, before = uploads(place), states(place)
     killed = media({**place.env(), **dying_at(step)}, "restore")
@@ -818,7 +820,7 @@ def test_a_restore_that_is_refused_leaves_storage_and_stream_to_the_catalog_in_u
 
 
 @pytest.mark.parametrize("step", range(1, 45))
-@pytest.mark.rotating(3)
+@pytest.mark.rotating(2)
 def test_a_restore_that_is_killed_while_it_takes_over_a_storage_is_ended_by_another(
     rebuilt: Workplace, step: int
 ) -> None:

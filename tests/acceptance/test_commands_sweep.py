@@ -14,6 +14,7 @@ import pytest
 
 from scripts.redis_server import RedisServer
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import document, media
 from tests.support.sweeps import new_key
 from tests.support.workplace import Workplace, database_on
@@ -237,6 +238,7 @@ def test_a_restoration_that_fails_is_reported_by_its_command_and_stops_no_sweep(
     assert [one["type"] for one in answer(place) if one["type"] == "sweep.stopped"] == []
 
 
+@WITH_SERVICES
 def test_a_stop_is_counted_until_a_sweep_is_plausible_again(place: Workplace) -> None:
     too_many(place)
     stops = []

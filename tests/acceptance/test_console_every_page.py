@@ -1,4 +1,7 @@
-"""Every page of the console in a real browser: light and dark, narrow and wide, by keyboard, and by axe."""
+"""Every page of the console in a real browser: light and dark, narrow and wide, by keyboard, and by axe.
+
+The walk takes some of them a day, and the others the next.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +22,7 @@ from tests.support.browser import (
 )
 from tests.support.clients import WITH_SERVICES
 from tests.support.console_site import HOSTILE, ConsoleSite, fill, site
+from tests.support.rotation import of_day, today
 from worker.events import default_id
 
 __all__ = ["browser", "site"]
@@ -42,6 +46,8 @@ PAGES = (
     "/drop",
     "/no-such-page",
 )
+ALWAYS = ("", "/uploads", "/failures", UPLOAD_OF_MARKUP)
+A_DAY = 6  # of all
 INJECTED = "img[src=x], [onerror], #content script, #content b:text-is('title')"
 WIDE, NARROW = ViewportSize(width=1280, height=800), ViewportSize(width=375, height=800)
 
@@ -82,12 +88,12 @@ def _on(path: str, found: list[str]) -> Iterator[str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def walk(browser: Browser, site: ConsoleSite) -> Walk:
-    """A walk over the pages of an installation that has something to show on each."""
+    """A walk over pages of an installation that has something to show on each."""
     plan = fill(site.place)
     found = Walk()
     user = BrowserUser(browser, expected=["answer: 404 GET .*/no-such-page$"])
     page = await user.open(site.url(), password=site.secrets["operator"])
-    for path in PAGES:
+    for path in {**dict.fromkeys(ALWAYS), **dict.fromkeys(of_day(PAGES, A_DAY, today()))}:
         await page.goto(site.url(path.format(plan=plan)))
         await found.look_at(page, path)
     found.complaints = await user.leave()

@@ -47,6 +47,7 @@ def console(request: pytest.FixtureRequest, filled: ConsoleSite, tls: TlsProxy) 
     return f"{name}:{tls.port if name.startswith('https:') else filled.port}/console"
 
 
+@pytest.mark.rotating(1)
 async def test_another_sites_form_can_retry_nothing_and_the_consoles_own_can(
     visitor: BrowserUser, filled: ConsoleSite, console: str
 ) -> None:

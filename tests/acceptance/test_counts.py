@@ -8,7 +8,7 @@ import pytest
 
 from scripts.processes import free_port
 from tests.support import pictures
-from tests.support.clients import package_missing
+from tests.support.clients import WITH_SERVICES, package_missing
 from tests.support.scraping import Scraped
 from tests.support.stub_decoder import CRASH, EAT, HANG
 from tests.support.workplace import Workplace, eventually
@@ -22,6 +22,7 @@ def scraped(workplace: Workplace) -> Scraped:
     return Scraped(port)
 
 
+@WITH_SERVICES
 def test_counts_equal_the_catalogs_after_good_bad_and_deadly_pictures(
     workplace: Workplace, scraped: Scraped
 ) -> None:

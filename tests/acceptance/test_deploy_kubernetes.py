@@ -14,7 +14,7 @@ import yaml
 
 from storage.blobs.s3_place import is_s3
 from storage.catalog.address import Address
-from tests.support.clients import missing
+from tests.support.clients import WITH_SERVICES, missing
 from tests.support.deployment import DEPLOY, PAGE, SNIPPETS
 from tests.support.workplace import BIN
 from worker.series import SERIES
@@ -115,6 +115,7 @@ def test_the_page_names_the_versions_that_are_tested() -> None:
 
 @each
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@WITH_SERVICES
 def test_everything_is_valid_in_the_oldest_and_the_newest_version(
     documents: list[Document], version: str
 ) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from storage.catalog.opening import open_catalog
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import MEDIA, Ended, media
 from tests.support.elsewhere import ahead_by
 from tests.support.ports import free_port
@@ -221,6 +222,7 @@ def test_a_worker_whose_last_sweep_was_stopped_is_degraded_everywhere_and_ready(
     eventually(lambda: "1 of 1 degraded: sweep" in media(place.env(), "doctor").stdout)
 
 
+@WITH_SERVICES
 def test_a_backup_that_failed_is_told_at_once_and_forgotten_once_a_copy_is_made(place: Workplace) -> None:
     place.settings |= {"MEDIA_BACKUP": str(place.home / "gone/backup"), "MEDIA_BACKUP_CRON": "* * * * *"}
     place.settings |= ahead_by(54 - int(time.time()) % 60)  # shortly before a minute, by its clock

@@ -53,7 +53,7 @@ def test_no_request_gets_an_error_of_the_server_or_an_answer_that_is_not_describ
     tmp_path.joinpath("schemathesis.toml").write_text("[parameters]\nwait = 0\n")  # or it waits for nobody
     command = [str(BIN / "st"), "run", f"{face.url}/openapi.json"]
     command += ["--header", f"Authorization: Bearer {secret}"]
-    command += ["--generation-deterministic", "--max-examples", "5", "--checks", ",".join(CHECKS)]
+    command += ["--generation-deterministic", "--max-examples", "3", "--checks", ",".join(CHECKS)]
     # What is refused before its body has come may end its connection.
     command += ["--request-retries", "3"]
     # A stream has no end; its own tests read some.

@@ -7,6 +7,7 @@ import pytest
 
 from storage.catalog import tokens
 from tests.support import pictures, processes
+from tests.support.clients import WITH_SERVICES
 from tests.support.floor import floor_in
 from tests.support.workplace import Workplace
 
@@ -16,6 +17,7 @@ _SOON = 2.0  # times what the libvips loop takes, of one upload of a photo
 
 @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.campaign)])
 @pytest.mark.rotating(1)
+@WITH_SERVICES
 def test_two_workers_on_one_catalog_do_everything_once(workplace: Workplace, count: int) -> None:
     workers = [workplace.start(by, MEDIA_LEASE="15") for by in ("arq", "media")]
     sources = [workplace.put(f"uploads/{n % 50}/{n}.jpg", pictures.small(n)) for n in range(count)]
@@ -50,6 +52,7 @@ def _mib(place: Workplace) -> float:
     return processes.proportional_kib(pids) / 1024
 
 
+@WITH_SERVICES
 def test_a_single_upload_is_ready_soon(workplace: Workplace, corpus: Path) -> None:
     """By what the bare libvips loop takes for the same picture between the uploads: machines differ."""
     photo = corpus / "photos" / "Issue_266.jpg"

@@ -12,6 +12,7 @@ import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
 from tests.support import pictures, processes
+from tests.support.clients import WITH_SERVICES
 from tests.support.job_queues import job_queues
 from tests.support.redis_urls import by_port
 from tests.support.workplace import Workplace, eventually
@@ -227,6 +228,7 @@ def test_media_worker_does_not_hang_on_a_redis_that_never_answers(
     assert worker.stop() == 0
 
 
+@WITH_SERVICES
 def test_arq_ends_with_an_error_and_leaves_nothing_when_redis_is_away(
     own: tuple[Workplace, InterruptedRedis],
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import pictures
 from tests.support.catalog_rows import rows_of
+from tests.support.clients import WITH_SERVICES
 from tests.support.stub_decoder import HANG
 from tests.support.workplace import Workplace, eventually
 
@@ -57,6 +58,7 @@ def _commands(place: Workplace, act: Callable[[], None]) -> float:
     return float(sum(command["calls"] for command in server.info("commandstats").values()))
 
 
+@WITH_SERVICES
 def test_a_worker_that_comes_later_takes_what_another_one_has_taken_and_cannot_begin(
     workplace: Workplace,
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from scripts import media, readme
 from scripts.redis_server import find_executable
-from tests.support.clients import OLDEST_IOREDIS, ioredis, package_missing
+from tests.support.clients import OLDEST_IOREDIS, WITH_SERVICES, ioredis, package_missing
 from tests.support.workplace import BIN, Answer, Workplace
 
 ROOT = readme.README.parent
@@ -175,6 +175,7 @@ def test_the_commands_that_the_readme_runs_do_run(live: Workplace, cat: Answer, 
     assert done.returncode == 0, done.stdout
 
 
+@WITH_SERVICES
 def test_the_health_check_that_the_docs_name_sees_the_worker(live: Workplace) -> None:
     [line] = {line for page in PAGES.values() for line in re.findall(r"`(arq [^`]* --check)`", page)}
     env = live.env(PATH=f"{BIN}:{os.environ['PATH']}")

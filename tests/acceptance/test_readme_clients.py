@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from scripts import readme
-from tests.support.clients import OLDEST_IOREDIS, ioredis, redis_py
+from tests.support.clients import OLDEST_IOREDIS, WITH_SERVICES, ioredis, redis_py
 from tests.support.workplace import Workplace
 
 SOURCE = "uploads/2026/11/cat.jpg"
@@ -42,6 +42,7 @@ Running = subprocess.Popen[str]
 
 
 @pytest.mark.parametrize(("python", "node"), CLIENTS)
+@WITH_SERVICES
 def test_an_app_receives_messages_after_a_silence_with_any_client(
     python: str, node: str, live: Workplace, tmp_path: Path
 ) -> None:

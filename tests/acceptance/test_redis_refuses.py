@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from scripts.redis_server import RedisServer, temporary_redis
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import Ended, document, media
 from tests.support.redis_urls import as_user
 from tests.support.workplace import Workplace, eventually
@@ -107,6 +108,7 @@ def test_the_health_check_names_it_too(place: Workplace, server: RedisServer) ->
     assert "requires a password" in ended.stderr
 
 
+@WITH_SERVICES
 def test_a_worker_that_loses_a_right_says_which_is_red_and_goes_on_when_it_has_it_again(
     place: Workplace, server: RedisServer, admin: Any
 ) -> None:

@@ -36,6 +36,7 @@ def findings(ended: Ended) -> dict[str, dict[str, Any]]:
     return {found["what"]: found for found in json.loads(ended.stdout)}
 
 
+@WITH_SERVICES
 def test_a_container_smaller_than_the_budget_is_a_finding_with_advice(workplace: Workplace) -> None:
     found = findings(limited(workplace, 256, MEDIA, "doctor", "--json"))
 
@@ -46,6 +47,7 @@ def test_a_container_smaller_than_the_budget_is_a_finding_with_advice(workplace:
     assert found["Decoders"]["level"] == "ok"
 
 
+@WITH_SERVICES
 def test_a_container_too_small_for_a_decoder_is_named_by_the_doctor_who_survives_it(
     workplace: Workplace,
 ) -> None:

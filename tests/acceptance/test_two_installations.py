@@ -9,6 +9,7 @@ import pytest
 from storage.catalog.opening import open_catalog
 from tests.conftest import url_of
 from tests.support import pictures
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import document, media
 from tests.support.job_queues import queued_jobs
 from tests.support.workplace import Workplace, eventually
@@ -57,6 +58,7 @@ async def test_the_health_check_of_one_installation_does_not_take_anothers_worke
     assert "another installation" in others.stderr
 
 
+@WITH_SERVICES
 def test_doctor_warns_where_two_installations_send_messages_to_one_stream(
     workplace: Workplace, tmp_path: Path
 ) -> None:

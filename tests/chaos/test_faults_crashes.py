@@ -12,6 +12,7 @@ from tests.chaos.crashes import Scenario, die_at_each, record
 from tests.chaos.place import Case, FaultPlace
 from tests.support import pictures
 from tests.support.catalog_rows import rows_of
+from tests.support.clients import WITH_SERVICES
 
 
 def _source(number: int) -> str:
@@ -126,6 +127,7 @@ BETWEEN_PARKING_AND_WORK: list[Case] = [
 
 
 @pytest.mark.fault(1)
+@WITH_SERVICES
 def test_a_worker_killed_while_it_gives_a_parked_upload_a_job_loses_nothing(places: FaultPlaces) -> None:
     assert die_at_each(places, PARKED_UPLOAD, BETWEEN_PARKING_AND_WORK, at_once=2) == []
 

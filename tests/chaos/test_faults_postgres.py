@@ -136,7 +136,7 @@ def _survives_its_absence(at: PostgresPlace, end: Callable[[], None], away_s: fl
 @pytest.mark.fault(30)
 @pytest.mark.parametrize("way", ["stop", "kill"])
 @pytest.mark.parametrize("away_s", [3.0, pytest.param(6.0, marks=pytest.mark.campaign)])
-@pytest.mark.rotating(2)
+@pytest.mark.rotating(1)
 def test_a_worker_goes_on_when_its_postgres_is_back(
     at_postgres: PostgresPlace, way: str, away_s: float
 ) -> None:

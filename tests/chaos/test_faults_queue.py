@@ -10,6 +10,7 @@ import pytest
 from tests.chaos.conftest import ProxiedPlace
 from tests.chaos.place import FaultPlace
 from tests.support.catalog_rows import rows_of
+from tests.support.clients import WITH_SERVICES
 from tests.support.workplace import eventually
 
 PERIOD_S = 1.0  # of the reconciler
@@ -17,6 +18,7 @@ WORK_S = 15.0  # that a hundred small pictures may take on a busy machine
 
 
 @pytest.mark.fault(14)
+@WITH_SERVICES
 def test_thirty_queued_uploads_outlive_a_redis_that_lost_everything(place: FaultPlace) -> None:
     sources = place.upload(*range(30))
     fault = {"crash": ("take", "after", 1), "armed": True}
@@ -61,6 +63,7 @@ def test_events_that_nobody_had_taken_come_back_by_adoption_after_the_grace(
 
 
 @pytest.mark.fault(15)
+@WITH_SERVICES
 def test_a_storm_of_cut_connections_loses_nothing(proxied: ProxiedPlace) -> None:
     worker = proxied.place.start_worker()
     sources = proxied.place.upload(*range(60))

@@ -15,6 +15,7 @@ from tests.chaos.own_redis import OwnRedis
 from tests.chaos.place import FaultPlace
 from tests.chaos.proxy import Proxy
 from tests.support import processes
+from tests.support.clients import WITH_SERVICES
 from tests.support.workplace import WorkerProcess, eventually
 
 BACK_WITHIN_S = 10.0
@@ -145,6 +146,7 @@ def _in_each(
     ],
 )
 @pytest.mark.rotating(1)
+@WITH_SERVICES
 def test_the_worker_is_at_work_within_ten_seconds_of_the_return_of_its_redis(
     proxied_places: ProxiedPlaces, ways: Iterable[str]
 ) -> None:

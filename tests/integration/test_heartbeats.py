@@ -15,6 +15,7 @@ from scripts.redis_server import RedisServer
 from storage.catalog.intake import admit_none
 from storage.catalog.opening import Catalog
 from tests.support.catalogs import letter, upload_event
+from tests.support.clients import WITH_SERVICES
 from tests.support.commands import Ended, forked
 from tests.support.fake_redis import saying
 from worker.doctor.broker import check_workers
@@ -224,6 +225,7 @@ def test_another_pid_namespace_is_another_place() -> None:
     assert another.split("-")[0] == place().split("-")[0]  # the same boot
 
 
+@WITH_SERVICES
 def test_two_containers_in_one_pid_namespace_are_two_places(tmp_path: Path) -> None:
     roots = [tmp_path / "first", tmp_path / "second"]
     for root in roots:

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from scripts.redis_server import RedisServer
 from tests.conftest import url_of
+from tests.support.clients import WITH_SERVICES
 from tests.support.stub_worker import STUB
 from worker.lifecycle import shut_down, start_up
 from worker.main import worker_settings
@@ -15,6 +16,7 @@ from worker.settings import Settings
 from worker.shutdown import Shutdown
 
 
+@WITH_SERVICES
 async def test_a_worker_that_starts_anew_keeps_no_catalog_of_the_start_before(
     server: RedisServer, tmp_path: Path
 ) -> None:

@@ -1,4 +1,8 @@
-"""Tests with many costly cases: the suite runs some a day and others the next, `pytest -m campaign` all."""
+"""Tests with many costly cases: the suite runs some a day and others the next, `pytest -m campaign` all.
+
+What is above the storage and runs on both databases does so on one a day, where there are both: the storage's
+own tests and the contracts prove that they are alike.
+"""
 
 import os
 import random
@@ -11,6 +15,7 @@ import pytest
 from tests.support.clients import SERVICES
 
 DAY = "MEDIA_TESTS_DAY"
+_ON_BOTH_EACH_DAY = ("tests/contracts/", "tests/unit/storage/", "tests/chaos/")
 
 
 def today() -> date:
@@ -39,6 +44,17 @@ def rotate(config: pytest.Config, items: list[pytest.Item]) -> None:
         config.hook.pytest_deselected(items=left_out)
 
 
+def _database_of(item: pytest.Item) -> str | None:
+    """The database of a test that need not run on both each day."""
+    call = getattr(item, "callspec", None)
+    if call is None or not SERVICES or item.nodeid.startswith(_ON_BOTH_EACH_DAY):
+        return None
+    if any(item.get_closest_marker(name) for name in ("rotating", "campaign", "sqlite")):
+        return None
+    kind = call.params.get("database_kind")
+    return None if kind is None else str(kind)
+
+
 def _count(count: int) -> int:
     """How many of them: where large servers are not asked for, half as many, for somebody waits."""
     return count if SERVICES else max(1, count // 2)
@@ -49,6 +65,11 @@ def _turns(items: Sequence[pytest.Item]) -> dict[str, bool]:
     families: dict[str, list[str]] = defaultdict(list)
     counts: dict[str, int] = {}
     for item in items:
+        if (database := _database_of(item)) is not None:
+            family = item.nodeid.replace(database, "DATABASE")
+            families[family].append(item.nodeid)
+            counts[family] = 1
+            continue
         marker = item.get_closest_marker("rotating")
         if marker is not None and item.get_closest_marker("campaign") is None:
             family = item.nodeid.partition("[")[0]

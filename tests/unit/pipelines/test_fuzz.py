@@ -14,6 +14,7 @@ from pipelines import formats
 from pipelines.sandbox import open_sandbox
 from tests.campaigns.fuzz import CRASHERS, FuzzReport, allowance, fuzz, inputs, originals, outcome
 from tests.campaigns.limits import REFUSALS
+from tests.support.clients import WITH_SERVICES
 from tests.support.grammar import malformed, png_chunks
 from tests.support.mutations import mutant, own_pictures
 from tests.support.picture_folders import picture_folders
@@ -44,6 +45,7 @@ def test_the_same_seed_makes_the_same_mutants() -> None:
 
 
 @pytest.mark.fault(41)
+@WITH_SERVICES
 async def test_three_hundred_files_built_from_structure_end_in_variants_or_an_error_code() -> None:
     found = FuzzReport()
     async with open_sandbox(allowance(seconds=10)) as sandbox:

@@ -229,7 +229,7 @@ BEFORE = [nothing_there, an_orphan_of_that_name, superseded, missing]
 @pytest.mark.fault(44)
 @pytest.mark.parametrize("before", BEFORE)
 @on_all
-@pytest.mark.rotating(6)
+@pytest.mark.rotating(3)
 async def test_a_writer_between_some_steps_of_a_sweep_keeps_row_and_file_together(
     sweeper: Sweeper, catalog: Catalog, blobs: Storage, before: Any, database_kind: str
 ) -> None:

@@ -142,6 +142,7 @@ OF_THE_MACHINE = ["killed", "starved"]
 
 @pytest.mark.parametrize("touched", [False, True])
 @pytest.mark.parametrize("fault", [*OF_THE_PICTURE, *OF_THE_MACHINE])
+@pytest.mark.rotating(4)
 async def test_what_is_served_stays_ready_although_no_decoder_makes_its_placeholder(
     uploads: Uploads, rogue: Sandbox, fault: str, touched: bool
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from scripts.dashboards import PAGES
+from tests.support.clients import WITH_SERVICES
 from tests.support.exposed import asked_in_vain, families
 from tests.support.prometheus import RULES, program
 from tests.support.spare_host import SpareHost
@@ -38,6 +39,7 @@ def test_an_alert_asks_only_for_series_and_labels_that_a_worker_has(name: str) -
     assert asked_in_vain(ALERTS[name]["expr"], WorkerMetrics().exposition()) == []
 
 
+@WITH_SERVICES
 def test_alerts_and_panels_need_nothing_that_the_unit_of_systemd_hides_from_a_worker(tmp_path: Path) -> None:
     host = SpareHost(tmp_path, places=())
     host.mounts.append("mount -t proc -o subset=pid proc /proc; test ! -e /proc/stat")  # ProcSubset=pid

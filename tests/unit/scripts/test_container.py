@@ -129,6 +129,7 @@ def test_the_steps_that_install_the_image_install_a_working_media(uv: str, conte
     assert len(list(pictures.glob("*.jpg"))) == 3
 
 
+@WITH_SERVICES
 def test_everything_that_the_image_leaves_out_of_its_packages_is_there_and_is_not_imported() -> None:
     packages = Path(sysconfig.get_path("purelib"))
     unused = list(runpy.run_path(str(ROOT / "deploy/image/prune.py"))["unused"](packages))
