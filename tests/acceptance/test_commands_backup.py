@@ -17,6 +17,7 @@ from tests.support.commands import Ended, document, media
 from tests.support.damage import page_with, settle, zero
 from tests.support.dying import DIED, dying_at
 from tests.support.elsewhere import ahead_by
+from tests.support.prepared import Prepared
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Workplace, database_on, eventually
 
@@ -24,14 +25,19 @@ SOURCES = [f"uploads/a/{number}.jpg" for number in range(3)]
 LATER = "uploads/b/later.jpg"
 
 
-@pytest.fixture
-def place(workplace: Workplace) -> Workplace:
+@pytest.fixture(scope="module")
+def prepared(redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """A workplace with some ready uploads."""
-    workplace.send_all(
-        {"source": workplace.put(source, pictures.small(n))} for n, source in enumerate(SOURCES)
-    )
-    assert workplace.run("media", "--burst").returncode == 0
-    return workplace
+    made = Workplace(tmp_path_factory.mktemp("prepared"), database_on(redis_server.url), migrated)
+    made.send_all({"source": made.put(source, pictures.small(n))} for n, source in enumerate(SOURCES))
+    assert made.run("media", "--burst").returncode == 0
+    return Prepared.of(made)
+
+
+@pytest.fixture
+def place(workplace: Workplace, prepared: Prepared) -> Workplace:
+    """That workplace, for one test."""
+    return prepared.copy_to(workplace)
 
 
 def backup(place: Workplace, *words: str) -> Ended:

@@ -8,23 +8,32 @@ from pathlib import Path
 
 import pytest
 
+from scripts.redis_server import RedisServer
 from scripts.s3_server import SeaweedServer
 from tests.support import pictures
 from tests.support.clients import WITH_SERVICES
 from tests.support.commands import Ended, document, media
+from tests.support.prepared import Prepared
 from tests.support.s3 import new_place
 from tests.support.s3_proxy import S3Proxy, s3_proxy
-from tests.support.workplace import Workplace
+from tests.support.workplace import Workplace, database_on
 
 FIRST, SECOND = "uploads/a/first.jpg", "uploads/b/second.jpg"
 
 
-@pytest.fixture
-def place(workplace: Workplace) -> Workplace:
+@pytest.fixture(scope="module")
+def prepared(redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """A workplace with one ready upload."""
-    workplace.send({"source": workplace.put(FIRST, pictures.small(1))})
-    assert workplace.run("media", "--burst").returncode == 0
-    return workplace
+    made = Workplace(tmp_path_factory.mktemp("prepared"), database_on(redis_server.url), migrated)
+    made.send({"source": made.put(FIRST, pictures.small(1))})
+    assert made.run("media", "--burst").returncode == 0
+    return Prepared.of(made)
+
+
+@pytest.fixture
+def place(workplace: Workplace, prepared: Prepared) -> Workplace:
+    """That workplace, for one test."""
+    return prepared.copy_to(workplace)
 
 
 def files(root: Path) -> dict[str, bytes]:

@@ -8,21 +8,30 @@ from typing import Any
 
 import pytest
 
+from scripts.redis_server import RedisServer
 from tests.support import pictures
 from tests.support.commands import Ended, document, media
 from tests.support.old_catalogs import NEXT, NOW, next_migrations, of_next_version, schema_in
-from tests.support.workplace import Workplace, eventually
+from tests.support.prepared import Prepared
+from tests.support.workplace import Workplace, database_on, eventually
 
 EARLY, LATE = "uploads/early.jpg", "uploads/late.jpg"
 NextMedia = Callable[..., Ended]
 
 
-@pytest.fixture
-def place(workplace: Workplace) -> Workplace:
+@pytest.fixture(scope="module")
+def prepared(redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """A workplace of this version with one ready upload."""
-    workplace.send({"source": workplace.put(EARLY, pictures.small(1))})
-    assert workplace.run("media", "--burst").returncode == 0
-    return workplace
+    made = Workplace(tmp_path_factory.mktemp("prepared"), database_on(redis_server.url), migrated)
+    made.send({"source": made.put(EARLY, pictures.small(1))})
+    assert made.run("media", "--burst").returncode == 0
+    return Prepared.of(made)
+
+
+@pytest.fixture
+def place(workplace: Workplace, prepared: Prepared) -> Workplace:
+    """That workplace, for one test."""
+    return prepared.copy_to(workplace)
 
 
 @pytest.fixture(scope="module")

@@ -6,23 +6,32 @@ from pathlib import Path
 
 import pytest
 
+from scripts.redis_server import RedisServer
 from tests.support import pictures
 from tests.support.commands import document, media
 from tests.support.old_catalogs import make_development
-from tests.support.workplace import Workplace
+from tests.support.prepared import Prepared
+from tests.support.workplace import Workplace, database_on
 
 SOURCES = [f"uploads/deep/{n}.jpg" for n in range(3)]
 
 
-@pytest.fixture
-def place(workplace: Workplace) -> Workplace:
+@pytest.fixture(scope="module")
+def prepared(redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """A workplace with three ready uploads."""
+    made = Workplace(tmp_path_factory.mktemp("prepared"), database_on(redis_server.url), migrated)
     for number, source in enumerate(SOURCES):
-        workplace.put(source, pictures.small(number))
-    workplace.send_all({"source": source} for source in SOURCES)
-    assert workplace.run("media", "--burst").returncode == 0
-    assert workplace.check().states == {"ready": 3}
-    return workplace
+        made.put(source, pictures.small(number))
+    made.send_all({"source": source} for source in SOURCES)
+    assert made.run("media", "--burst").returncode == 0
+    assert made.check().states == {"ready": 3}
+    return Prepared.of(made)
+
+
+@pytest.fixture
+def place(workplace: Workplace, prepared: Prepared) -> Workplace:
+    """That workplace, for one test."""
+    return prepared.copy_to(workplace)
 
 
 def _lose_the_catalog(place: Workplace) -> None:

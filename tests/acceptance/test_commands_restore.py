@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from tests.support.commands import Ended, document, media
 from tests.support.damage import settle, zero
 from tests.support.disks import fill, small_disk
 from tests.support.dying import DIED, dying_at
+from tests.support.prepared import Prepared
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Answer, Workplace, database_on
 from worker.doctor.copies import check_copies
@@ -50,15 +50,6 @@ def write(place: Workplace, statement: str) -> None:
         database.execute(statement)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """An installation as its files and its Redis were."""
-
-    home: Path
-    owner: bytes
-    messages: list[tuple[bytes, dict[Any, Any]]]
-
-
 @pytest.fixture(scope="module")
 def prepared(redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """Some uploads, a backup of them and of their originals, and then others; made once, for copying."""
@@ -78,23 +69,16 @@ def prepared(redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest
     burst(made)
     made.send({"delete": id_of(LATE[1])})
     burst(made)
-    settle(made.catalog)
-    owner: Any = made.redis.get("media:uploads:catalog")
-    messages: Any = made.redis.xrange("media:events")
-    made.close()
-    return Prepared(home, owner, messages)
+    return Prepared.of(made)
 
 
 @pytest.fixture
 def place(prepared: Prepared, redis_server: RedisServer, tmp_path: Path) -> Iterator[Workplace]:
     """A workplace that is as it was prepared."""
-    home = Path(shutil.copytree(prepared.home, tmp_path / "here"))
+    home = tmp_path / "here"
     settings = {"MEDIA_DELETE_ORIGINALS": "1", "MEDIA_BACKUP": str(home / "backup")}
     workplace = Workplace(home, database_on(redis_server.url), **settings)
-    workplace.redis.set("media:uploads:catalog", prepared.owner)
-    for entry_id, fields in prepared.messages:
-        workplace.redis.xadd("media:events", fields, id=entry_id)
-    yield workplace
+    yield prepared.copy_to(workplace)
     workplace.close()
 
 

@@ -76,6 +76,7 @@ def test_a_signed_url_takes_an_original(signed: Any, seaweedfs: SeaweedServer) -
     assert stored(seaweedfs) == b"of a browser"
 
 
+@pytest.mark.rotating(1)
 def test_a_signed_form_takes_an_original_and_refuses_one_that_is_too_large(
     signed: Any, seaweedfs: SeaweedServer
 ) -> None:

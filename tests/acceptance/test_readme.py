@@ -53,7 +53,9 @@ def command(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> list[s
 @pytest.fixture
 def env(name: str, live: Workplace, request: pytest.FixtureRequest) -> Mapping[str, str]:
     """The environment of an app: it knows where Redis is, and nothing of this project."""
-    variables = {"PATH": os.environ["PATH"], "REDIS_URL": live.redis_url, "LAST_ID": "0"}
+    # redis-cli takes a password only beside a user.
+    url = live.redis_url.replace("redis://:", "redis://default:")
+    variables = {"PATH": os.environ["PATH"], "REDIS_URL": url, "LAST_ID": "0"}
     match SNIPPETS[name][0]:
         case "js":
             variables["NODE_PATH"] = str(ioredis(OLDEST_IOREDIS))

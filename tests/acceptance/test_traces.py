@@ -245,6 +245,7 @@ def test_a_trace_goes_on_in_the_worker_that_takes_over_from_one_that_was_killed(
 
 
 @pytest.mark.parametrize("kind", ["away", "refusing", "hanging"])
+@pytest.mark.rotating(1)
 def test_a_collector_that_takes_nothing_delays_neither_uploads_nor_the_end(
     workplace: Workplace, kind: str
 ) -> None:
@@ -320,6 +321,7 @@ def test_where_no_spans_are_asked_for_nothing_of_opentelemetry_is_imported(workp
 
 
 @pytest.mark.parametrize("words", [["worker", "--burst"], ["doctor"]])
+@pytest.mark.rotating(1)
 def test_spans_without_the_extra_are_refused_in_a_sentence(workplace: Workplace, words: list[str]) -> None:
     code = (
         "import sys\n"

@@ -28,6 +28,7 @@ from tests.support.races import waits_for_a_lock
 
 IDS = [UUID(int=number) for number in range(1, 6)]
 LATE = UUID(int=30)
+pytestmark = pytest.mark.rotating(1)  # one direction a day
 KEY = HttpKey("shop", "a" * 64, frozenset({"read", "upload"}), "mia", "uploads/shop/", 1)
 
 

@@ -82,6 +82,7 @@ async def rows_of_totals(url: str) -> int:
 
 
 @pytest.mark.parametrize("verb", ["release", "commit", "take"])
+@pytest.mark.rotating(1)
 async def test_the_same_rows_in_both_orders_are_no_deadlock(postgres_catalog_url: str, verb: str) -> None:
     ids = [uuid5(CAT, str(n)) for n in range(20)]
     async with open_catalog(postgres_catalog_url) as one, open_catalog(postgres_catalog_url) as two:

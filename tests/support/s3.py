@@ -15,7 +15,7 @@ from scripts.s3_server import (
     temporary_seaweedfs,
 )
 from storage.blobs.s3_place import S3Place
-from tests.support.clients import missing
+from tests.support.clients import missing, skip_without_services
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,7 @@ def seaweedfs() -> Iterator[SeaweedServer]:
 @contextmanager
 def own_seaweedfs() -> Iterator[SeaweedServer]:
     """A SeaweedFS that one test may stop and kill."""
+    skip_without_services()
     try:
         with temporary_seaweedfs() as server, client_keys(server):
             yield server
@@ -38,6 +39,7 @@ def own_seaweedfs() -> Iterator[SeaweedServer]:
 @pytest.fixture(scope="session")
 def ministack() -> Iterator[S3Server]:
     """An S3 that sorts listings by the whole key, as AWS does."""
+    skip_without_services()
     try:
         with temporary_ministack() as server, client_keys(server):
             yield server
