@@ -13,6 +13,9 @@ _IDLE_MEMORY = CHILD_MEMORY // 2
 Confinement = Literal["require", "try", "off"]
 """Whether decoders must be confined by a list of system calls, are where that can be, or are not."""
 
+Isolation = Literal["picture", "owner", "off"]
+"""Which pictures a decoder may see one after another: a single one, those of one owner, or all."""
+
 
 @dataclass(frozen=True)
 class Allowance:
@@ -25,11 +28,14 @@ class Allowance:
     image_timeout_s: float
     accept_damaged: bool = False
     confinement: Confinement = "try"
+    isolation: Isolation = "owner"
     formats: Sequence[str] = field(default_factory=lambda: tuple(known.name for known in FORMATS))
 
     @property
     def children(self) -> int:
-        """How many decoders may live: one more than work, so that alternating engines need no new one."""
+        """How many decoders may live: one more than work, so that alternating engines or owners need no new
+        one.
+        """
         return self.decoders + 1
 
     @property

@@ -10,8 +10,12 @@ Station = Literal["wait", "commit"]
 """Where an upload waits for others, before and after its own stages."""
 Reuse = Literal["unchanged", "known_content", "verdict"]
 """Why a picture is not decoded: the file is as it was, its bytes are, or such bytes kill decoders."""
-End = Literal["crashed", "timeout", "bloated", "killed", "fat", "noisy", "restless", "swapped", "other"]
-"""Why a decoder is ended: what it did, that the kernel did it, or that another needs its place."""
+End = Literal[
+    "crashed", "timeout", "bloated", "killed", "fat", "noisy", "restless", "renewed", "swapped", "other"
+]
+"""Why a decoder is ended: what it did, that the kernel did it, that the next picture is another owner's
+(`renewed`), or that another kind of decoder needs its place.
+"""
 Recovery = Literal["requeued", "taken_over", "lease_lost", "adopted", "resent"]
 """What was put right: uploads whose job was gone, events and jobs of others, originals, messages."""
 

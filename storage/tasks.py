@@ -1,7 +1,8 @@
-"""Coroutines that run at the same time, all of which end before their caller goes on."""
+"""Coroutines that run at the same time, or to their end, before their caller goes on."""
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
@@ -32,3 +33,19 @@ async def together(*works: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return tuple(task.result() for task in tasks)
+
+
+async def completed(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is not cancelled: a caller that is cancelled waits until it has ended."""
+    task = asyncio.ensure_future(work)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        with suppress(Exception):
+            task.result()
+        raise cancelled
+    return task.result()

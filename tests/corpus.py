@@ -20,7 +20,7 @@ from typing import Any
 
 from pipelines import formats
 from tests.support.corpus_worker import through_worker
-from tests.support.decoder_child import BOXES, DecoderProcess, Outcome
+from tests.support.decoder_child import BOXES, DecoderProcess, Outcome, decoder_parent
 from tests.support.picture_folders import picture_folders
 
 Entry = dict[str, Any]
@@ -89,6 +89,7 @@ def _results(
 
 def run(corpus: Path, entries: Sequence[Entry], out: Path) -> dict[str, Answer]:
     """Push files through children, two at a time; the variants become files in `out`."""
+    decoder_parent()  # from this thread: it dies with the one that started it
     children = Children()
     with ThreadPoolExecutor(2) as pool:
         answer = list(pool.map(lambda entry: _answer(children, corpus, entry["path"], out), entries))

@@ -342,5 +342,6 @@ def allowance(settings: Settings) -> Allowance:
         image_timeout_s=settings.image_timeout,
         accept_damaged=settings.damaged == "accept",
         confinement=settings.confinement,
+        isolation=settings.isolation,
         formats=settings.formats,
     )

@@ -143,8 +143,8 @@ SERIES: Sequence[Series] = (
         "media_decoder_kills_total",
         "counter",
         "Why did decoders end? Is somebody attacking? `fat`: it kept memory; `noisy`: it spoke unasked; "
-        "`restless`: it used the CPU with nothing to do; "
-        "`swapped`: another needed its place; `killed`: the kernel did it.",
+        "`restless`: it used the CPU with nothing to do; `renewed`: the next picture was another owner's; "
+        "`swapped`: another kind needed its place; `killed`: the kernel did it.",
         {"reason": get_args(End)},
     ),
     Series("media_decoder_cpu_seconds_total", "counter", "How much CPU do decoders take?"),

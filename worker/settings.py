@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines import formats
-from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY, Confinement
+from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY, Confinement, Isolation
 from pipelines.formats import MIB
 from pipelines.recipe import BUILT_IN, Recipes
 from pipelines.recipe_file import load_recipes
@@ -145,6 +145,11 @@ class Settings(BaseSettings):
         default_factory=usual_confinement,
         description="whether decoders must be confined by a list of system calls (`require`), are where that "
         "can be (`try`), or are not (`off`), see [The sandbox](docs/security.md#the-sandbox)",
+    )
+    isolation: Isolation = Field(
+        "owner",
+        description="which pictures one decoder may see: those of one `owner`, a single `picture`, or all "
+        "(`off`), see [One decoder for many pictures](docs/security.md#one-decoder-for-many-pictures)",
     )
     formats: types.FormatNames = Field(
         tuple(known.name for known in formats.FORMATS),

@@ -1,16 +1,18 @@
-"""The child: gives up every right, confines itself, warms up, answers one request after another."""
+"""The decoders' program: a parent that is set up forks children, which confine themselves and decode."""
 
 import gc
 import socket
 import sys
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from itertools import cycle
+from typing import Any
 
 import orjson
 
 from pipelines import formats
-from pipelines.decoder import landlock, limits, seccomp, session, vips
+from pipelines.decoder import fork_loop, landlock, limits, seccomp, session, vips
 from pipelines.decoder.refusal import Declined
 from pipelines.decoder.wire import Channel, close_all
 from pipelines.placeholders import Kind
@@ -21,16 +23,36 @@ _WARM_UP = tuple(
     {"name": "warm", "box": 40, "fit": fit, "format": kind, "quality": 80, "background": [255, 255, 255]}
     for fit, kind in (("inside", "jpeg"), ("cover", "webp"))
 )
+_FIRST_INHERITED = 3  # descriptor after standard input, output and error
 _KINDS: tuple[Kind, ...] = ("thumbhash", "blurhash")
 
 
 def main(argument: str) -> None:
-    """Serve the parent at descriptor 0 until it closes."""
+    """Fork decoders for the worker at descriptor 0 until it closes; each serves its own socket there."""
     config = orjson.loads(argument)
-    output, lacks = limits.give_up(config["parent"], config["memory_mb"], config["output"])
-    decoder = _engine(config["engine"], config["max_pixels"])
+    limits.die_with(config["parent"])
+    limits.close_from(_FIRST_INHERITED)
+    limits.ignore_signals()
+    vips.set_up(config["formats"])
+    control = Channel(socket.socket(fileno=0), fork_loop.DESCRIPTORS)
+    limits.trim_heap()
+    gc.freeze()  # what is looked through is copied into each child
+    prepare = partial(_prepare, max_pixels=config["max_pixels"])
+    decode(fork_loop.ForkLoop(control, prepare).next_order(), config)
+
+
+def _prepare(engine: str, max_pixels: int) -> None:
+    """Do once what each child would do."""
+    _engine(engine, max_pixels)
+    limits.look_for_tasks()
+
+
+def decode(order: fork_loop.Order, config: dict[str, Any]) -> None:
+    """Be a decoder: give up every right, say hello, answer requests."""
+    output, lacks = limits.give_up(config["memory_mb"], order.output)
+    decoder = _engine(order.engine, config["max_pixels"])
     bounds = session.Limits(
-        engine=config["engine"],
+        engine=order.engine,
         max_bytes=config["max_bytes"],
         max_pixels=config["max_pixels"],
         formats=tuple(config["formats"]),
@@ -38,13 +60,13 @@ def main(argument: str) -> None:
         decoder=decoder,
         output=output,
     )
-    vips.set_up(bounds.formats)
     channel = Channel(socket.socket(fileno=0))  # which asks of what kind it is: later nothing may ask
     # Before libvips starts its first thread: both bind the calling thread and those it starts.
     is_off = config["confinement"] == "off"
     landlock_version, calls_closed = (0, False) if is_off else (landlock.confine(), seccomp.confine())
-    _warm_up(bounds)
-    gc.collect()
+    if order.warm_up:
+        _warm_up(bounds)
+        gc.collect()
     gc.freeze()
     channel.send(
         {
@@ -70,7 +92,7 @@ def _engine(engine: str, max_pixels: int) -> session.Decoder:
 
 
 def _warm_up(bounds: session.Limits) -> None:
-    """Let tiny pictures go the whole way: codecs and Python load lazily, and later no file can be opened."""
+    """Let tiny pictures go the whole way: a library that fails when confined is told of at the start."""
     kinds = cycle(_KINDS)
     for data in _samples(bounds):
         work = session.Work()

@@ -5,8 +5,11 @@ import errno
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from threading import Thread
 
@@ -14,6 +17,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38  # linux/pr
 _CAPABILITIES_V3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3 of linux/capability.h
 _DESCRIPTORS = 128
 _MORE_TASKS = 256  # than its user has: libraries start some threads, and other programs come and go
+_COUNT_LASTS_S = 10.0
 _OUTPUT_FD = 3  # the descriptor of the file for variants, after the socket and standard output and error
 _LARGEST_FILE = 256 * 1024 * 1024  # all variants together are far smaller; a decoder gone wild is not
 
@@ -27,6 +31,17 @@ _IGNORED_SIGNALS = (
 _FREE_HEAP_LIMIT = 32 * 1024 * 1024
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass
+class _Seen:
+    """How many processes and threads this user had, and when."""
+
+    at: float = -inf
+    tasks: int = 0
+
+
+_seen = _Seen()
 
 
 class _Mallinfo(ctypes.Structure):
@@ -46,21 +61,17 @@ if hasattr(_libc, "mallinfo2"):
     _libc.mallinfo2.restype = _Mallinfo
 
 
-def give_up(parent: int, memory_mb: int | None, output: int) -> tuple[int, list[str]]:
-    """Die with the parent, be the first to be killed for memory, and hold nothing that was inherited.
+def give_up(memory_mb: int | None, output: int) -> tuple[int, list[str]]:
+    """Be the first to be killed for memory, and hold nothing that was inherited.
 
     Nothing but `output`, which is moved; returns where it is now, and what the system did not allow: a
     child without it is still watched and killed by its parent.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise SystemExit("the parent is gone")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if output != _OUTPUT_FD:
         os.dup2(output, _OUTPUT_FD, inheritable=False)
-    _close_from(_OUTPUT_FD + 1)
-    for number in _IGNORED_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # the parent decides when a child ends
+    close_from(_OUTPUT_FD + 1)
+    ignore_signals()
     measures: dict[str, Callable[[], object]] = {
         "oom-score": lambda: Path("/proc/self/oom_score_adj").write_text("1000"),
         "nice": lambda: os.nice(5),
@@ -76,6 +87,19 @@ def give_up(parent: int, memory_mb: int | None, output: int) -> tuple[int, list[
     return _OUTPUT_FD, [name for name, measure in measures.items() if not _is_granted(measure)]
 
 
+def die_with(parent: int) -> None:
+    """Be killed once the process that started this one has ended. Raises: SystemExit where it has."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit("the parent is gone")
+
+
+def ignore_signals() -> None:
+    """Leave it to the worker when this process ends."""
+    for number in _IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _is_granted(measure: Callable[[], object]) -> bool:
     try:
         measure()
@@ -89,7 +113,7 @@ def _limit_tasks() -> None:
 
     Those of other containers count as well, and cannot be seen: a limit is right once a thread starts.
     """
-    most, (_, hard) = _tasks_of(os.getuid()), resource.getrlimit(resource.RLIMIT_NPROC)
+    most, (_, hard) = _tasks_seen(), resource.getrlimit(resource.RLIMIT_NPROC)
     while True:
         most += _MORE_TASKS
         resource.setrlimit(resource.RLIMIT_NPROC, (most if hard < 0 else min(most, hard), hard))
@@ -104,6 +128,17 @@ def _limit_tasks() -> None:
             thread.join()
             _limit(resource.RLIMIT_NPROC, most + _MORE_TASKS)
             return
+
+
+def look_for_tasks() -> None:
+    """Count the processes and threads of this user, for children that are forked soon: it takes a while."""
+    if time.monotonic() - _seen.at > _COUNT_LASTS_S:
+        _seen.at, _seen.tasks = time.monotonic(), _tasks_of(os.getuid())
+
+
+def _tasks_seen() -> int:
+    look_for_tasks()
+    return _seen.tasks
 
 
 def _tasks_of(user: int) -> int:
@@ -128,7 +163,7 @@ def _drop_capabilities() -> None:
     _check(_libc.capset(ctypes.byref(header), none), "capset")
 
 
-def _close_from(first: int) -> None:
+def close_from(first: int) -> None:
     """Close every descriptor from `first` on, however many there may be: the limit can be a billion."""
     try:
         is_open = [int(name) for name in os.listdir("/proc/self/fd")]

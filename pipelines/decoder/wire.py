@@ -9,14 +9,17 @@ from typing import Any
 import orjson
 
 MAX_FRAME = 64 * 1024
-_MOST_DESCRIPTORS = 1  # the picture
 
 
 class Channel:
     """Frames both ways over one stream socket; what arrives is complete or raises."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, most_descriptors: int = 1) -> None:
         self._connection = connection
+        self._room = socket.CMSG_SPACE(most_descriptors * array.array("i").itemsize)
+
+    def close(self) -> None:
+        self._connection.close()
 
     def send(self, message: dict[str, Any]) -> None:
         body = orjson.dumps(message)
@@ -38,9 +41,8 @@ class Channel:
 
     def _exactly(self, count: int, descriptors: list[int]) -> bytes:
         parts = b""
-        room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * array.array("i").itemsize)
         while len(parts) < count:
-            part, ancillary, _, _ = self._connection.recvmsg(count - len(parts), room)
+            part, ancillary, _, _ = self._connection.recvmsg(count - len(parts), self._room)
             descriptors += _descriptors(ancillary)
             if not part:
                 if parts:

@@ -18,6 +18,7 @@ from pipelines.errors import (
 from pipelines.formats import MIB
 
 START_TIMEOUT_S = 30
+EXIT_TIMEOUT_S = 0.5  # between closing its socket and being dead
 _TOO_CROWDED = "Raise the limit of processes and threads (TasksMax, pids.max, ulimit -u)."
 _RESTART = "Was the program replaced or removed? Restart the worker, or install it again."
 _ROOM = "Is there room for its threads (TasksMax, pids.max, ulimit -u) and its memory?"

@@ -1,5 +1,6 @@
 """The pool of decoders: started when missing, lent for one picture each, ended when bad; and its guard."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -17,6 +18,7 @@ from pipelines.formats import MIB, Engine
 from pipelines.metrics import NO_METRICS, End, Metrics
 from pipelines.sandbox.admission import NoRoomError
 from pipelines.sandbox.child import Child
+from pipelines.sandbox.fork_server import ForkServer
 from storage.tasks import together
 
 _MAX_IDLE_GROWTH = 40 * MIB  # of an idle decoder; it trims its heap itself when 32 MiB of that are free
@@ -40,6 +42,9 @@ class Pool:
         self._starting = 0
         self._short_of_memory = float("-inf"), ""
         self._failed_engine: Engine = "vips"  # which could not be started last
+        self._server: ForkServer | None = None
+        self._one_server = asyncio.Lock()
+        self._proven: set[Engine] = set()  # whose decoders have warmed up, forked from this server
 
     def __repr__(self) -> str:
         idle = ", ".join(f"{len(children)} {engine} idle" for engine, children in self.idle.items())
@@ -69,14 +74,18 @@ class Pool:
             await self._end(child, "swapped")
 
     @asynccontextmanager
-    async def borrow(self, engine: Engine, *, new: bool = False) -> AsyncIterator[Child]:
-        """A decoder of that engine; it is ended where an error leaves it in an unknown state.
+    async def borrow(
+        self, engine: Engine, owner: str | None = None, *, new: bool = False
+    ) -> AsyncIterator[Child]:
+        """A decoder of that engine, for a picture of that owner; an error that leaves it in an unknown state
+        ends it.
 
         Raises: DecoderUnavailable.
         """
         await self.end_restless()
-        idle = self.idle[engine]
-        child = idle.pop() if idle and not new else await self._start(engine)
+        child = None if new else self._take_idle(engine, owner)
+        child = child or await self._start(engine)
+        child.owner = owner if owner is not None else child.owner
         try:
             yield child
         except BaseException as error:
@@ -84,11 +93,11 @@ class Pool:
                 self._short_of_memory = time.monotonic(), str(error)
             unhurt = isinstance(error, PictureRefused | NoRoomError)
             if unhurt and not isinstance(error, DecoderBloated):
-                await self._give_back(child, engine)
+                await self._give_back(child)
             else:
                 await self._end(child, _why_ended(error))
             raise
-        await self._give_back(child, engine)
+        await self._give_back(child)
 
     def growth(self) -> int:
         """The bytes that all decoders together have now beyond what they had when they were ready."""
@@ -118,27 +127,44 @@ class Pool:
         await together(*(self._end(child, "swapped") for idle in self.idle.values() for child in idle[:]))
 
     async def close(self) -> None:
+        """End all decoders, and what they are forked from."""
         await together(*(child.kill() for child in self._all))
         self._all.clear()
+        for idle in self.idle.values():
+            idle.clear()
+        if self._server is not None:
+            await self._server.close()
+            self._server = None
 
-    async def _give_back(self, child: Child, engine: Engine) -> None:
+    def _take_idle(self, engine: Engine, owner: str | None) -> Child | None:
+        """The decoder that rested last, best of those that have seen this owner's pictures."""
+        idle, isolates = self.idle[engine], self._allowance.isolation != "off"
+        fit = [one for one in idle if not isolates or owner is None or one.owner in (owner, None)]
+        if not fit:
+            return None
+        child = next((one for one in reversed(fit) if one.owner == owner), fit[-1])
+        idle.remove(child)
+        return child
+
+    async def _give_back(self, child: Child) -> None:
         if child.memory() - child.idle_memory >= _MAX_IDLE_GROWTH:
             await self._end(child, "fat")
         elif not child.is_silent():  # that would be taken for the answer to the next picture
             await self._end(child, "noisy")
+        elif child.owner is not None and self._allowance.isolation == "picture":
+            await self._end(child, "renewed")
         else:
             child.is_used = True
             child.rest()
-            self.idle[engine].append(child)
+            self.idle[child.engine].append(child)
 
     async def _start(self, engine: Engine) -> Child:
-        others = [child for kind, idle in self.idle.items() if kind != engine for child in idle]
         self._starting += 1  # before anything is awaited: two that start at once each make room
         try:
-            if len(self._all) + self._starting > self._allowance.children and others:
-                await self._end(others[0], "swapped")
-            child = await Child.start(self._config(engine), self._command)
+            await self._make_room(engine)
+            child = await Child.start(await self._fork_server(), engine, warm_up=engine not in self._proven)
             await self._require_confinement(child)
+            self._proven.add(engine)
             self._all.add(child)
             self._metrics.decoder_started(engine)
         except DecoderUnavailable:
@@ -147,6 +173,21 @@ class Pool:
         finally:
             self._starting -= 1
         return child
+
+    async def _make_room(self, engine: Engine) -> None:
+        """End the decoder that has rested for longest where there are as many as may live."""
+        idle = [child for children in self.idle.values() for child in children]
+        if len(self._all) + self._starting > self._allowance.children and idle:
+            oldest = min(idle, key=lambda child: child.rests_since)
+            await self._end(oldest, "renewed" if oldest.engine == engine else "swapped")
+
+    async def _fork_server(self) -> ForkServer:
+        async with self._one_server:
+            if self._server is None or not self._server.is_alive:
+                await self.end_idle()  # those of a server that is gone are, too
+                self._server = await ForkServer.start(self._config(), self._command)
+                self._proven.clear()
+            return self._server
 
     async def _require_confinement(self, child: Child) -> None:
         if self._allowance.confinement == "require" and not child.hello.calls_closed:
@@ -163,10 +204,9 @@ class Pool:
                 idle.remove(child)
         await child.kill()
 
-    def _config(self, engine: Engine) -> dict[str, object]:
+    def _config(self) -> dict[str, object]:
         allowance = self._allowance
         return {
-            "engine": engine,
             "max_bytes": allowance.max_source_bytes,
             "max_pixels": allowance.max_pixels,
             "formats": list(allowance.formats),

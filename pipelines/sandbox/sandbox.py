@@ -16,7 +16,8 @@ from pipelines.placeholders import Kind
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Hello
-from pipelines.sandbox.child import DECODER, Child
+from pipelines.sandbox.child import Child
+from pipelines.sandbox.fork_server import DECODER
 from pipelines.sandbox.output_check import Rendered
 from pipelines.sandbox.pool import MemoryGuard, Pool
 from pipelines.sandbox.protocol import WALL_FACTOR, Attempt, Task
@@ -145,7 +146,7 @@ class Sandbox:
         """A decoder for the picture, which pays for its time, and for the start of the next if it ends it."""
         child, before_s = None, task.meter.cpu_s
         try:
-            async with self.pool.borrow(engine, new=task.needs_new_child) as child:
+            async with self.pool.borrow(engine, task.meter.owner, new=task.needs_new_child) as child:
                 with task.meter.running(child.cpu_s):
                     yield child
         finally:

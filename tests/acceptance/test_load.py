@@ -48,7 +48,7 @@ def test_two_workers_on_one_catalog_do_everything_once(workplace: Workplace, cou
 
 def _mib(place: Workplace) -> float:
     """What the trees of all workers take together."""
-    pids = [pid for worker in place.workers for pid in (worker.pid, *worker.decoders())]
+    pids = [pid for worker in place.workers for pid in (worker.pid, *processes.children_of(worker.pid))]
     return processes.proportional_kib(pids) / 1024
 
 

@@ -13,7 +13,7 @@ from tests.chaos.own_redis import OwnRedis
 from tests.chaos.place import FaultPlace
 from tests.chaos.proxy import Proxy
 from tests.support.catalog_rows import PostgresRows
-from tests.support.fork_server import ForkServer, commands
+from tests.support.fork_server import CommandForks, commands
 from tests.support.workplace import database_on
 
 
@@ -24,7 +24,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> ForkServer:
+def fork_server() -> CommandForks:
     return commands()
 
 
@@ -41,7 +41,7 @@ ProxiedPlaces = Callable[[str], ProxiedPlace]
 
 
 @pytest.fixture
-def proxied_places(fork_server: ForkServer, migrated: Path, tmp_path: Path) -> Iterator[ProxiedPlaces]:
+def proxied_places(fork_server: CommandForks, migrated: Path, tmp_path: Path) -> Iterator[ProxiedPlaces]:
     """Make a place with its own Redis and a proxy before it, by name."""
     with ExitStack() as stack:
 
@@ -66,7 +66,7 @@ def proxied(proxied_places: ProxiedPlaces) -> ProxiedPlace:
 
 @pytest.fixture
 def place(
-    redis_server: RedisServer, fork_server: ForkServer, migrated: Path, tmp_path: Path
+    redis_server: RedisServer, fork_server: CommandForks, migrated: Path, tmp_path: Path
 ) -> Iterator[FaultPlace]:
     """A place with one CPU a worker, a lease of a second, and nobody at work."""
     place = FaultPlace(tmp_path, database_on(redis_server.url), fork_server, migrated, MEDIA_CPUS="1")
@@ -83,7 +83,7 @@ _numbers = itertools.count()
 @pytest.fixture
 def places(
     redis_server: RedisServer,
-    fork_server: ForkServer,
+    fork_server: CommandForks,
     migrated: Path,
     tmp_path: Path,
     database_kind: str,

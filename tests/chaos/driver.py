@@ -28,7 +28,7 @@ from tests.chaos.steps import UPLOAD, UPLOAD_ON_S3, Step
 from tests.chaos.tracebacks import unexplained
 from tests.support import pictures, processes
 from tests.support.checker import Findings
-from tests.support.fork_server import ForkServer, commands
+from tests.support.fork_server import CommandForks, commands
 from tests.support.objects import ObjectsInFolder
 from tests.support.workplace import eventually
 
@@ -381,7 +381,7 @@ def run_chaos(
     in_full: bool = True,
     catalog: str = "sqlite",
     storage: str = "files",
-    fork_server: ForkServer | None = None,
+    fork_server: CommandForks | None = None,
     beside: Callable[[FaultPlace], None] = lambda _: None,
 ) -> Report:
     """Chaos from its beginning to its end; `in_full` with sweeps, and with a Redis that forgets everything.

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.support.fork_server import ForkServer, LoggedProcess
+from tests.support.fork_server import CommandForks, LoggedProcess
 from tests.support.workplace import WorkerProcess
 
 
@@ -12,7 +12,7 @@ class ForkedWorker(WorkerProcess):
     """A worker of the fork server: arm it, and its fault begins."""
 
     def __init__(
-        self, fork_server: ForkServer, words: Sequence[str], env: Mapping[str, str], cwd: Path
+        self, fork_server: CommandForks, words: Sequence[str], env: Mapping[str, str], cwd: Path
     ) -> None:
         super().__init__(LoggedProcess(fork_server, ["chaos", *words], env, cwd))
 

@@ -10,7 +10,7 @@ from tests.chaos.forking import ForkedWorker
 from tests.support import pictures
 from tests.support.catalog_rows import NoTables
 from tests.support.commands import document, media
-from tests.support.fork_server import ForkServer
+from tests.support.fork_server import CommandForks
 from tests.support.job_queues import queued_jobs
 from tests.support.workplace import TIMEOUT_S, Workplace, eventually
 
@@ -25,7 +25,7 @@ class FaultPlace(Workplace):
         self,
         home: Path,
         redis_url: str,
-        fork_server: ForkServer,
+        fork_server: CommandForks,
         catalog: Path | None = None,
         /,
         **settings: str,

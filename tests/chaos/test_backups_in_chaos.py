@@ -14,7 +14,7 @@ from tests.chaos.driver import run_chaos
 from tests.chaos.place import FaultPlace
 from tests.support.clients import WITH_SERVICES
 from tests.support.commands import document, media
-from tests.support.fork_server import ForkServer
+from tests.support.fork_server import CommandForks
 from tests.support.workplace import Workplace, database_on, eventually
 
 SEED = 20261129
@@ -55,7 +55,7 @@ def back_up(place: FaultPlace, times: int) -> None:
 
 @WITH_SERVICES
 def test_backups_beside_workers_that_die_lack_nothing_that_was_ready(
-    tmp_path: Path, fork_server: ForkServer
+    tmp_path: Path, fork_server: CommandForks
 ) -> None:
     run_chaos(
         tmp_path,

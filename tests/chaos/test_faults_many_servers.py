@@ -8,12 +8,12 @@ from scripts.postgres_server import PostgresNotFoundError
 from scripts.s3_server import S3NotFoundError
 from tests.chaos.driver import Report, run_chaos
 from tests.support.clients import missing, skip_without_services
-from tests.support.fork_server import ForkServer
+from tests.support.fork_server import CommandForks
 
 
 @pytest.mark.fault(30, 31, 36, 54)
 def test_six_seconds_of_everything_on_postgres_and_s3_lose_nothing(
-    tmp_path: Path, fork_server: ForkServer
+    tmp_path: Path, fork_server: CommandForks
 ) -> None:
     report = six_seconds(tmp_path, fork_server)
 
@@ -23,7 +23,7 @@ def test_six_seconds_of_everything_on_postgres_and_s3_lose_nothing(
     assert report.stderr_tails == []
 
 
-def six_seconds(home: Path, fork_server: ForkServer) -> Report:
+def six_seconds(home: Path, fork_server: CommandForks) -> Report:
     skip_without_services()
     try:
         return run_chaos(

@@ -21,7 +21,7 @@ from tests.chaos.crashing_worker import DIED
 from tests.chaos.place import Case, FaultPlace
 from tests.chaos.steps import KILLED_SWEEP
 from tests.support.catalog_rows import rows_of
-from tests.support.fork_server import ForkServer
+from tests.support.fork_server import CommandForks
 from tests.support.rotation import today
 from tests.support.sweeps import new_key
 from tests.support.workplace import database_on
@@ -32,7 +32,7 @@ SAMPLE = 1  # case of each kind, every day
 
 @pytest.fixture(scope="module")
 def settled(
-    redis_server: RedisServer, fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory
+    redis_server: RedisServer, fork_server: CommandForks, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The home of a place where three uploads are ready, and nobody works."""
     place = FaultPlace(tmp_path_factory.mktemp("settled"), database_on(redis_server.url), fork_server)

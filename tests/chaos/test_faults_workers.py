@@ -17,7 +17,7 @@ from tests.support import pictures, processes
 from tests.support.catalog_rows import rows_of
 from tests.support.clients import WITH_SERVICES
 from tests.support.commands import media
-from tests.support.fork_server import ForkServer
+from tests.support.fork_server import CommandForks
 from tests.support.ports import free_port
 from tests.support.scraping import Scraped
 from tests.support.workplace import eventually
@@ -258,7 +258,9 @@ def test_a_frozen_worker_is_reported_as_unhealthy_within_30_seconds(place: Fault
 
 @pytest.mark.fault(54)
 @WITH_SERVICES
-def test_four_seconds_of_everything_at_once_lose_nothing(place: FaultPlace, fork_server: ForkServer) -> None:
+def test_four_seconds_of_everything_at_once_lose_nothing(
+    place: FaultPlace, fork_server: CommandForks
+) -> None:
     report = run_chaos(
         place.home / "chaos", uploads=40, seconds=4, workers=2, seed=7, in_full=False, fork_server=fork_server
     )

@@ -190,5 +190,5 @@ def _check_nothing_left(storage: Objects, workers: list[int], found: Findings) -
     found.wrong += [
         f"decoder {pid} of worker {worker} is left"
         for worker in workers
-        for pid in processes.decoders_of(worker)
+        for pid in processes.children_of(worker)
     ]

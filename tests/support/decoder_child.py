@@ -1,11 +1,14 @@
 """A tiny parent: starts the decoder's child the way the sandbox does and runs pictures through it."""
 
+import atexit
+import functools
 import json
 import os
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,12 +38,11 @@ def spec(box: int, **changes: Any) -> dict[str, Any]:
 DEFAULT = tuple(spec(box) for box in BOXES)
 
 
-class DecoderProcess:
-    """One running decoder; a context manager that ends it."""
+class Parent:
+    """The parent of decoders, as a sandbox starts it."""
 
-    def __init__(self, engine: str = "vips", names: Sequence[str] = ALL, **changes: Any) -> None:
+    def __init__(self, names: Sequence[str] = ALL, **changes: Any) -> None:
         config = {
-            "engine": engine,
             "max_bytes": 10 * 1024 * 1024,
             "max_pixels": 100_000_000,
             "formats": list(names),
@@ -50,20 +52,84 @@ class DecoderProcess:
             "parent": os.getpid(),
             **changes,
         }
-        self._socket, theirs = socket.socketpair()
-        self.errors = os.memfd_create("stderr")
-        self.output = os.memfd_create("output")
-        config["output"] = self.output
+        self._one_at_a_time = threading.Lock()
+        self._control, theirs = socket.socketpair()
+        self._errors = os.memfd_create("stderr")
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-m", "pipelines.decoder", json.dumps(config)],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
-            stderr=self.errors,
-            pass_fds=[self.output],
+            stderr=self._errors,
             env={"MALLOC_ARENA_MAX": "1"},
             start_new_session=True,
         )
         theirs.close()
+        try:
+            receive(self._control)
+        except EOFError:
+            said = os.pread(self._errors, 10_000, 0).decode(errors="replace")
+            self.close()
+            raise EOFError(said) from None
+
+    def order(self, message: dict[str, Any], *descriptors: int) -> dict[str, Any]:
+        """The answer to an order."""
+        with self._one_at_a_time:
+            send(self._control, message, descriptors)
+            return receive(self._control)
+
+    def close(self) -> None:
+        """End it and all its children."""
+        self._control.close()
+        self.process.wait(10)
+        os.close(self._errors)
+
+
+def decoder_parent(names: Sequence[str] = ALL, **changes: Any) -> Parent:
+    """The one of all decoders that are started alike, for as long as the thread that first asked."""
+    return _parent(json.dumps({"names": names, **changes}))
+
+
+@functools.cache
+def _parent(words: str) -> Parent:
+    parent = Parent(**json.loads(words))
+    atexit.register(parent.close)
+    return parent
+
+
+def send(sock: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+    body = orjson.dumps(message)
+    socket.send_fds(sock, [struct.pack(">I", len(body)) + body], list(descriptors))
+
+
+def receive(sock: socket.socket) -> dict[str, Any]:
+    """The next frame. Raises: EOFError."""
+    (length,) = struct.unpack(">I", _exactly(sock, 4))
+    message: dict[str, Any] = orjson.loads(_exactly(sock, length))
+    return message
+
+
+def _exactly(sock: socket.socket, count: int) -> bytes:
+    parts = b""
+    while len(parts) < count:
+        part = sock.recv(count - len(parts))
+        if not part:
+            raise EOFError
+        parts += part
+    return parts
+
+
+class DecoderProcess:
+    """One running decoder; a context manager that ends it."""
+
+    def __init__(self, engine: str = "vips", names: Sequence[str] = ALL, **changes: Any) -> None:
+        self.parent = decoder_parent(names, **changes)
+        self._socket, theirs = socket.socketpair()
+        self.errors = os.memfd_create("stderr")
+        self.output = os.memfd_create("output")
+        self.returncode: int | None = None
+        order = {"fork": engine, "warm_up": True}
+        with theirs:
+            self.pid: int = self.parent.order(order, theirs.fileno(), self.errors, self.output)["pid"]
         try:
             self.hello = self.receive()
         except EOFError:
@@ -75,27 +141,27 @@ class DecoderProcess:
 
     def __exit__(self, *error: object) -> None:
         self._socket.close()
-        self.process.wait(10)
+        self.wait(10)
         os.close(self.errors)
         os.close(self.output)
 
+    def wait(self, for_s: float) -> int:
+        """Its exit status, once it has ended. Raises: TimeoutError."""
+        if self.returncode is None:
+            asked = {"wait": self.pid, "for_s": for_s, "kill": False}
+            self.returncode = self.parent.order(asked)["status"]
+        if self.returncode is None:
+            raise TimeoutError
+        return self.returncode
+
     def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-        body = orjson.dumps(message)
-        socket.send_fds(self._socket, [struct.pack(">I", len(body)) + body], list(descriptors))
+        send(self._socket, message, descriptors)
 
     def receive(self) -> dict[str, Any]:
-        (length,) = struct.unpack(">I", self._exactly(4))
-        message: dict[str, Any] = orjson.loads(self._exactly(length))
-        return message
-
-    def _exactly(self, count: int) -> bytes:
-        parts = b""
-        while len(parts) < count:
-            part = self._socket.recv(count - len(parts))
-            if not part:
-                raise EOFError(f"the child ended ({self.process.wait(10)}): {self.said()}")
-            parts += part
-        return parts
+        try:
+            return receive(self._socket)
+        except EOFError:
+            raise EOFError(f"the child ended ({self.wait(10)}): {self.said()}") from None
 
     def said(self) -> str:
         """What it wrote on standard error."""
@@ -103,17 +169,15 @@ class DecoderProcess:
 
     def resident(self) -> int:
         """Bytes of memory that it holds now."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf(
-            "SC_PAGE_SIZE"
-        )
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def cpu_ms(self) -> float:
         """The CPU time that it has taken so far, with that of all its threads."""
-        return time.clock_gettime(~self.process.pid << 3 | _CPUCLOCK_SCHED) * 1000
+        return time.clock_gettime(~self.pid << 3 | _CPUCLOCK_SCHED) * 1000
 
     def descriptors(self) -> set[int]:
         """The files that it has open now."""
-        return {int(entry.name) for entry in Path(f"/proc/{self.process.pid}/fd").iterdir()}
+        return {int(entry.name) for entry in Path(f"/proc/{self.pid}/fd").iterdir()}
 
     def run(
         self,

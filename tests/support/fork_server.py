@@ -33,7 +33,7 @@ _LATE = (
 )
 
 
-class ForkServer:
+class CommandForks:
     """The process that forks them: `python -m module`, which calls `nurse`."""
 
     def __init__(self, module: str) -> None:
@@ -58,9 +58,9 @@ class ForkServer:
 
 
 @functools.cache
-def commands() -> ForkServer:
+def commands() -> CommandForks:
     """The one that forks the project's commands, until the tests end."""
-    opened = ForkServer("tests.support.forked_commands")
+    opened = CommandForks("tests.support.forked_commands")
     atexit.register(opened.close)
     return opened
 
@@ -70,7 +70,7 @@ class ForkedProcess:
 
     def __init__(
         self,
-        fork_server: ForkServer,
+        fork_server: CommandForks,
         words: Sequence[str],
         env: Mapping[str, str],
         cwd: Path,
@@ -113,7 +113,7 @@ class LoggedProcess(ForkedProcess):
     """One that writes its log into a pipe, and else nothing."""
 
     def __init__(
-        self, fork_server: ForkServer, words: Sequence[str], env: Mapping[str, str], cwd: Path
+        self, fork_server: CommandForks, words: Sequence[str], env: Mapping[str, str], cwd: Path
     ) -> None:
         ours, theirs = os.pipe()
         nothing = os.open(os.devnull, os.O_WRONLY)

@@ -29,9 +29,18 @@ def is_frozen(pid: int) -> bool:
 
 
 def decoders_of(pid: int) -> list[int]:
-    """The decoder children that the worker `pid` started, also when it has died."""
+    """The decoders of the worker `pid`, without what they are forked from; all, when it has died."""
+    return [found for found in children_of(pid) if _parent_of(found) != pid]
+
+
+def children_of(pid: int) -> list[int]:
+    """The decoders of the worker `pid`, and the process that they are forked from."""
     mine = re.compile(rb'"parent":\s*%d\b' % pid)
     return [found for found in _all() if mine.search(_read(found, "cmdline")) and lives(found)]
+
+
+def _parent_of(pid: int) -> int:
+    return int((_read(pid, "stat").rpartition(b")")[2].split() or [b"", b"0"])[1])
 
 
 def proportional_kib(pids: Iterable[int]) -> int:

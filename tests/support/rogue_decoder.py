@@ -1,7 +1,7 @@
 """A decoder gone bad: it copies a small JPEG honestly, unless the picture's last bytes name a fault.
 
-Started by a sandbox as its command, with nothing but the standard library, so that it is ready at once. Its
-first argument names what it does before that.
+A sandbox starts it as its command, without libvips, so that it is ready at once. Its first argument names
+what it does before that.
 """
 
 import contextlib
@@ -15,6 +15,9 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from pipelines.decoder.fork_loop import DESCRIPTORS, ForkLoop, Order
+from pipelines.decoder.wire import Channel
 
 MIB = 1024 * 1024
 PLACEHOLDERS = {
@@ -485,10 +488,10 @@ FAULTS: dict[str, Callable[[Job], None]] = {
 }
 
 
-def hello(config: Message) -> Message:
+def hello(order: Order) -> Message:
     return {
         "hello": 1,
-        "engine": config["engine"],
+        "engine": order.engine,
         "version": "rogue",
         "landlock": 0,
         "calls_closed": True,
@@ -496,7 +499,8 @@ def hello(config: Message) -> Message:
 
 
 def main() -> None:
-    start, config = sys.argv[1], json.loads(sys.argv[-1])
+    start = sys.argv[1]
+    order = ForkLoop(Channel(socket.socket(fileno=0), DESCRIPTORS), len).next_order()
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # as every decoder: it is killed for memory before its worker
     connection = socket.socket(fileno=0)
@@ -505,19 +509,24 @@ def main() -> None:
             sys.exit("no libvips here")
         case "crashes":
             os.kill(os.getpid(), signal.SIGSEGV)
+        case "starts slowly":
+            burn(0.05)
+            send(connection, hello(order))
+        case "hangs":
+            forever()
         case "lies":
-            send(connection, {**hello(config), "hello": 2})
+            send(connection, {**hello(order), "hello": 2})
         case "is unconfined":
-            send(connection, {**hello(config), "calls_closed": False})
+            send(connection, {**hello(order), "calls_closed": False})
         case "stammers":
             connection.sendall(b"\xff\xff\xff\xffhello")
         case "says deep things":
             send(connection, b"[" * 60_000)
         case _:
-            send(connection, hello(config))
+            send(connection, hello(order))
     while True:
         request, descriptors = receive(connection)
-        job = Job(connection, request, descriptors[0], config["output"])
+        job = Job(connection, request, descriptors[0], order.output)
         for fd in kept:
             os.pwrite(fd, b"<script>", 0)
         FAULTS.get(job.fault, Job.honest)(job)

@@ -5,7 +5,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
@@ -69,17 +69,30 @@ async def render(
 
 
 def children() -> dict[int, str]:
-    """The decoders that this process has started and not yet buried, and the state of each."""
+    """The decoders of this process that are not yet buried, and the state of each."""
+    servers = fork_servers()
+    return {pid: state for pid, (state, parent) in _stats().items() if parent in servers}
+
+
+def fork_servers() -> list[int]:
+    """The processes of this one that decoders are forked from."""
+    return [pid for pid, (_, parent) in _stats().items() if parent == os.getpid() and _decodes(pid)]
+
+
+def _stats() -> dict[int, tuple[str, int]]:
+    """The state and the parent of every process."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(OSError):
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            command = (folder / "cmdline").read_bytes()  # empty once it is dead and unburied
-        except OSError:
-            continue
-        if int(parent) == os.getpid() and (b"decoder" in command or state == "Z"):
-            found[int(folder.name)] = state
+            found[int(folder.name)] = state, int(parent)
     return found
+
+
+def _decodes(pid: int) -> bool:
+    with suppress(OSError):
+        return b"decoder" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def has_ended(pid: int, within_s: float) -> bool:

@@ -278,7 +278,7 @@ def test_a_bug_is_reported_with_its_traceback_and_ends_the_child() -> None:
         assert outcome.status == "bug"
         assert "high" in outcome.answer["message"]
         assert "Traceback" in outcome.answer["traceback"]
-        assert child.process.wait(5) == 0
+        assert child.wait(5) == 0
 
 
 def test_pictures_leave_neither_memory_nor_descriptors_behind(child: DecoderProcess) -> None:

@@ -124,23 +124,23 @@ def test_the_child_holds_no_descriptor_but_its_four(child: DecoderProcess) -> No
 
 
 def test_the_child_is_the_first_to_go_when_memory_runs_out_and_leaves_no_core(child: DecoderProcess) -> None:
-    status = Path(f"/proc/{child.process.pid}")
+    status = Path(f"/proc/{child.pid}")
 
     assert (status / "oom_score_adj").read_text().strip() == "1000"
-    assert resource.prlimit(child.process.pid, resource.RLIMIT_CORE) == (0, 0)
-    assert resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE)[1] <= 128
-    assert os.getpriority(os.PRIO_PROCESS, child.process.pid) == os.nice(0) + 5
+    assert resource.prlimit(child.pid, resource.RLIMIT_CORE) == (0, 0)
+    assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE)[1] <= 128
+    assert os.getpriority(os.PRIO_PROCESS, child.pid) == os.nice(0) + 5
     assert "NoNewPrivs:\t1" in (status / "status").read_text()
 
 
 def test_the_memory_it_may_ask_for_is_limited() -> None:
     with DecoderProcess(memory_mb=200) as child:
-        assert resource.prlimit(child.process.pid, resource.RLIMIT_DATA) == (200 * 1024 * 1024,) * 2
+        assert resource.prlimit(child.pid, resource.RLIMIT_DATA) == (200 * 1024 * 1024,) * 2
 
 
 def test_no_signal_ends_it_that_is_sent_to_the_group_or_by_an_operator(child: DecoderProcess) -> None:
     for name in ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "PWR", "XCPU"):
-        child.process.send_signal(signal.Signals[f"SIG{name}"])
+        os.kill(child.pid, signal.Signals[f"SIG{name}"])
 
     assert child.run(b"").code == "corrupt_image"
 
@@ -149,14 +149,14 @@ def test_it_ends_when_the_parent_closes() -> None:
     with DecoderProcess(names=["jpeg"]) as child:
         pass
 
-    assert child.process.returncode == 0
+    assert child.returncode == 0
 
 
 def test_it_dies_with_its_parent() -> None:
     program = (
         "import sys, time; from tests.support.decoder_child import DecoderProcess;"
         "child = DecoderProcess(names=['jpeg']);"
-        "print(child.process.pid, flush=True); time.sleep(60)"
+        "print(child.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

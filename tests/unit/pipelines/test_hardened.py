@@ -115,7 +115,7 @@ def test_only_descriptors_that_are_open_are_closed_for_the_limit_can_be_a_billio
         "import os, resource; from pipelines.decoder import limits\n"
         "os.dup2(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1)\n"
         "os.sysconf = lambda _: 2**30\n"
-        "limits._close_from(3); print(*os.listdir('/proc/self/fd'))"
+        "limits.close_from(3); print(*os.listdir('/proc/self/fd'))"
     )
     command = [sys.executable, FILTER, "ENOSYS", "close_range", "--", sys.executable, "-c", program]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)

@@ -46,7 +46,7 @@ def picture(kind: str) -> bytes:
 def crowded(child: DecoderProcess) -> Iterator[None]:
     """The machine gives the child no thread more."""
     try:
-        with cgroups.no_more_threads(child.process.pid):
+        with cgroups.no_more_threads(child.pid):
             yield
     except cgroups.NoCgroupsError as error:
         pytest.skip(str(error))
@@ -55,21 +55,21 @@ def crowded(child: DecoderProcess) -> Iterator[None]:
 @contextmanager
 def short_of_memory(child: DecoderProcess, left_mib: int = 1) -> Iterator[None]:
     """The machine gives the child hardly a page more than it has, as with strict overcommit."""
-    pages = int(Path(f"/proc/{child.process.pid}/statm").read_text().split()[0])
-    before = resource.prlimit(child.process.pid, resource.RLIMIT_AS)
+    pages = int(Path(f"/proc/{child.pid}/statm").read_text().split()[0])
+    before = resource.prlimit(child.pid, resource.RLIMIT_AS)
     most = pages * resource.getpagesize() + left_mib * MIB
-    resource.prlimit(child.process.pid, resource.RLIMIT_AS, (most, before[1]))
+    resource.prlimit(child.pid, resource.RLIMIT_AS, (most, before[1]))
     yield
-    resource.prlimit(child.process.pid, resource.RLIMIT_AS, before)
+    resource.prlimit(child.pid, resource.RLIMIT_AS, before)
 
 
 @contextmanager
 def without_descriptors(child: DecoderProcess) -> Iterator[None]:
     """The machine gives the child no descriptor more."""
-    before = resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, (max(child.descriptors()) + 1, before[1]))
+    before = resource.prlimit(child.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (max(child.descriptors()) + 1, before[1]))
     yield
-    resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, before)
+    resource.prlimit(child.pid, resource.RLIMIT_NOFILE, before)
 
 
 Shortage = Callable[[DecoderProcess], AbstractContextManager[None]]

@@ -72,10 +72,10 @@ class Release:
         self.program.write_text(before)
 
     @contextmanager
-    def crowded(self) -> Iterator[None]:
-        """The machine allows no further process."""
+    def crowded(self, *pids: int) -> Iterator[None]:
+        """The machine allows this process, and those, no further process."""
         try:
-            with cgroups.no_more_threads():
+            with cgroups.no_more_threads(*pids):
                 yield
         except cgroups.NoCgroupsError as error:
             pytest.skip(str(error))
@@ -156,7 +156,10 @@ async def test_decoders_that_live_go_on_while_no_other_can_be_started(
     mine = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(UPLOADS)]
     async with open_sandbox(allowance(), release.command) as sandbox:
         context = batch_context(catalog, blobs, sandbox)
-        with release.gone():
+        await start_threads(1)
+        await asyncio.gather(*(states(catalog, mine) for _ in range(10)))  # each connection has a thread, too
+        assert sandbox.pool._server is not None
+        with release.crowded(sandbox.pool._server.pid):
             await work_off(catalog, context)
             await work_off(catalog, context)
             red = await check_decoders(context.decoder_outage, sandbox)()
@@ -172,7 +175,7 @@ async def test_while_every_place_is_taken_the_health_is_what_is_known_and_waits_
     async with open_sandbox(allowance(), release.command) as sandbox:
         struck = outage.Outage(sandbox, DecoderUnavailable)
         with release.broken():
-            sandbox.pool.idle["vips"].clear()
+            await sandbox.pool.close()
             assert await struck.confirm()
         struck._until = 0
         is_well = check_decoders(struck, sandbox)

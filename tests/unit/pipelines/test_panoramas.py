@@ -20,9 +20,9 @@ RECIPES = {
 
 def peak(process: DecoderProcess) -> int:
     """Bytes that it had at most since it was asked last."""
-    status = Path(f"/proc/{process.process.pid}/status").read_text()
+    status = Path(f"/proc/{process.pid}/status").read_text()
     found = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    Path(f"/proc/{process.process.pid}/clear_refs").write_text("5")  # proc_pid_clear_refs(5)
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # proc_pid_clear_refs(5)
     return int(found.split()[1]) * 1024
 
 

@@ -20,7 +20,7 @@ def children() -> Iterator[dict[str, DecoderProcess]]:
 
 
 def _peak_kib(child: DecoderProcess, *, anew: bool = False) -> int:
-    folder = Path(f"/proc/{child.process.pid}")
+    folder = Path(f"/proc/{child.pid}")
     if anew:
         (folder / "clear_refs").write_text("5")  # the highest mark falls to what is in use now
     found = re.search(r"VmHWM:\s+(\d+)", (folder / "status").read_text())

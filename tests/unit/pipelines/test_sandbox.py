@@ -28,6 +28,7 @@ from pipelines.formats import MIB
 from pipelines.recipe import Variant
 from pipelines.sandbox import Rendered, Sandbox, open_sandbox
 from pipelines.sandbox.child import Child
+from pipelines.sandbox.fork_server import ForkServer
 from tests.support.sandboxes import (
     BOTH,
     ROGUE,
@@ -335,11 +336,20 @@ def _descriptors() -> list[int]:
     return [int(name) for name in os.listdir("/proc/self/fd")]
 
 
+async def started() -> None:
+    """Start the parent of decoders, and one of them, from nothing."""
+    server = await ForkServer.start({}, (*ROGUE, "starts"))
+    try:
+        await (await Child.start(server, "vips")).kill()
+    finally:
+        await server.close()
+
+
 @pytest.mark.parametrize("count", range(7))
 async def test_without_descriptors_a_decoder_is_unavailable_and_none_is_lost(count: int) -> None:
     before = len(_descriptors())
     with room_for(count), pytest.raises(DecoderUnavailable, match=r"could not be started: .*open files"):
-        await Child.start({"engine": "vips"}, (*ROGUE, "starts"))
+        await started()
 
     assert len(_descriptors()) == before
     assert children() == {}

@@ -95,7 +95,7 @@ if os.getuid() == 0 and user:
     os.setgroups([]); os.setgid(user); os.setuid(user)
     libc.prctl(4, 1, 0, 0, 0)  # as after the start of a program: its files in /proc are its own
 output = os.memfd_create("output")
-lacks = limits.give_up(parent, None, output)[1]
+lacks = limits.give_up(None, output)[1]
 capabilities = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Cap")]
 if has_landlock:
     landlock.confine()

@@ -59,6 +59,7 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_SHUTDOWN_WAIT": 25,
     "MEDIA_DAMAGED": "reject",
     "MEDIA_CONFINEMENT": usual_confinement(),
+    "MEDIA_ISOLATION": "owner",
     "MEDIA_FORMATS": tuple(known.name for known in formats.FORMATS),
     "MEDIA_RECIPES": None,
     "MEDIA_ADOPT": "enqueue",
