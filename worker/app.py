@@ -207,11 +207,10 @@ async def open_app(
         store, epochs = stores.catalog.intake, stores.catalog.epochs
         intake = Intake(
             queue,
-            Recorder(queue, store, epochs, frozenset(recipes), metrics, traces, places.admit),
+            Recorder(queue, store, epochs, frozenset(recipes), metrics, traces, places),
             publisher,
             batch_size=settings.batch_size,
             backlog=BACKLOG,
-            places=places,
             lease_s=settings.lease,
             stopping=shutdown.stopping,
             metrics=metrics,

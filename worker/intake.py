@@ -10,7 +10,7 @@ from pipelines.backoff import Backoff
 from pipelines.metrics import NO_METRICS, Metrics
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.leases import remove_corrupt_jobs, take_over_jobs
-from worker.places import PLACES, JobPlaces
+from worker.places import PLACES
 from worker.publisher import OutboxPublisher
 from worker.queue import NoGroup, Queue, QueueUnavailable, StreamEntry
 from worker.queue.stream import Pending
@@ -33,7 +33,6 @@ class Intake:
         *,
         batch_size: int,
         backlog: int,
-        places: JobPlaces,
         lease_s: float,
         stopping: asyncio.Event,
         metrics: Metrics = NO_METRICS,
@@ -43,7 +42,6 @@ class Intake:
         self._publisher = publisher
         self._batch_size = batch_size
         self._backlog = backlog
-        self._places = places
         self._lease_s = lease_s
         self._stopping = stopping
         self._metrics = metrics
@@ -146,9 +144,6 @@ class Intake:
             self._publisher.publish(taken.messages)
             if taken.outdated:
                 log.info("outdated_events_answered", count=len(taken.outdated), first=taken.outdated[0])
-            for job_id, ids in taken.jobs.items():
-                self._places.begin(job_id, {each: taken.owners[each] for each in ids})
-            self._places.park(taken.parked)
             await self._queue.jobs.enqueue(taken.jobs, here=True)
             recorded = [entry for entry in entries if entry.id not in self._recorder.unrecorded]
             if recorded:

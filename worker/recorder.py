@@ -13,11 +13,12 @@ from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.traces import NO_TRACES, Traces
 from storage.catalog.condition import words
 from storage.catalog.epochs import Epochs
-from storage.catalog.intake import Admit, Event, EventStore
+from storage.catalog.intake import Event, EventStore
 from storage.catalog.records import About, DeadLetter, PossibleRestart, StreamId, Taken, UploadRequested
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.domains import with_origin, within
 from worker.events import InvalidEvent, is_json, parse_event, parse_stream_id, read_about
+from worker.places import JobPlaces
 from worker.queue import Queue, StreamEntry
 from worker.tracing import naming_trace
 
@@ -44,7 +45,7 @@ class Recorder:
         recipes: frozenset[str],
         metrics: Metrics = NO_METRICS,
         traces: Traces = NO_TRACES,
-        admit: Admit | None = None,
+        places: JobPlaces | None = None,
     ) -> None:
         self._queue = queue
         self._store = store
@@ -52,7 +53,8 @@ class Recorder:
         self._recipes = recipes
         self._metrics = metrics
         self._traces = traces
-        self._admit = {} if admit is None else {"admit": admit}
+        self._places = places
+        self._admit = {} if places is None else {"admit": places.admit}
         self._recorded: set[str] = set()  # IDs of entries that Redis has not let go of yet
         self.unrecorded: set[str] = set()
         """The IDs of entries that met a damaged page of the catalog."""
@@ -173,6 +175,7 @@ class Recorder:
             log.exception("intake_batch_failed", events=len(events))
         else:
             if isinstance(taken, Taken):
+                self._take_places(taken)
                 self.unrecorded -= {letter.stream_id for letter in (*(one for _, one in events), *letters)}
             return taken
         return await self._record_singly(events, letters, put)
@@ -217,8 +220,16 @@ class Recorder:
             self.unrecorded.add(letter.stream_id)
             return Taken({}, [])
         if isinstance(taken, Taken):
+            self._take_places(taken)
             self.unrecorded.discard(letter.stream_id)
         return taken
+
+    def _take_places(self, taken: Taken) -> None:
+        """Before the next ones are recorded, which are admitted by what is left."""
+        if self._places is not None:
+            for job_id, ids in taken.jobs.items():
+                self._places.begin(job_id, {each: taken.owners[each] for each in ids})
+            self._places.park(taken.parked)
 
 
 def _letter(

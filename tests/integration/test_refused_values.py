@@ -8,6 +8,7 @@ from storage.catalog.condition import words
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.catalog.tables import kv
+from worker.places import PLACES, JobPlaces
 from worker.queue import Queue
 from worker.recorder import Recorder
 
@@ -33,6 +34,24 @@ async def test_an_event_that_postgres_refuses_is_one_dead_letter(queue: Queue, c
     assert letter.message == "could not be recorded: value too long for type character varying(64)"
     assert "hunter2" in letter.body.decode()
     assert (await catalog.reports.states())[State.QUEUED] == 2
+
+
+async def test_beside_an_event_that_is_refused_no_owner_gets_more_jobs_than_its_share(
+    queue: Queue, catalog: Catalog
+) -> None:
+    places, recipes = JobPlaces(4), frozenset({"default", TOO_LONG})
+    recorder = Recorder(queue, catalog.intake, catalog.epochs, recipes, places=places)
+    await queue.stream.make_group()
+    await recorder.read_epoch()
+    for number in range(40):
+        await queue.stream.add({"source": f"uploads/greedy/{number}.jpg"})
+    await queue.stream.add({"source": "uploads/greedy/bad.jpg", "recipe": TOO_LONG})
+    await queue.stream.add({"source": "uploads/mia/cat.jpg"})
+    taken = await recorder.record(await queue.stream.read(50, None))
+
+    assert sorted(taken.owners.values()) == ["greedy"] * (PLACES // 2) + ["mia"]
+    assert taken.jobs.keys() == places._jobs.keys()
+    assert await catalog.parking.count("greedy") == 40 - PLACES // 2
 
 
 async def test_a_refused_row_shows_nobody_its_values(catalog: Catalog) -> None:

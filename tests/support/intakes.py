@@ -5,7 +5,6 @@ import asyncio
 from pipelines.metrics import NO_METRICS, Metrics
 from storage.catalog.opening import Catalog
 from worker.intake import Intake
-from worker.places import JobPlaces
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue
 from worker.recorder import Recorder
@@ -26,7 +25,6 @@ def intake_on(
         OutboxPublisher(catalog.outbox, queue, metrics),
         batch_size=10,
         backlog=BACKLOG,
-        places=JobPlaces(100),
         lease_s=1,
         stopping=stopping or asyncio.Event(),
         metrics=metrics,
