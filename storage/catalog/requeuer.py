@@ -14,7 +14,7 @@ from storage.catalog.database import Database
 from storage.catalog.locks import lock_uploads
 from storage.catalog.paging import pages
 from storage.catalog.records import WAITING, StalledUpload, State
-from storage.catalog.tables import PARKED, uploads, variants
+from storage.catalog.tables import IS_ON_A_JOB, PARKED, uploads, variants
 
 DAMAGED = ""  # in place of a hash: no file has it
 
@@ -101,9 +101,7 @@ class Requeuer:
         """
         now = self._database.now_ms()
         age = uploads.c.changed_ms, uploads.c.id
-        waiting = select(*age, uploads.c.job_id, uploads.c.not_before_ms).where(
-            uploads.c.state.in_(WAITING), uploads.c.job_id != PARKED
-        )
+        waiting = select(*age, uploads.c.job_id, uploads.c.not_before_ms).where(IS_ON_A_JOB)
         old = uploads.c.not_before_ms <= now, uploads.c.changed_ms <= now - untouched_ms
         for query in (waiting.where(*old), waiting.where(uploads.c.changed_ms > now + SKEW_MS)):
             following = query.order_by(*age).limit(page)

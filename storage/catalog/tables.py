@@ -150,7 +150,17 @@ PARKED = ""
 
 One in work is parked, too, where its worker is gone.
 """
-IS_PARKED = text("CASE WHEN state IN ('queued', 'processing', 'deleting') THEN job_id END = ''")
+# SQLite makes a table of a list of three, each time.
+_JOB = "CASE state WHEN 'queued' THEN job_id WHEN 'processing' THEN job_id WHEN 'deleting' THEN job_id END"
+IS_PARKED = text(f"{_JOB} = ''")
+IS_ON_A_JOB = text(f"{_JOB} <> ''")
+Index(
+    "uploads_on_jobs",
+    uploads.c.changed_ms,
+    uploads.c.id,
+    sqlite_where=IS_ON_A_JOB,
+    postgresql_where=IS_ON_A_JOB,
+)
 _PARKED_BY = {
     "uploads_parked": (owner, uploads.c.queued_ms, uploads.c.number),
     "uploads_parked_by_age": (uploads.c.queued_ms, uploads.c.number),
