@@ -199,7 +199,7 @@ def _start_once(executable: Path, folder: Path, at: Path | None = None) -> Redis
     own = {"--bind": "127.0.0.1", "--port": port, "--dir": folder, "--logfile": log, "--daemonize": "no"}
     if at:
         own |= {"--unixsocket": at, "--unixsocketperm": "700"}
-    url = f"unix://{quote(str(at))}?db=0" if at else f"redis://:{password}@127.0.0.1:{port}/0"
+    url = f"unix://{quote(str(at))}?db=0" if at else f"redis://default:{password}@127.0.0.1:{port}/0"
     arguments = [str(word) for option in (own | OPTIONS).items() for word in option]
     # By the name that it was found under: where redis-server is a link to redis-check-rdb, as on Debian, it
     # is the name that decides which of the two the program is.

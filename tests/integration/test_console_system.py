@@ -175,7 +175,7 @@ async def test_settings_are_shown_without_secrets_and_apart_from_defaults(openin
 
     assert secret not in html
     assert (rows["MEDIA_HTTP_SECRET"], rows["MEDIA_CATALOG_POOL"]) == ("set", "7")
-    assert rows["MEDIA_REDIS_URL"].startswith("redis://@127.0.0.1:")
+    assert rows["MEDIA_REDIS_URL"].startswith("redis://default@127.0.0.1:")
     assert "MEDIA_BATCH_SIZE" in [one.text for one in defaults.all("th")]
     assert "](" not in html  # a link in Markdown
 
