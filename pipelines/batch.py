@@ -174,7 +174,7 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
         times = {"waited_s": claimed_at - waited_from, "claimed_s": time.perf_counter() - claimed_at}
         tried = stack.enter_context(context.traces.trying(claim, **times))
         report.note_trace(upload_id, tried.traceparent)
-        meter = Meter(claim.upload.owner)
+        meter = Meter(claim.account)
         runs_alone = claim.crash_count == RUN_ALONE_AFTER
         outcome = None if runs_alone else await _outcome(tried, meter, nullcontext(), context, report)
     if outcome is None:

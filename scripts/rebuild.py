@@ -32,7 +32,9 @@ def command(
         configure_logs(settings.log)  # adoption logs
         await require_no_worker(settings)
         await _check_storage(settings)
-        async with open_catalog(settings.catalog, uploads_per_job=settings.uploads_per_job) as catalog:
+        async with open_catalog(
+            settings.catalog, uploads_per_job=settings.uploads_per_job, domains=settings.domains.all
+        ) as catalog:
             if not catalog.is_new and not await is_rebuild_interrupted(catalog):
                 raise CommandError(
                     f"{settings.catalog_name} is the catalog of a storage root already. Move it away first, "

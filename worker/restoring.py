@@ -24,6 +24,7 @@ from storage.blobs.opening import open_blobs, open_target
 from storage.blobs.owners import check_owner
 from storage.catalog.database import Database, identity
 from storage.catalog.http_keys import HttpKey, read_keys
+from storage.catalog.intake import EventStore
 from storage.catalog.opening import Catalog
 from storage.catalog.outbox import Outbox
 from storage.catalog.replay import LaterState, Replay, Trashed, owners_since, waiting_since
@@ -398,7 +399,9 @@ class Restore:
         self, catalog: Catalog, blobs: Storage, known: Known
     ) -> tuple[frozenset[str], frozenset[str]]:
         """Apply what came after the copy; returns the sources deleted and announced then."""
-        replay = Replay(catalog.database, catalog.intake)
+        settings = self._settings
+        intake = EventStore(catalog.database, settings.uploads_per_job, settings.domains.all)
+        replay = Replay(catalog.database, intake)
         states = list(known.messages.states())
         if known.others:
             states = await _without_adopted(states, catalog)

@@ -64,6 +64,7 @@ async def open_stores(
             create=create,
             migrate=migrate,
             uploads_per_job=settings.uploads_per_job,
+            domains=settings.domains.all,
             watch=watches.catalog,
         ) as catalog,
         open_watched(settings.storage_url, watches.storage, create=catalog.is_new) as blobs,

@@ -12,7 +12,7 @@ from storage.catalog import tokens
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
-from storage.catalog.expressions import effective_owner
+from storage.catalog.expressions import effective_account
 from storage.catalog.locks import SWEEP, lock_uploads
 from storage.catalog.outbox import insert_messages
 from storage.catalog.outcomes import HELD, parameters_of, write_outcomes
@@ -59,7 +59,7 @@ _RELEASE = (
         changed_ms=bindparam("now"),
     )
 )
-_OWNERS = select(uploads.c.id, uploads.c.owner, uploads.c.source).where(
+_OWNERS = select(uploads.c.id, uploads.c.account, uploads.c.owner, uploads.c.source).where(
     uploads.c.id.in_(bindparam("ids", expanding=True))
 )
 _IS_HELD = select(uploads.c.id).where(*HELD)
@@ -149,12 +149,12 @@ class Claims:
             return list(found.scalars())
 
     async def owners_of(self, ids: Sequence[UUID]) -> Mapping[UUID, str]:
-        """Whose each of these uploads is, before anybody has claimed it."""
+        """Whose each of these uploads is, by account, before anybody has claimed it."""
         found: dict[UUID, str] = {}
         async with self._database.reading() as connection:
             for page in pages([str(each) for each in ids]):
                 rows = await connection.execute(_OWNERS, {"ids": page})
-                found |= {UUID(row.id): effective_owner(row.owner, row.source) for row in rows}
+                found |= {UUID(row["id"]): effective_account(dict(row)) for row in rows.mappings()}
         return found
 
     async def waits_ms(self, ids: Iterable[UUID], job_id: str) -> Mapping[UUID, int]:
@@ -191,6 +191,7 @@ async def _claim(connection: AsyncConnection, statement: Update, due: Row) -> Cl
         generation=found["generation"],
         crash_count=found["crash_count"],
         delete_original=found["delete_original"],
+        account=effective_account(found),
         began_ms=due["now"],
         superseded=superseded,
     )

@@ -157,6 +157,7 @@ def _blank(upload_id: str, now_ms: int) -> Row:
         "id": upload_id,
         "source": None,
         "owner": None,
+        "account": None,
         "recipe": "default",
         "metadata": "{}",
         "job_id": "",

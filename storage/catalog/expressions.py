@@ -1,5 +1,6 @@
 """What indexes stand on that is no column: parts of statements that databases say in different words."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, String, func, literal_column
@@ -11,7 +12,10 @@ from storage.keys import owner_of_source
 
 
 class owner_of(FunctionElement[str]):  # noqa: N801 (a function of SQL)
-    """The owner of an upload by its columns `owner` and `source`: rows need none that knew no owners."""
+    """The owner of an upload by its columns `owner` and `source`: rows need none that knew no owners.
+
+    With the column `account` before them it is the account of the upload.
+    """
 
     type = String()
     inherit_cache = True
@@ -19,14 +23,20 @@ class owner_of(FunctionElement[str]):  # noqa: N801 (a function of SQL)
 
 @compiles(owner_of)
 def _owner_of(element: owner_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
-    owner, source = (compiler.process(part, **options) for part in element.clauses)
+    *named, source = (compiler.process(part, **options) for part in element.clauses)
     below = f"substr({source}, 9)"  # behind `uploads/`
-    return f"coalesce({owner}, substr({source}, 9, max(instr({below}, '/') - 1, 0)), '')"
+    return f"coalesce({', '.join(named)}, substr({source}, 9, max(instr({below}, '/') - 1, 0)), '')"
 
 
 def effective_owner(owner: str | None, source: str | None) -> str:
     """The same of a row that was read."""
     return owner_of_source(source) if owner is None else owner
+
+
+def effective_account(row: Mapping[str, Any]) -> str:
+    """Whose account a row that was read is of."""
+    account: str | None = row["account"]
+    return effective_owner(row["owner"], row["source"]) if account is None else account
 
 
 class upload_of(FunctionElement[str]):  # noqa: N801 (a function of SQL)

@@ -17,11 +17,12 @@ from storage.catalog.database import Database
 from storage.catalog.dead_letters import insert_dead_letters
 from storage.catalog.epochs import Epoch, note_taken, read_epoch
 from storage.catalog.events import GOING, Absent, NotYours, Outdated, apply
-from storage.catalog.expressions import effective_owner
+from storage.catalog.expressions import effective_account, effective_owner
 from storage.catalog.parking import spread
 from storage.catalog.records import (
     DeadLetter,
     DeletionRequested,
+    Domain,
     Message,
     PossibleRestart,
     State,
@@ -73,9 +74,10 @@ def admit_none(owners: Sequence[str]) -> Sequence[bool]:
 class EventStore:
     """The door through which events enter the catalog."""
 
-    def __init__(self, database: Database, uploads_per_job: int) -> None:
+    def __init__(self, database: Database, uploads_per_job: int, domains: Sequence[Domain] = ()) -> None:
         self._database = database
         self._uploads_per_job = uploads_per_job
+        self._domains = domains
 
     @overload
     async def take(self, events: Read, letters: Refused, *, admit: Admit = ...) -> Taken: ...
@@ -114,7 +116,8 @@ class EventStore:
                         current = await place.check(connection)
                         now = self._database.now_ms()
                         spread_over = partial(_spread, admit, self._uploads_per_job)
-                        taken = await _take(connection, events, letters, spread_over, now)
+                        account_of = partial(_account_of, self._domains)
+                        taken = await _take(connection, events, letters, spread_over, account_of, now)
                         # Last, because the intakes of all hosts wait for each other from here on.
                         await place.note(connection, current)
                         return taken
@@ -176,10 +179,17 @@ class _Spread:
 
 
 def _spread(admit: Admit, uploads_per_job: int, rows: Sequence[Row]) -> _Spread:
-    owners = {row["id"]: effective_owner(row["owner"], row["source"]) for row in rows}
+    owners = {row["id"]: effective_account(row) for row in rows}
     admitted = dict(zip(owners, admit(list(owners.values())), strict=True))
     jobs = spread([each for each in owners if admitted[each]], uploads_per_job)
     return _Spread(jobs, owners, [each for each in owners if not admitted[each]])
+
+
+def _account_of(domains: Sequence[Domain], row: Row) -> str | None:
+    """The account of an upload of an app with a stream; None: it is its owner's name."""
+    source = row["source"]
+    whose = next((domain for domain in domains if source is not None and domain.holds(source)), None)
+    return whose.account_of(effective_owner(row["owner"], source)) if whose else None
 
 
 async def _take(
@@ -187,6 +197,7 @@ async def _take(
     events: Read,
     letters: Refused,
     spread_over: Callable[[Sequence[Row]], _Spread],
+    account_of: Callable[[Row], str | None],
     now: int,
 ) -> Taken:
     rows, adopted = await _find(connection, [event for event, _ in events])
@@ -207,7 +218,7 @@ async def _take(
                 outdated.append(letter.stream_id)
                 answered[str(event.id)] = None
         else:
-            rows[str(event.id)] = change.row
+            rows[str(event.id)] = {**change.row, "account": account_of(change.row)}
             if change.wants_job:
                 waiting[str(event.id)] = None
             if change.answers:

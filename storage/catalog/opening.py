@@ -1,6 +1,6 @@
 """A whole catalog, opened. Whoever needs only a part of it imports that part, which is faster."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from storage.catalog.owner_costs import OwnerCosts
 from storage.catalog.owner_uses import OwnerUses
 from storage.catalog.parking import Parking
 from storage.catalog.poison import Poison
+from storage.catalog.records import Domain
 from storage.catalog.reports import Reports
 from storage.catalog.requeuer import Requeuer
 from storage.catalog.sources import Sources
@@ -67,9 +68,10 @@ async def open_catalog(
     migrate: bool = False,
     busy_timeout_s: float = BUSY_TIMEOUT_S,
     uploads_per_job: int = 100,
+    domains: Sequence[Domain] = (),
     watch: CatalogWatch = NOBODY,
 ) -> AsyncIterator[Catalog]:
-    """The catalog at that address, made first where `create` is true.
+    """The catalog at that address, made first where `create` is true; owners of `domains` have own accounts.
 
     Only a worker may `migrate` one of an older schema: other workers may be at work on it.
 
@@ -82,7 +84,7 @@ async def open_catalog(
         yield Catalog(
             id=catalog_id,
             is_new=is_new,
-            intake=EventStore(database.used_for("intake"), uploads_per_job),
+            intake=EventStore(database.used_for("intake"), uploads_per_job, domains),
             epochs=Epochs(database.used_for("intake")),
             claims=Claims(database.used_for("claim"), database.used_for("commit")),
             outbox=Outbox(database.used_for("outbox")),

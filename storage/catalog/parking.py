@@ -1,4 +1,8 @@
-"""Parking: uploads wait in the catalog without a job, until it is the turn of their owner."""
+"""Parking: uploads wait in the catalog without a job, until it is the turn of their owner.
+
+Here and wherever turns are taken an owner is told by its account: that of an app with a stream has another
+than owners of that name elsewhere.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
-from storage.catalog.tables import IS_PARKED, owner, uploads
+from storage.catalog.tables import IS_PARKED, account, uploads
 
 OWNERS = 100  # that are told at once
 MOST_COUNTED = 100_000  # of any number: a count must not take long
@@ -23,19 +27,21 @@ _IN_ORDER = uploads.c.queued_ms, uploads.c.number  # within an owner and of all,
 
 def _owners(*first: Any) -> Select[Any]:  # noqa: ANN401 (conditions)
     """Each owner by one step in the index, however many uploads it has there, with the time of its oldest."""
-    one = select(func.min(owner)).where(IS_PARKED, *first).scalar_subquery()
+    one = select(func.min(account)).where(IS_PARKED, *first).scalar_subquery()
     found = select(one.label("owner")).cte("found", recursive=True)
-    following = select(func.min(owner)).where(IS_PARKED, owner > found.c.owner).correlate(found)
+    following = select(func.min(account)).where(IS_PARKED, account > found.c.owner).correlate(found)
     found = found.union_all(select(following.scalar_subquery()).where(found.c.owner.is_not(None)))
     some = select(found.c.owner).where(found.c.owner.is_not(None)).limit(OWNERS).subquery()
-    oldest = select(uploads.c.queued_ms).where(IS_PARKED, owner == some.c.owner).order_by(*_IN_ORDER).limit(1)
+    oldest = (
+        select(uploads.c.queued_ms).where(IS_PARKED, account == some.c.owner).order_by(*_IN_ORDER).limit(1)
+    )
     return select(some.c.owner, oldest.correlate(some).scalar_subquery().label("since_ms"))
 
 
 _FIRST_OWNERS = _owners()
-_NEXT_OWNERS = _owners(owner > bindparam("after"))
+_NEXT_OWNERS = _owners(account > bindparam("after"))
 _LONGEST = (
-    select(owner.label("owner"), uploads.c.queued_ms).where(IS_PARKED).order_by(*_IN_ORDER).limit(OWNERS)
+    select(account.label("owner"), uploads.c.queued_ms).where(IS_PARKED).order_by(*_IN_ORDER).limit(OWNERS)
 )
 _OLDEST_SINCE = select(uploads.c.queued_ms).where(IS_PARKED).order_by(*_IN_ORDER).limit(1)
 _ONE_BEHIND = _OLDEST_SINCE.offset(bindparam("number"))
@@ -46,7 +52,7 @@ _COUNT = select(func.count()).select_from(
 
 
 def _oldest_of(whose: Any, most: Any) -> Select[Any]:  # noqa: ANN401 (expressions)
-    first = select(uploads.c.id).where(IS_PARKED, owner == whose).order_by(*_IN_ORDER).limit(most)
+    first = select(uploads.c.id).where(IS_PARKED, account == whose).order_by(*_IN_ORDER).limit(most)
     return first.with_for_update(key_share=True, skip_locked=True)  # another dispatcher is taking those
 
 
@@ -66,7 +72,7 @@ _TAKE = (
 )
 
 
-_COUNT_OF = select(func.count()).select_from(uploads).where(IS_PARKED, owner == bindparam("whose"))
+_COUNT_OF = select(func.count()).select_from(uploads).where(IS_PARKED, account == bindparam("whose"))
 
 
 def spread(ids: Sequence[T], uploads_per_job: int) -> dict[str, Sequence[T]]:

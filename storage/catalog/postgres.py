@@ -94,9 +94,9 @@ def _field_of(element: field_of, compiler: SQLCompiler, **options: Any) -> str: 
 
 @compiles(owner_of, "postgresql")
 def _owner_of(element: owner_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 (theirs)
-    owner, source = (compiler.process(part, **options) for part in element.clauses)
+    *named, source = (compiler.process(part, **options) for part in element.clauses)
     below = f"substr({source}, 9)"  # behind `uploads/`
-    return f"coalesce({owner}, substr({source}, 9, greatest(strpos({below}, '/') - 1, 0)), '')"
+    return f"coalesce({', '.join(named)}, substr({source}, 9, greatest(strpos({below}, '/') - 1, 0)), '')"
 
 
 @compiles(upload_of, "postgresql")

@@ -61,6 +61,10 @@ class Domain:
         """Whether that source is this app's."""
         return source.startswith(self.prefix) and not source.startswith(tuple(self.others))
 
+    def account_of(self, owner: str) -> str:
+        """The account of an owner of this app; other apps' owners of that name have others."""
+        return f"{self.stream.rpartition(':')[2]}:{owner}"
+
 
 @dataclass(frozen=True)
 class UploadRequested:
@@ -198,6 +202,7 @@ class Claim:
     generation: int  # upload events so far: where the row has more by the end, the upload is done again
     crash_count: int  # workers that died, one after the other, while they had the upload
     delete_original: bool = False  # whether a deletion is to take the original too
+    account: str = ""  # who is debited, and in whose turn it is done
     began_ms: int = 0  # when it was claimed, by the catalog's clock: older deletion marks do not matter
     superseded: Sequence[StoredVariant] = ()  # not the current ones any more, and not yet removed
     traceparent: str | None = None  # of this very try, where it is traced: its message names that one

@@ -13,7 +13,7 @@ from storage.catalog.tables import metadata, totals_delta
 from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnfit
 
 # Oldest first; a test compares them with the migrations' folder.
-SCHEMAS: tuple[str, ...] = ("1000", "1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008")
+SCHEMAS: tuple[str, ...] = ("1000", "1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009")
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

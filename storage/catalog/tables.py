@@ -93,6 +93,8 @@ uploads = Table(
     Column("color", String(7)),
     Column("traceparent", Ascii(55)),  # of the trace in which an app asked for it
     Column("owner", Ascii(64)),  # that its newest event names
+    # In whose turn it is done, who is debited: an app with a stream has owners of its own. Null: the owner.
+    Column("account", Text().with_variant(Text(collation="C"), "postgresql")),
     # What is shown while a picture loads: 25 bytes at most, or 28 characters.
     Column("thumbhash", LargeBinary),
     Column("blurhash", String(32)),
@@ -161,8 +163,9 @@ Index(
     sqlite_where=IS_ON_A_JOB,
     postgresql_where=IS_ON_A_JOB,
 )
+account = owner_of(uploads.c.account, uploads.c.owner, uploads.c.source)
 _PARKED_BY = {
-    "uploads_parked": (owner, uploads.c.queued_ms, uploads.c.number),
+    "uploads_parked": (account, uploads.c.queued_ms, uploads.c.number),
     "uploads_parked_by_age": (uploads.c.queued_ms, uploads.c.number),
 }
 for _name, _columns in _PARKED_BY.items():

@@ -1,12 +1,16 @@
 """Apps as domains: what MEDIA_STREAMS may say, and which sources and ids an app may speak of."""
 
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
 from storage.catalog.records import DeletionRequested, StreamId, UploadRequested
+from tests.support.catalogs import letter
+from tests.support.face import settings_in
 from worker.domains import Domains, origin_of, parse_domains, with_origin, within
 from worker.events import InvalidEvent, default_id
+from worker.stores import open_stores
 
 STREAM, EVENTS = "media:uploads", "media:events"
 SHOP = "media:uploads:shop=uploads/shop/"
@@ -103,3 +107,11 @@ def test_a_letters_reason_tells_the_stream_that_it_came_by() -> None:
     assert reason == "on media:uploads:shop, 7-1: not JSON: x"
     assert origin_of(reason) == ("media:uploads:shop", "not JSON: x")
     assert origin_of(with_origin(None, None, "not JSON: x")) == (None, "not JSON: x")
+
+
+async def test_what_a_worker_takes_waits_in_the_turn_of_its_own_apps_owner(tmp_path: Path) -> None:
+    event = UploadRequested(StreamId(1), uuid4(), "uploads/shop/cat.jpg", "default", owner="42")
+    async with open_stores(settings_in(tmp_path, "redis://127.0.0.1:1/0", streams=SHOP)) as stores:
+        await stores.catalog.intake.take([(event, letter("1-0"))], [], admit=lambda owners: [False])
+
+        assert await stores.catalog.parking.owners() == ["shop:42"]
