@@ -9,9 +9,11 @@ from scripts.redis_server import RedisServer
 from tests.campaigns.limits import MEMORY_MIB, broken, limited_worker, outcome, push
 from tests.support.cgroups import Cgroup, NoCgroupsError
 from tests.support.clients import WITH_SERVICES
+from tests.support.rotation import of_day, today
 from tests.support.workplace import Workplace, database_on
 from tests.support.worst_cases import WORST
 
+# Some of them a day, and the others the next; `make limits` takes all.
 READY = ("progressive.jpg", "baseline.jpg", "plain.png", "runs.bmp", "planes.tif", "panorama.jpg")
 TOO_MUCH = ("scans.jpg", "pq-interlaced.png", "white-is-zero.tif")
 
@@ -34,14 +36,14 @@ def test_the_worst_pictures_at_the_pixel_limit_end_within_the_budget(
     limited: tuple[Workplace, Cgroup], tmp_path: Path
 ) -> None:
     place, cgroup = limited
-    for name in (*READY, *TOO_MUCH):
+    ready, too_much = of_day(READY, 3, today()), of_day(TOO_MUCH, 2, today())
+    for name in (*ready, *too_much):
         (tmp_path / name).write_bytes(WORST[name](99_000_000))
 
-    ends = push(place, {f"uploads/worst/{name}": tmp_path / name for name in (*READY, *TOO_MUCH)}, within=120)
+    ends = push(place, {f"uploads/worst/{name}": tmp_path / name for name in (*ready, *too_much)}, within=120)
 
     outcomes = {source.rpartition("/")[2]: outcome(answer) for source, answer in ends.items()}
-    expected = dict.fromkeys(READY, "ready") | dict.fromkeys(TOO_MUCH, "too_much_memory")
-    assert outcomes == expected
+    assert outcomes == dict.fromkeys(ready, "ready") | dict.fromkeys(too_much, "too_much_memory")
     assert broken(place, cgroup, ends) == []
     assert cgroup.peak_mib <= MEMORY_MIB
 

@@ -118,18 +118,26 @@ def test_a_worker_killed_between_two_promises_loses_nothing_and_makes_nothing_tw
     assert die_at_each(places, UPLOAD, BETWEEN_PROMISES, at_once=2) == []
 
 
-BETWEEN_PARKING_AND_WORK: list[Case] = [
-    ("take", "after", 1),  # a row without a job, and the entry is still there
-    ("dispatch", "before", 1),
-    ("dispatch", "commit", 1),
-    ("dispatch", "after", 1),  # a row with a job that is in no queue
+BETWEEN_PARKING_AND_WORK: list[list[Case]] = [
+    [
+        ("take", "after", 1),  # a row without a job, and the entry is still there
+        ("dispatch", "before", 1),
+    ],
+    [
+        ("dispatch", "commit", 1),
+        ("dispatch", "after", 1),  # a row with a job that is in no queue
+    ],
 ]
 
 
 @pytest.mark.fault(1)
+@pytest.mark.parametrize("cases", BETWEEN_PARKING_AND_WORK, ids=["parked", "dispatched"])
+@pytest.mark.rotating(1)
 @WITH_SERVICES
-def test_a_worker_killed_while_it_gives_a_parked_upload_a_job_loses_nothing(places: FaultPlaces) -> None:
-    assert die_at_each(places, PARKED_UPLOAD, BETWEEN_PARKING_AND_WORK, at_once=2) == []
+def test_a_worker_killed_while_it_gives_a_parked_upload_a_job_loses_nothing(
+    places: FaultPlaces, cases: list[Case]
+) -> None:
+    assert die_at_each(places, PARKED_UPLOAD, cases, at_once=2) == []
 
 
 @pytest.mark.fault(1)
