@@ -82,7 +82,7 @@ async def test_a_lock_that_another_worker_has_by_now_is_counted(queue: Queue) ->
     assert metrics.recoveries == {"lease_lost": 1}
 
 
-async def test_originals_that_are_adopted_are_counted(
+async def test_originals_that_are_adopted_are_counted_and_parked(
     queue: Queue, catalog: Catalog, local_blobs: LocalBlobs
 ) -> None:
     metrics = RecordedMetrics()
@@ -90,3 +90,5 @@ async def test_originals_that_are_adopted_are_counted(
     await Adoption(local_blobs, catalog, grace_s=-60, metrics=metrics).tick("enqueue")
 
     assert metrics.recoveries == {"adopted": 2}
+    assert await catalog.parking.count("") == 2
+    assert await queue.jobs.untaken_anywhere() == 0

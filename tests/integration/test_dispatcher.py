@@ -2,13 +2,16 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from functools import partial
 from uuid import UUID, uuid5
 
 import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
 from storage.catalog.opening import Catalog
+from storage.catalog.parking import OWNERS
 from storage.catalog.records import StreamId, UploadRequested
 from tests.support.catalogs import letter
 from tests.support.polling import until
@@ -168,3 +171,67 @@ async def test_a_burst_that_is_to_stop_dispatches_no_more(dispatching: Dispatchi
     await dispatching.dispatcher.dispatch_all()
 
     assert await dispatching.jobs() == 0
+
+
+async def test_of_more_owners_than_are_told_at_once_the_one_that_waits_longest_goes_first(
+    dispatching: Dispatching,
+) -> None:
+    await dispatching.record(["uploads/zoe/cat.jpg"])
+    async with dispatching.catalog.database.writing() as connection:
+        await connection.exec_driver_sql("UPDATE uploads SET queued_ms = queued_ms - 1000")
+    await dispatching.record(f"uploads/{n:03}/cat.jpg" for n in range(OWNERS + 50))
+    await dispatching.dispatcher.fill()
+
+    assert await dispatching.catalog.parking.count("zoe") == 0
+    assert await dispatching.jobs() == PLACES
+
+
+async def test_very_many_owners_with_an_upload_each_all_get_their_turn(dispatching: Dispatching) -> None:
+    await dispatching.record(f"uploads/{n:03}/cat.jpg" for n in range(2 * OWNERS + 10))
+    rounds = 0
+    while await dispatching.catalog.parking.owners():
+        rounds += 1
+        await dispatching.dispatcher.fill()
+        for job_id in await dispatching.queue.jobs.due_here():
+            with dispatching.places.running(job_id):
+                await dispatching.queue.jobs.discard([job_id])
+
+    assert rounds <= -(-(2 * OWNERS + 10) // (6 * 4)) + 2
+
+
+async def test_what_a_worker_parks_itself_gets_its_job_at_once_and_all_of_it_in_a_burst(
+    dispatching: Dispatching,
+) -> None:
+    await dispatching.dispatcher.fill()
+    await dispatching.record(["uploads/mia/cat.jpg"])
+    await dispatching.dispatcher.attend()
+    woken = dispatching.places.changed.is_set()
+    await dispatching.dispatcher.fill()
+    alone = await dispatching.jobs()
+    dispatching.places.admits_all = True
+    await dispatching.record(f"uploads/greedy/{n}.jpg" for n in range(50))
+    await dispatching.dispatcher.attend()
+
+    assert (woken, alone, await dispatching.jobs()) == (True, 1, 14)
+
+
+async def test_what_a_command_has_parked_is_found_within_a_second_and_more_of_it_sooner(
+    dispatching: Dispatching,
+) -> None:
+    running = asyncio.create_task(dispatching.dispatcher.run())
+
+    async def has_jobs(count: int) -> bool:
+        return await dispatching.jobs() == count
+
+    waits = []
+    for number in range(1, 4):
+        await dispatching.record([f"uploads/{number}/cat.jpg"])
+        began = time.monotonic()
+        await until(partial(has_jobs, number))
+        waits.append(time.monotonic() - began)
+    dispatching.stopping.set()
+    dispatching.places.changed.set()
+    await running
+
+    assert waits[0] < 2
+    assert max(waits[1:]) < 0.8

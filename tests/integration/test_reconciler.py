@@ -29,6 +29,7 @@ async def test_stalled_uploads_do_not_hide_behind_a_thousand_that_wait_for_their
 
     assert await _reconcile(queue, catalog) == stalled
     assert await _reconcile(queue, catalog) == 0
+    assert await catalog.parking.count("") == stalled  # they take turns with what is live
 
 
 async def test_one_chore_that_fails_each_time_keeps_no_other_from_its_turn(
