@@ -5,8 +5,8 @@ import { createInterface } from "node:readline";
 
 const [modules, redis] = process.argv.slice(2);
 const { Queue } = createRequire(`${modules}/`)("bullmq");
-const url = new URL(redis);
-const queue = new Queue("media", { connection: { host: url.hostname, port: Number(url.port) } });
+const { hostname: host, port, username, password } = new URL(redis);
+const queue = new Queue("media", { connection: { host, port: Number(port), username, password } });
 
 for await (const line of createInterface({ input: process.stdin })) {
   const files = readFileSync(line.trim(), "utf8").split("\n").filter(Boolean);

@@ -34,6 +34,12 @@ async function chained(path, id) {
 const make = { clone, chained }[style];
 const url = new URL(redis);
 new Worker("media", (job) => make(job.data.path, job.id), {
-  connection: { host: url.hostname, port: Number(url.port), maxRetriesPerRequest: null },
+  connection: {
+    host: url.hostname,
+    port: Number(url.port),
+    username: url.username,
+    password: url.password,
+    maxRetriesPerRequest: null,
+  },
   concurrency: Number(concurrency),
 });
