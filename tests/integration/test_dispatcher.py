@@ -156,6 +156,7 @@ async def test_a_burst_leaves_to_another_worker_what_that_parks_meanwhile(dispat
     async with asyncio.timeout(20):
         await dispatching.dispatcher.dispatch_all()
     parking.cancel()
+    await asyncio.wait([parking])  # the catalog must not be closed under it
 
     assert await dispatching.jobs() > 0
     assert await dispatching.catalog.parking.owners() == ["new"]
