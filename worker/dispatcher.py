@@ -138,7 +138,7 @@ class Dispatcher:
         if less := [owner for owner, most in wanted.items() if taken[owner] < most]:
             self._found_less = True
             self._places.empty(less)
-        await self._queue.jobs.enqueue({job_id: list(owners) for job_id, owners in jobs.items()}, here=True)
+        await self._queue.jobs.enqueue({job_id: list(owners) for job_id, owners in jobs.items()})
         return sum(map(len, jobs.values()))
 
     async def _compare(self) -> None:

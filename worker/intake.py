@@ -144,7 +144,7 @@ class Intake:
             self._publisher.publish(taken.messages)
             if taken.outdated:
                 log.info("outdated_events_answered", count=len(taken.outdated), first=taken.outdated[0])
-            await self._queue.jobs.enqueue(taken.jobs, here=True)
+            await self._queue.jobs.enqueue(taken.jobs)
             recorded = [entry for entry in entries if entry.id not in self._recorder.unrecorded]
             if recorded:
                 await self._queue.stream.acknowledge(recorded)

@@ -61,7 +61,7 @@ async def test_an_intake_with_enough_in_hand_still_takes_over_what_nobody_polls(
     stopping = asyncio.Event()
     worker = Queue(queue.redis, "media:uploads", "me", 1000, instance=new_instance())
     await queue.jobs.enqueue({uuid4().hex: []})
-    await worker.jobs.enqueue({uuid4().hex: [] for _ in range(BACKLOG)}, here=True)
+    await worker.jobs.enqueue({uuid4().hex: [] for _ in range(BACKLOG)})
 
     async def has_taken_it_over() -> bool:
         return not await queue.redis.exists(queue.jobs.key)

@@ -92,7 +92,7 @@ async def test_a_job_in_the_queue_of_a_worker_with_another_clock_is_alive_and_st
     job_id = uuid4().hex
     put_clock(ahead_s)
     await other.heartbeats.beat("elsewhere:1:abc", "", healthy=True, expiry_s=60)
-    await other.jobs.enqueue({job_id: [uuid4()]}, here=True)
+    await other.jobs.enqueue({job_id: [uuid4()]})
     due_ms = await queue.redis.zscore(other.jobs.key, job_id)
     put_clock(0)
 
@@ -109,7 +109,7 @@ async def test_a_job_that_was_put_far_off_by_a_clock_that_is_right_again_is_gone
     other = Queue(queue.redis, STREAM, "other", 1000, instance="elsewhere:1:abc")
     job_id = uuid4().hex
     put_clock(AN_HOUR_S)
-    await other.jobs.enqueue({job_id: [uuid4()]}, here=True)
+    await other.jobs.enqueue({job_id: [uuid4()]})
     put_clock(0)
     await other.heartbeats.beat("elsewhere:1:abc", "", healthy=True, expiry_s=60)
 
@@ -119,7 +119,7 @@ async def test_a_job_that_was_put_far_off_by_a_clock_that_is_right_again_is_gone
 async def test_a_host_that_is_ahead_does_not_take_the_jobs_of_others_for_overdue(
     queue: Queue, put_clock: Clock
 ) -> None:
-    await queue.jobs.enqueue({uuid4().hex: [uuid4()]}, here=True)
+    await queue.jobs.enqueue({uuid4().hex: [uuid4()]})
     put_clock(AN_HOUR_S)
 
     assert await check_jobs(queue, lambda: True)() is None

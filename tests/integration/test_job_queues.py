@@ -59,9 +59,9 @@ def _instance(queue: Queue) -> str:
     return queue.jobs.key.removeprefix(f"{STREAM}:jobs:")
 
 
-async def _enqueue(queue: Queue, count: int = 3, *, here: bool = True) -> set[bytes]:
+async def _enqueue(queue: Queue, count: int = 3) -> set[bytes]:
     jobs = [uuid4().hex for _ in range(count)]
-    await queue.jobs.enqueue({job: [uuid4()] for job in jobs}, here=here)
+    await queue.jobs.enqueue({job: [uuid4()] for job in jobs})
     return {job.encode() for job in jobs}
 
 
@@ -135,7 +135,7 @@ async def test_jobs_that_are_queued_for_a_worker_just_when_it_stops_are_found(
         queued += 1
 
     with closing(_OneByOne(server, b"PSETEX", _here(stop_after_the_first))) as proxy:
-        jobs = await _enqueue(join(None, url=proxy.url), here=False)
+        jobs = await _enqueue(join(None, url=proxy.url))
 
     texts = {job.decode() for job in jobs}
     assert await living.jobs.alive(sorted(texts)) == texts
@@ -177,7 +177,7 @@ async def test_no_queue_outlasts_the_jobs_in_it(join: Join) -> None:
         await _beat(worker)
     await _enqueue(dead)
     await _enqueue(living)
-    await _enqueue(command, here=False)
+    await _enqueue(command)
     await living.jobs.queues.take_over()
     await other.jobs.queues.hand_on()
 
@@ -352,19 +352,8 @@ async def test_a_worker_that_stops_hands_its_jobs_on(join: Join, heir: str) -> N
     assert await _queued(other) == jobs
 
 
-async def test_a_command_spreads_its_jobs_over_the_healthy_workers(join: Join) -> None:
-    one, other, ill = join(), join(), join()
-    for worker in (one, other, ill):
-        await _beat(worker, healthy=worker is not ill)
-
-    jobs = await _enqueue(join(None), 6, here=False)
-
-    assert [len(await _queued(worker)) for worker in (one, other, ill)] == [3, 3, 0]
-    assert await _queued(one) | await _queued(other) == jobs
-
-
-async def test_a_command_without_a_worker_leaves_its_jobs_to_the_next_one(join: Join) -> None:
-    jobs = await _enqueue(join(None), here=False)
+async def test_jobs_that_are_nobodys_are_left_to_the_next_worker(join: Join) -> None:
+    jobs = await _enqueue(join(None))
     late = join()
 
     await late.jobs.queues.take_over()
@@ -375,7 +364,7 @@ async def test_a_command_without_a_worker_leaves_its_jobs_to_the_next_one(join: 
 async def test_a_job_is_alive_in_whichever_queue_it_waits(join: Join) -> None:
     one, other, command = join(), join(), join(None)
     [mine], [others] = await _enqueue(one, 1), await _enqueue(other, 1)
-    [nobodys] = await _enqueue(command, 1, here=False)
+    [nobodys] = await _enqueue(command, 1)
     asked = [job.decode() for job in (mine, others, nobodys)]
 
     for queue in (one, other, command):

@@ -36,7 +36,7 @@ async def test_a_worker_that_begins_none_of_its_jobs_though_it_has_room_is_unhea
     monkeypatch.setattr(health, "OVERDUE_AFTER_S", 0.0)
     has_room = True
     check, job_id = check_jobs(queue, lambda: has_room), uuid4().hex
-    await queue.jobs.enqueue({job_id: [uuid4()]}, here=True)
+    await queue.jobs.enqueue({job_id: [uuid4()]})
     seen = await check()
     overdue = await check()
     has_room = False

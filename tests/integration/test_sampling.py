@@ -44,7 +44,7 @@ async def test_the_queue_is_shown_with_its_depth_age_jobs_and_workers(
 ) -> None:
     for entry in ("1000-1", "1000-2"):
         await queue.redis.xadd("media:uploads", {"event": "{}"}, id=entry)
-    await queue.jobs.enqueue((await take(catalog, upload_event(1))).jobs, here=True)
+    await queue.jobs.enqueue((await take(catalog, upload_event(1))).jobs)
     await queue.heartbeats.beat("one", "", healthy=True, expiry_s=10)
     await queue.heartbeats.beat("two", "no disk", healthy=False, expiry_s=10)
     await sampler.sample()

@@ -3,7 +3,7 @@
 A poll of arq asks for each job in work at the head of its queue. On one queue for all, each worker would ask
 for the jobs of all others, so that the commands would grow with the square of the workers.
 
-`<stream>:jobs` is nobody's: it holds what was queued while no worker was healthy.
+`<stream>:jobs` is nobody's: it holds what workers have left that ended while no other was healthy.
 
 The index `<stream>:queues` has a number for each queue, so that a worker that has nothing to do asks one
 question, however many workers there are. The number says in which of three states the queue is:
@@ -17,7 +17,7 @@ question, however many workers there are. The number says in which of three stat
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from random import sample, shuffle
+from random import sample
 
 from arq.connections import ArqRedis
 from arq.utils import timestamp_ms
@@ -101,35 +101,11 @@ class JobQueues:
         queues = (self._name(member) for member in _names(index))
         return list(dict.fromkeys([self.own, self._shared, *queues]))
 
-    async def keep(self, queues: Collection[str]) -> None:
-        """Have others find these queues, to which jobs were written, also if a worker ended meanwhile."""
-        instances = [queue.removeprefix(self._prefix) for queue in queues if queue != self._shared]
-        async with self._redis.pipeline(transaction=False) as pipe:
-            if instances:
-                pipe.zadd(self._index, dict.fromkeys(instances, timestamp_ms()), nx=True)
-            for queue in queues:
-                pipe.expire(queue, KEPT_S)
-            await pipe.execute()
-
-    async def enter_healthy(self) -> Sequence[str]:
-        """Enter the queues of healthy workers and the own one into the index; returns them in random order.
-
-        Where there are none, it is the one that is nobody's.
-        """
-        instances = {worker.instance for worker in await self._heartbeats.running() if worker.healthy}
-        if self._instance is not None:
-            instances.add(self._instance)
-        await self._index_queues(instances)
-        queues = [self._name(instance) for instance in instances] or [self._shared]
-        shuffle(queues)
-        return queues
-
-    async def enter_own(self) -> Sequence[str]:
-        """Enter the own queue alone into the index; returns it."""
+    async def enter_own(self) -> None:
+        """Enter the own queue into the index."""
         if self._instance is not None:
             now = timestamp_ms()
             await self._index_own(min(self._waits_since_ms or now, now))
-        return [self.own]
 
     async def note(self, *, due: int, untaken: int) -> None:
         """Note in the index whether jobs wait in the own queue, or at least run, unless it says so."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from itertools import cycle
 from uuid import UUID
 
 from arq.connections import ArqRedis
@@ -44,22 +43,20 @@ class Jobs:
         self._consumer = consumer
         self._ownership = ownership
 
-    async def enqueue(self, job_ids: Mapping[str, Sequence[UUID]], *, here: bool = False) -> None:
-        """Enqueue a job for the uploads under each job ID. If Redis' answer is lost, the reconciler requeues.
+    async def enqueue(self, job_ids: Mapping[str, Sequence[UUID]]) -> None:
+        """Enqueue a job for the uploads under each job ID, for this worker.
 
-        `here`: for this worker alone; otherwise the jobs are spread over all workers that are healthy.
+        If Redis' answer is lost, the reconciler requeues.
 
         Raises: StreamMismatch where the stream is another catalog's by now.
         """
         await self._ownership.check(lately=True)
         if not job_ids:
             return
-        queues = await (self.queues.enter_own() if here else self.queues.enter_healthy())
-        for queue, (job_id, ids) in zip(cycle(queues), job_ids.items(), strict=False):
+        await self.queues.enter_own()
+        for job_id, ids in job_ids.items():
             texts = [str(upload_id) for upload_id in ids]
-            await self._redis.enqueue_job(PROCESS, texts, _job_id=job_id, _queue_name=queue)
-        if not here:
-            await self.queues.keep(queues)
+            await self._redis.enqueue_job(PROCESS, texts, _job_id=job_id, _queue_name=self.key)
         self.queued.set()
 
     async def enqueue_task(self, name: str, tick_ms: int, *arguments: int) -> None:
