@@ -53,8 +53,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Four more than there are CPUs: most of a test is waiting for what workers do in their own time."""
-    return len(os.sched_getaffinity(0)) + 4
+    """Five more than there are CPUs: most of a test is waiting for what workers do in their own time."""
+    return len(os.sched_getaffinity(0)) + 5
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
