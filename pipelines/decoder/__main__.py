@@ -5,6 +5,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -33,6 +34,9 @@ def main(argument: str) -> None:
     limits.die_with(config["parent"])
     limits.close_from(_FIRST_INHERITED)
     limits.ignore_signals()
+    limits.gain_nothing()
+    with suppress(OSError):  # of which each child tells
+        limits.drop_capabilities()
     vips.set_up(config["formats"])
     control = Channel(socket.socket(fileno=0), fork_loop.DESCRIPTORS)
     limits.trim_heap()

@@ -16,6 +16,7 @@ from typing import Any
 from pipelines.decoder.limits import die_with
 from pipelines.decoder.wire import Channel, close_all
 
+BEGIN = b"."  # the first byte for a child
 DESCRIPTORS = 3  # that come with an order: the socket, standard error, and the file for variants
 
 
@@ -29,12 +30,12 @@ class Order:
 
 
 class ForkLoop:
-    """Forks and buries children as the worker orders at the other end of `control`."""
+    """Forks children, and waits for them, as the worker orders at the other end of `control`."""
 
     def __init__(self, control: Channel, prepare: Callable[[str], object]) -> None:
         self._control = control
         self._prepare = prepare
-        self._children: set[int] = set()  # not yet buried: their numbers are nobody else's
+        self._children: set[int] = set()  # not yet waited for: their numbers are nobody else's
 
     def next_order(self) -> Order:
         """Work until the worker closes; returns in each child, with the descriptors of its order.
@@ -43,20 +44,22 @@ class ForkLoop:
         """
         # Blocked, it can be waited for.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is inherited as ignored, nobody could wait
         self._control.send({"forks": 1})
         while (received := self._control.receive()) is not None:
             order, descriptors = received
             if "wait" in order:
-                answer = {"status": self._end_of(order["wait"], order["for_s"], kill=order["kill"])}
+                status = self._reap(order["wait"], order["for_s"], kill=order["kill"])
+                answer = {"status": status, "lives": order["wait"] in self._children}
             else:
                 here = os.getpid()
                 answer = self._fork(order["fork"], descriptors)
                 if answer["pid"] == 0:
-                    return Order(order["fork"], order["warm_up"], self._take_up(here, descriptors))
+                    return Order(order["fork"], order["warm_up"], self._become_child(here, descriptors))
             close_all(descriptors)
             self._control.send(answer)
         for pid in [*self._children]:
-            self._end_of(pid, None, kill=True)
+            self._reap(pid, None, kill=True)
         raise SystemExit
 
     def _fork(self, engine: str, descriptors: list[int]) -> dict[str, Any]:
@@ -72,7 +75,7 @@ class ForkLoop:
             self._children.add(pid)
         return {"pid": pid}
 
-    def _take_up(self, parent: int, descriptors: list[int]) -> int:
+    def _become_child(self, parent: int, descriptors: list[int]) -> int:
         """Become a process of its own, which dies with its parent; returns where the file for variants is."""
         die_with(parent)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
@@ -83,9 +86,11 @@ class ForkLoop:
         os.dup2(errors, 2)
         for taken in (sock, errors):
             os.close(taken)
+        if not os.read(0, len(BEGIN)):  # until its worker has opened what shows it, which it may hide then
+            raise SystemExit
         return output
 
-    def _end_of(self, pid: int, for_s: float | None, *, kill: bool) -> int | None:
+    def _reap(self, pid: int, for_s: float | None, *, kill: bool) -> int | None:
         """The exit status of that child, as subprocess gives it, once it has ended within the time."""
         if pid not in self._children:
             return None

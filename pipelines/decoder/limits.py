@@ -67,7 +67,7 @@ def give_up(memory_mb: int | None, output: int) -> tuple[int, list[str]]:
     Nothing but `output`, which is moved; returns where it is now, and what the system did not allow: a
     child without it is still watched and killed by its parent.
     """
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    gain_nothing()
     if output != _OUTPUT_FD:
         os.dup2(output, _OUTPUT_FD, inheritable=False)
     close_from(_OUTPUT_FD + 1)
@@ -80,7 +80,7 @@ def give_up(memory_mb: int | None, output: int) -> tuple[int, list[str]]:
         "file-size-limit": lambda: _limit(resource.RLIMIT_FSIZE, _LARGEST_FILE),
         "task-limit": _limit_tasks,
         "dumpable": lambda: _prctl(_PR_SET_DUMPABLE, 0),
-        "capabilities": _drop_capabilities,
+        "capabilities": drop_capabilities,
     }
     if memory_mb is not None:
         measures["memory-limit"] = lambda: _limit(resource.RLIMIT_DATA, memory_mb * 1024 * 1024)
@@ -92,6 +92,11 @@ def die_with(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise SystemExit("the parent is gone")
+
+
+def gain_nothing() -> None:
+    """Never get more rights than there are now, by no program."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def ignore_signals() -> None:
@@ -151,8 +156,11 @@ def _tasks_of(user: int) -> int:
     return count
 
 
-def _drop_capabilities() -> None:
-    """Leave root nothing but the rights of a user; no program can be started that would give more."""
+def drop_capabilities() -> None:
+    """Leave root nothing but the rights of a user; no program can be started that would give more.
+
+    Raises: OSError.
+    """
     header, held, none = (
         _CapabilityHeader(_CAPABILITIES_V3, 0),
         (ctypes.c_uint32 * 6)(),

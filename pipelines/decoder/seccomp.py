@@ -18,9 +18,10 @@ _ALLOW, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 | e
 # linux/bpf_common.h: BPF_LD | BPF_W | BPF_ABS; BPF_JMP with BPF_JEQ, BPF_JGE or BPF_JSET; BPF_RET.
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 # Offsets in struct seccomp_data; of arguments the low half, for both machines are little-endian.
-_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT, _THIRD_ARGUMENT_AT = 0, 4, 16, 32
+_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT, _THIRD_ARGUMENT_AT, _FOURTH_ARGUMENT_AT = 0, 4, 16, 32, 40
 _CLONE_THREAD = 0x10000  # linux/sched.h
 _PROT_EXEC = 4  # asm-generic/mman-common.h
+_MAP_SHARED = 1  # linux/mman.h: memory that no limit of a process counts
 _PR_SET_NAME = 15  # linux/prctl.h: libraries name their threads
 _X32 = 0x40000000  # __X32_SYSCALL_BIT: the same calls under other numbers
 
@@ -68,7 +69,7 @@ _CALLS = {
     "getrusage": (98, 165),
     "membarrier": (324, 283),
 }
-_MEMORY = {"mmap": (9, 222), "mprotect": (10, 226)}  # for data: what is executable was there before
+_MMAP, _MPROTECT = (9, 222), (10, 226)  # for data of its own: what is executable was there before
 _CLONE, _CLONE3, _PRCTL = (56, 220), (435, 435), (157, 167)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -110,20 +111,32 @@ def confine() -> bool:
 
 def _instructions(architecture: int, column: int) -> list[_Instruction]:
     calls = [numbers[column] for numbers in _CALLS.values()]
-    asked_about = [
-        (_CLONE[column], _FIRST_ARGUMENT_AT, _IF_ANY_BIT, _CLONE_THREAD, True),
-        (_PRCTL[column], _FIRST_ARGUMENT_AT, _IF_EQUAL, _PR_SET_NAME, True),
-        *((call[column], _THIRD_ARGUMENT_AT, _IF_ANY_BIT, _PROT_EXEC, False) for call in _MEMORY.values()),
+    needed = [
+        (_CLONE[column], _FIRST_ARGUMENT_AT, _IF_ANY_BIT, _CLONE_THREAD),
+        (_PRCTL[column], _FIRST_ARGUMENT_AT, _IF_EQUAL, _PR_SET_NAME),
     ]
+    forbidden = {
+        _MMAP[column]: [(_THIRD_ARGUMENT_AT, _PROT_EXEC), (_FOURTH_ARGUMENT_AT, _MAP_SHARED)],
+        _MPROTECT[column]: [(_THIRD_ARGUMENT_AT, _PROT_EXEC)],
+    }
     body = [_Instruction(_IF_EQUAL, 0, 1, _CLONE3[column]), _Instruction(_RETURN, 0, 0, _UNKNOWN)]
-    for number, argument, test, value, is_allowed in asked_about:
-        verdicts = (_ALLOW, _REFUSE) if is_allowed else (_REFUSE, _ALLOW)
+    for number, argument, test, value in needed:
         body += [
             _Instruction(_IF_EQUAL, 0, 4, number),
             _Instruction(_LOAD, 0, 0, argument),
             _Instruction(test, 0, 1, value),
-            *(_Instruction(_RETURN, 0, 0, verdict) for verdict in verdicts),
+            _Instruction(_RETURN, 0, 0, _ALLOW),
+            _Instruction(_RETURN, 0, 0, _REFUSE),
         ]
+    for number, bits in forbidden.items():
+        body.append(_Instruction(_IF_EQUAL, 0, 3 * len(bits) + 1, number))
+        for argument, bit in bits:
+            body += [
+                _Instruction(_LOAD, 0, 0, argument),
+                _Instruction(_IF_ANY_BIT, 0, 1, bit),
+                _Instruction(_RETURN, 0, 0, _REFUSE),
+            ]
+        body.append(_Instruction(_RETURN, 0, 0, _ALLOW))
     body.append(_Instruction(_RETURN, 0, 0, _REFUSE))
     to_the_end = len(calls) + len(body)
     return [

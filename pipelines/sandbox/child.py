@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -43,12 +44,13 @@ class Child:
         self._connection = connection
         self._output = output
         self._clock = ~pid << 3 | _CPUCLOCK_SCHED
+        self._pidfd = _pidfd(pid)
         self._statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._cpu_used_s = 0.0  # when it was looked at last
         self._oom_kills = cgroups.oom_kills()
         self.hello: Hello
         self.idle_memory = 0
-        self.start_cpu_s = 0.0
+        self.start_cpu_s = self.start_debt_s = 0.0
         self.is_used = False
         self.owner: str | None = None
         """Whose pictures it has seen; None while it has seen none."""
@@ -91,6 +93,7 @@ class Child:
             pid = await server.fork(engine, [sock.fileno(), errors, output], warm_up=warm_up)
             try:
                 child = cls(server, pid, engine, connection, output)
+                connection.begin()
             except OSError as error:
                 await server.end(pid)
                 raise not_started(error, "") from error
@@ -234,6 +237,10 @@ class Child:
         self._connection.close()
         os.close(self._output)
         os.close(self._statm)
+        if self._pidfd is not None:  # at once, whatever its parent does
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            os.close(self._pidfd)
         await self._server.end(self.pid)
 
 
@@ -245,6 +252,14 @@ def states(pid: int) -> frozenset[str]:
             with contextlib.suppress(OSError):  # it has just ended
                 found.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
     return frozenset(found)
+
+
+def _pidfd(pid: int) -> int | None:
+    """A handle on a process, where the system has those and allows them."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
 
 
 def _output_file() -> int:

@@ -45,17 +45,20 @@ class ForkServer:
         except OSError as error:
             raise not_started(error, "") from error
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await server._answer()
-        except (OSError, EOFError, PipelineError) as error:
-            stderr = server._connection.stderr_tail()
-            why = error if isinstance(error, TimeoutError | PipelineError) else await server._why_it_ended()
-            await server.close()
-            raise not_started(why, stderr) from error
-        except asyncio.CancelledError:
+            return await server._greeted()
+        except BaseException:
             await server.close()
             raise
-        return server
+
+    async def _greeted(self) -> Self:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._answer()
+        except (OSError, EOFError, PipelineError) as error:
+            stderr = self._connection.stderr_tail()
+            why = error if isinstance(error, TimeoutError | PipelineError) else await self._why_it_ended()
+            raise not_started(why, stderr) from error
+        return self
 
     @classmethod
     def _spawn(cls, config: dict[str, Any], command: Sequence[str]) -> Self:
@@ -91,29 +94,33 @@ class ForkServer:
 
         Raises: DecoderUnavailable.
         """
-        born: list[int] = []
+        forked: list[int] = []
         try:
-            await completed(self._fork({"fork": engine, "warm_up": warm_up}, descriptors, born))
+            await completed(self._fork({"fork": engine, "warm_up": warm_up}, descriptors, forked))
         except (OSError, PipelineError) as error:
             raise not_started(error, self._connection.stderr_tail()) from error
         except asyncio.CancelledError:
-            for pid in born:
+            for pid in forked:
                 await self.end(pid)
             raise
-        return born[0]
+        return forked[0]
 
-    async def _fork(self, order: dict[str, Any], descriptors: Sequence[int], born: list[int]) -> None:
+    async def _fork(self, order: dict[str, Any], descriptors: Sequence[int], forked: list[int]) -> None:
+        self._oom_kills = cgroups.oom_kills()
         answer = await self._exchange(order, descriptors)
         if "errno" in answer:
             raise OSError(answer["errno"], os.strerror(answer["errno"]))
         self._living.add(answer["pid"])
-        born.append(answer["pid"])
+        forked.append(answer["pid"])
 
     async def end(self, pid: int) -> None:
-        """Kill that decoder, whatever it does, and leave no zombie."""
+        """Kill that decoder, whatever it does, and leave no zombie; a cancelled caller waits for that."""
+        await completed(self._end(pid))
+
+    async def _end(self, pid: int) -> None:
         while pid in self._living:
             try:
-                await self._wait(pid, kill=True)
+                await self._reap(pid, kill=True)
             except PipelineError:
                 return  # it has ended with this process
 
@@ -124,15 +131,16 @@ class ForkServer:
         """
         until = time.monotonic() + EXIT_TIMEOUT_S
         while time.monotonic() < until:
-            if (status := await self._wait(pid, kill=False)) is not None:
+            if (status := await completed(self._reap(pid, kill=False))) is not None:
                 return status
         return None
 
-    async def _wait(self, pid: int, *, kill: bool) -> int | None:
-        answer = await completed(self._exchange({"wait": pid, "for_s": _WAIT_S, "kill": kill}))
-        status: int | None = answer["status"]
-        if status is not None:
+    async def _reap(self, pid: int, *, kill: bool) -> int | None:
+        """Its exit status, if it ends soon; never cancelled, for it is told once."""
+        answer = await self._exchange({"wait": pid, "for_s": _WAIT_S, "kill": kill})
+        if not answer["lives"]:
             self._living.discard(pid)
+        status: int | None = answer["status"]
         return status
 
     async def _exchange(self, order: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import orjson
 from pipelines.errors import DecoderCrashed
 from pipelines.sandbox.answers import MAX_FRAME, printable
 
+BEGIN = b"."  # the first byte for a new decoder, which waits for it
 _ERRORS_BYTES = 64 * 1024  # what a pipe holds
 _STDERR_TAIL = 2000
 _LENGTH = struct.Struct(">I")
@@ -55,6 +56,10 @@ class Frames:
         sent = socket.send_fds(self._sock, [frame], descriptors)
         if rest := frame[sent:]:  # even to send nothing fails where it has answered and ended already
             await asyncio.get_running_loop().sock_sendall(self._sock, rest)
+
+    def begin(self) -> None:
+        """Let a process that was forked go on. Raises: OSError."""
+        self._sock.send(BEGIN)
 
     async def receive(self) -> bytes:
         """The next frame. Raises: OSError, EOFError, DecoderCrashed where it is too large."""

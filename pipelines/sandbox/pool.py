@@ -19,7 +19,7 @@ from pipelines.metrics import NO_METRICS, End, Metrics
 from pipelines.sandbox.admission import NoRoomError
 from pipelines.sandbox.child import Child
 from pipelines.sandbox.fork_server import ForkServer
-from storage.tasks import together
+from storage.tasks import completed, together
 
 _MAX_IDLE_GROWTH = 40 * MIB  # of an idle decoder; it trims its heap itself when 32 MiB of that are free
 _OVERDRAFT = 1.25  # times its estimate that a picture may take before its decoder is killed,
@@ -44,7 +44,7 @@ class Pool:
         self._failed_engine: Engine = "vips"  # which could not be started last
         self._server: ForkServer | None = None
         self._one_server = asyncio.Lock()
-        self._proven: set[Engine] = set()  # whose decoders have warmed up, forked from this server
+        self._warmed_up: set[Engine] = set()  # whose decoders have warmed up, forked from this server
 
     def __repr__(self) -> str:
         idle = ", ".join(f"{len(children)} {engine} idle" for engine, children in self.idle.items())
@@ -84,7 +84,10 @@ class Pool:
         """
         await self.end_restless()
         child = None if new else self._take_idle(engine, owner)
-        child = child or await self._start(engine)
+        if child is None:
+            changes_owner = bool(self.idle[engine]) and not new
+            child = await self._start(engine)
+            child.start_debt_s = child.start_cpu_s if changes_owner else 0.0
         child.owner = owner if owner is not None else child.owner
         try:
             yield child
@@ -128,6 +131,9 @@ class Pool:
 
     async def close(self) -> None:
         """End all decoders, and what they are forked from."""
+        await completed(self._close())
+
+    async def _close(self) -> None:
         await together(*(child.kill() for child in self._all))
         self._all.clear()
         for idle in self.idle.values():
@@ -162,9 +168,9 @@ class Pool:
         self._starting += 1  # before anything is awaited: two that start at once each make room
         try:
             await self._make_room(engine)
-            child = await Child.start(await self._fork_server(), engine, warm_up=engine not in self._proven)
+            child = await self._fork(engine)
             await self._require_confinement(child)
-            self._proven.add(engine)
+            self._warmed_up.add(engine)
             self._all.add(child)
             self._metrics.decoder_started(engine)
         except DecoderUnavailable:
@@ -173,6 +179,15 @@ class Pool:
         finally:
             self._starting -= 1
         return child
+
+    async def _fork(self, engine: Engine) -> Child:
+        server = await self._fork_server()
+        try:
+            return await Child.start(server, engine, warm_up=engine not in self._warmed_up)
+        except DecoderUnavailable:
+            if server.is_alive:
+                raise
+        return await Child.start(await self._fork_server(), engine, warm_up=True)
 
     async def _make_room(self, engine: Engine) -> None:
         """End the decoder that has rested for longest where there are as many as may live."""
@@ -186,7 +201,7 @@ class Pool:
             if self._server is None or not self._server.is_alive:
                 await self.end_idle()  # those of a server that is gone are, too
                 self._server = await ForkServer.start(self._config(), self._command)
-                self._proven.clear()
+                self._warmed_up.clear()
             return self._server
 
     async def _require_confinement(self, child: Child) -> None:

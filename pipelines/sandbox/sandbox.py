@@ -147,6 +147,8 @@ class Sandbox:
         child, before_s = None, task.meter.cpu_s
         try:
             async with self.pool.borrow(engine, task.meter.owner, new=task.needs_new_child) as child:
+                task.meter.cpu_s += child.start_debt_s  # it was started for this owner
+                child.start_debt_s = 0.0
                 with task.meter.running(child.cpu_s):
                     yield child
         finally:

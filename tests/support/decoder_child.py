@@ -17,6 +17,7 @@ from typing import Any, Self
 import orjson
 
 from pipelines import formats
+from pipelines.decoder.fork_loop import BEGIN
 
 _CPUCLOCK_SCHED = 2  # linux/posix-timers.h
 BOXES = (150, 800, 1920)
@@ -130,6 +131,7 @@ class DecoderProcess:
         order = {"fork": engine, "warm_up": True}
         with theirs:
             self.pid: int = self.parent.order(order, theirs.fileno(), self.errors, self.output)["pid"]
+            self._socket.send(BEGIN)
         try:
             self.hello = self.receive()
         except EOFError:

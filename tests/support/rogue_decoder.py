@@ -125,6 +125,15 @@ def with_segment(job: Job, marker: int, body: bytes) -> bytes:
     return job.picture[:2] + segment + job.picture[2:]
 
 
+def leave_grown(job: Job) -> None:
+    """Close, take more memory than announced, and be gone before that is seen."""
+    job.probe()
+    job.connection.shutdown(socket.SHUT_RDWR)
+    grown = bytearray(120 * MIB)
+    time.sleep(0.04)
+    os._exit(len(grown) % 7)
+
+
 def stumble(job: Job) -> None:
     raise KeyError("x")
 
@@ -453,6 +462,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "grow": grow,
     "grow after consent": grow_after_consent,
     "grow and keep": grow_and_keep,
+    "leave grown": leave_grown,
     "grow a little": lambda job: grow_somewhat(job, 34),
     "grow a lot": lambda job: grow_somewhat(job, 48),
     "shout": shout,

@@ -110,6 +110,38 @@ def test_a_read_only_proc_keeps_no_decoder_from_its_work() -> None:
     assert said == "2 0 1 2 3"
 
 
+RENDERS_FOR_MANY = """
+import asyncio
+from pipelines.accounts import Meter
+from pipelines.sandbox import open_sandbox
+from tests.support.sandboxes import BOTH, allowance, descriptor, jpeg
+
+async def main():
+    async with open_sandbox(allowance(seconds=10)) as sandbox:
+        with descriptor(jpeg()) as source:
+            for number in range(12):
+                await sandbox.render(source, len(jpeg()), BOTH, None, meter=Meter(f"owner {number}"))
+    print("12 owners")
+
+asyncio.run(main())
+"""
+
+
+def test_where_processes_of_others_are_invisible_decoders_are_forked_as_elsewhere() -> None:
+    if any(shutil.which(tool) is None for tool in ("unshare", "setpriv")) or os.geteuid() != 0:
+        pytest.skip("hiding processes needs root, unshare and setpriv")
+    hides = 'mount -t proc -o hidepid=invisible proc /proc && exec "$@"'
+    without_rights = ["setpriv", "--regid=12345", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
+    wrapper = ["unshare", "--mount", "--pid", "--fork", "/bin/sh", "-c", hides, "sh", *without_rights]
+    ended = subprocess.run(
+        [*wrapper, sys.executable, "-c", RENDERS_FOR_MANY], capture_output=True, text=True, timeout=60
+    )
+    if "unshare" in ended.stderr or "mount:" in ended.stderr:
+        pytest.skip(f"no namespaces can be had here: {ended.stderr}")
+
+    assert ended.stdout == "12 owners\n", ended.stderr
+
+
 def test_only_descriptors_that_are_open_are_closed_for_the_limit_can_be_a_billion() -> None:
     program = (
         "import os, resource; from pipelines.decoder import limits\n"

@@ -65,6 +65,7 @@ attempts = {
     "shared memory": lambda: call("shmget", 0, 4096, 0o1600),
     "message queue": lambda: call("msgget", 0, 0o1600),
     "semaphore": lambda: call("semget", 0, 1, 0o1600),
+    "memory that is not counted": lambda: mmap.mmap(-1, 4096),
     "hidden memory": lambda: number(319, 279, b"x", 0),
     "secret memory": lambda: number(447, 447, 0),
     "life after its parent": lambda: call("prctl", 1, 0, 0, 0, 0),

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from storage.tasks import together
+from storage.tasks import completed, together
 
 
 async def test_what_is_done_together_gives_its_results_in_the_order_of_the_work() -> None:
@@ -61,3 +61,41 @@ async def test_a_cancellation_waits_for_the_slowest() -> None:
     with pytest.raises(asyncio.CancelledError):
         await both
     assert ended == ["slow"]
+
+
+async def test_work_that_is_to_be_completed_gives_its_result_or_its_error() -> None:
+    async def given() -> int:
+        await asyncio.sleep(0)
+        return 3
+
+    async def failing() -> None:
+        raise LookupError("lost")
+
+    assert await completed(given()) == 3
+    with pytest.raises(LookupError, match="lost"):
+        await completed(failing())
+
+
+@pytest.mark.parametrize("error", [None, LookupError("lost")])
+async def test_who_is_cancelled_meanwhile_waits_for_the_work_and_then_is_cancelled(
+    error: Exception | None,
+) -> None:
+    may_end, ended = asyncio.Event(), []
+
+    async def work() -> None:
+        await may_end.wait()
+        ended.append("work")
+        if error is not None:
+            raise error
+
+    task = asyncio.create_task(completed(work()))
+    for _ in range(2):
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert ended == ["work"]
