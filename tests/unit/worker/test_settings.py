@@ -12,6 +12,7 @@ from pipelines import cgroups, formats
 from pipelines.formats import MIB
 from storage.blobs.s3_place import S3Place, parse_s3
 from storage.catalog.address import Address
+from worker.app import allowance
 from worker.findings import inspect_memory
 from worker.limits import available_cpus, usual_confinement
 from worker.settings import Settings, SettingsError, unknown_variables, variable
@@ -522,3 +523,13 @@ def test_a_wrong_setting_of_http_is_said_with_what_is_right(
     with pytest.raises(SettingsError, match=f"{name}: .*{reason}") as refused:
         Settings.load()
     assert name != "MEDIA_HTTP_SECRET" or value not in str(refused.value)
+
+
+def test_what_is_said_of_decoders_reaches_them(env: pytest.MonkeyPatch) -> None:
+    said = {"ISOLATION": "picture", "CONFINEMENT": "off", "DAMAGED": "accept", "MAX_PIXELS": "5"}
+    for name, value in said.items():
+        env.setenv(f"MEDIA_{name}", value)
+    limits = allowance(Settings())
+
+    assert (limits.isolation, limits.confinement, limits.accept_damaged) == ("picture", "off", True)
+    assert limits.max_pixels == 5
