@@ -10,7 +10,7 @@ import structlog
 
 from pipelines.backoff import Backoff
 from storage.catalog.parking import OWNERS, Parking
-from storage.errors import CatalogUnavailable
+from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.places import JobPlaces, TurnAt
 from worker.queue import Queue, QueueUnavailable
 
@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 _LOOKS_AFTER_S = 1.0  # for what others have parked
 _LOOKS_SOON_S = 0.1  # while they park more and more, as a back-fill does that waits for room
 _IS_LATELY_S = 3.0
+_TELLS_AFTER_S = 60.0  # again of the same damage
 
 
 class Dispatcher:
@@ -42,7 +43,7 @@ class Dispatcher:
         self._stopping = stopping
         self._after: str | None = None  # the last owner that was told
         self._found_less = False  # than was wanted, since it looked
-        self._looked_at = self._compared_at = self._dispatched_at = float("-inf")
+        self._looked_at = self._compared_at = self._dispatched_at = self._told_at = float("-inf")
 
     async def run(self) -> None:
         """Dispatch until the worker stops; wait while Redis or the catalog is unavailable."""
@@ -51,7 +52,9 @@ class Dispatcher:
             self._places.changed.clear()
             try:
                 await self.fill()
-            except (QueueUnavailable, CatalogUnavailable):  # the intake tells of it
+            except (QueueUnavailable, CatalogUnavailable) as error:  # the intake tells of an outage
+                if isinstance(error, CatalogDamaged):
+                    self._tell(error)
                 await asyncio.sleep(backoff.next_s())
                 continue
             backoff.reset()
@@ -95,14 +98,22 @@ class Dispatcher:
     async def dispatch_all(self) -> None:
         """Put what is parked now on jobs here, whoever's it is: a burst does all there is.
 
-        What another worker parks meanwhile is that worker's, or a burst beside a busy one would not end.
+        What another worker parks meanwhile is that worker's, or a burst beside a busy one would not end. What
+        a damaged page of the catalog keeps is left.
 
         Raises: QueueUnavailable, CatalogUnavailable.
         """
+        try:
+            await self._dispatch_all()
+        except CatalogDamaged as error:
+            self._tell(error)
+
+    async def _dispatch_all(self) -> None:
         after = None
         while found := await self._parking.owners(after):
             for owner in found:
-                await self._dispatch_all_of(owner)
+                if not self._places.is_aside(owner):
+                    await self._dispatch_all_of(owner)
                 if self._stopping.is_set():
                     return
             after = max(found)
@@ -120,7 +131,12 @@ class Dispatcher:
         self._looked_at = time.monotonic()
         self._found_less = False
         known, is_first = list(self._places.parked), self._after is None
-        waits = await self._parking.waits(self._after)
+        try:
+            waits = await self._parking.waits(self._after)
+        except CatalogDamaged as error:  # of the index by owner: there is one by age
+            self._tell(error)
+            self._places.find(await self._parking.longest(), None, self._turn_at)
+            return
         self._after = max(waits) if len(waits) == OWNERS else None
         if is_first and self._after is None:
             self._places.find(waits, known, self._turn_at)
@@ -128,8 +144,19 @@ class Dispatcher:
             self._places.find({**waits, **await self._parking.longest()}, None, self._turn_at)
 
     async def _dispatch(self, wanted: Mapping[str, int]) -> int:
-        """Put up to so many uploads of each owner on jobs; returns how many of them all."""
-        jobs = await self._parking.take(wanted, self._places.uploads_per_job)
+        """Put up to so many uploads of each owner on jobs; returns how many of them all.
+
+        An owner of whom a damaged page of the catalog keeps them is set aside, and the others are not.
+        """
+        try:
+            jobs = await self._parking.take(wanted, self._places.uploads_per_job)
+        except CatalogDamaged as error:
+            if len(wanted) > 1:
+                return sum([await self._dispatch({owner: most}) for owner, most in wanted.items()])
+            for owner in wanted:
+                self._places.set_aside(owner)
+                log.error("uploads_not_dispatched", owner=owner, reason=str(error))  # noqa: TRY400 (it says all)
+            return 0
         for job_id, owners in jobs.items():
             self._places.begin(job_id, owners)
         if jobs:
@@ -140,6 +167,11 @@ class Dispatcher:
             self._places.empty(less)
         await self._queue.jobs.enqueue({job_id: list(owners) for job_id, owners in jobs.items()})
         return sum(map(len, jobs.values()))
+
+    def _tell(self, error: CatalogDamaged) -> None:
+        if time.monotonic() - self._told_at >= _TELLS_AFTER_S:
+            self._told_at = time.monotonic()
+            log.error("parked_uploads_not_read", reason=str(error))
 
     async def _compare(self) -> None:
         """Now and then compare the jobs in hand with those that are in the queue."""

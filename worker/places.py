@@ -13,6 +13,7 @@ PLACES = 8  # jobs at once
 _OF_AN_OWNER = 4  # with uploads of one owner: whoever else comes finds a place
 _KEPT_FREE = 2  # for owners of whom no job has any
 _AT_A_TIME = 2
+_ASIDE_S = 60.0  # each try reads the damaged page again, and the file may have been put right
 _LOST_AFTER_S = 2.0  # a job that was enqueued is in its queue by then
 MOST_KNOWN = 1000  # owners with parked uploads: each end of a job asks whose turn it is
 
@@ -38,6 +39,7 @@ class JobPlaces:
         self._parked: dict[str, float] = {}  # since when their oldest upload waits
         self._new: set[str] = set()  # owners of whom uploads were parked since `wanted` was asked
         self._served_at: dict[str, float] = {}  # when an owner got its last job here
+        self._aside: dict[str, float] = {}  # until when an owner is passed over
         self.admits_all = False
         """Whether nothing is parked, nor remembered of jobs: a burst ends where none is left."""
         self.changed = asyncio.Event()
@@ -83,7 +85,9 @@ class JobPlaces:
         jobs = self._jobs_of_owners()
         most = max(1, min(_AT_A_TIME, PLACES - _KEPT_FREE - self.taken)) * self.uploads_per_job
         eligible = (
-            o for o in self._parked if jobs[o] <= _OF_AN_OWNER - _AT_A_TIME and self._room_of(o, jobs)
+            o
+            for o in self._parked
+            if jobs[o] <= _OF_AN_OWNER - _AT_A_TIME and self._room_of(o, jobs) and not self.is_aside(o)
         )
         chosen = heapq.nsmallest(most, eligible, key=lambda owner: self._turn_at(owner, turn_at))
         share, more = divmod(most, len(chosen) or 1)
@@ -144,6 +148,14 @@ class JobPlaces:
         for owner in {*owners} - self._new:
             self._parked.pop(owner, None)
 
+    def set_aside(self, owner: str) -> None:
+        """What is parked of that owner cannot be taken now: it is passed over for a minute."""
+        self._aside[owner] = self._clock() + _ASIDE_S
+
+    def is_aside(self, owner: str) -> bool:
+        """Whether that owner is passed over now."""
+        return self._clock() < self._aside.get(owner, float("-inf"))
+
     def compare(self, queued: Collection[str]) -> None:
         """Only these jobs are in the queue: others have taken the rest of them, or they were lost."""
         lost_since = self._clock() - _LOST_AFTER_S
@@ -153,6 +165,7 @@ class JobPlaces:
         self._others = len({*queued} - self._jobs.keys())
         here = self.owners
         self._served_at = {owner: at for owner, at in self._served_at.items() if owner in here}
+        self._aside = {owner: until for owner, until in self._aside.items() if self.is_aside(owner)}
 
     def _jobs_of_owners(self) -> Counter[str]:
         return Counter(owner for job in self._jobs.values() for owner in {*job.owners.values()})

@@ -2,18 +2,23 @@
 
 import asyncio
 import itertools
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from uuid import UUID, uuid5
 
 import pytest
+from structlog.testing import capture_logs
 
 from scripts.redis_server import RedisServer, temporary_redis
-from storage.catalog.opening import Catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.parking import OWNERS
 from storage.catalog.records import StreamId, UploadRequested
+from tests.conftest import url_of
 from tests.support.catalogs import letter
+from tests.support.damage import page_with, roots, settle, zero
 from tests.support.polling import until
 from worker.dispatcher import Dispatcher
 from worker.leases import reconcile
@@ -236,3 +241,60 @@ async def test_what_a_command_has_parked_is_found_within_a_second_and_more_of_it
 
     assert waits[0] < 2
     assert max(waits[1:]) < 0.8
+
+
+# -- a damaged page of the catalog
+
+
+_OWNERS_APART = [f"{n:02}" for n in range(20)]
+_ON_A_PAGE = 5  # of them at most
+
+
+@pytest.fixture
+async def damaged(queue: Queue, migrated: Path, tmp_path: Path) -> AsyncIterator[Dispatching]:
+    """A catalog with parked uploads of several owners, of which one's are on a page that is lost."""
+    path = Path(shutil.copy(migrated, tmp_path / "catalog.db"))
+    async with open_catalog(url_of(path)) as catalog:
+        for owner in _OWNERS_APART:
+            await Dispatching(queue, catalog).park(owner, 20)
+    settle(path)
+    zero(path, page_with(path, "uploads/07/10.jpg"))
+    async with open_catalog(url_of(path)) as catalog:
+        yield Dispatching(queue, catalog)
+
+
+async def test_a_damaged_page_keeps_the_uploads_of_no_other_owner_from_their_jobs(
+    damaged: Dispatching,
+) -> None:
+    for _ in range(60):
+        await damaged.dispatcher.fill()
+        for job_id in await damaged.queue.jobs.due_here():
+            with damaged.places.running(job_id):
+                await damaged.queue.jobs.discard([job_id])
+
+    left = await damaged.catalog.parking.owners()
+    assert "07" in left
+    assert len(left) <= _ON_A_PAGE
+
+
+async def test_a_burst_dispatches_what_it_can_of_a_damaged_catalog(damaged: Dispatching) -> None:
+    await damaged.dispatcher.dispatch_all()
+    await damaged.dispatcher.dispatch_all()
+
+    assert await damaged.jobs() >= 5 * (len(_OWNERS_APART) - _ON_A_PAGE)
+    assert "07" in await damaged.catalog.parking.owners()
+    assert "damaged" in (await damaged.catalog.database.problem() or "")
+
+
+async def test_without_the_index_by_owner_uploads_are_found_by_their_age_and_a_burst_goes_on(
+    queue: Queue, migrated: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(migrated, tmp_path / "catalog.db"))
+    zero(path, roots(path)["uploads_parked"])
+    async with open_catalog(url_of(path)) as catalog:
+        dispatching = Dispatching(queue, catalog)
+        with capture_logs() as logged:
+            await dispatching.dispatcher.fill()
+            await dispatching.dispatcher.dispatch_all()
+
+    assert [line["event"] for line in logged] == ["parked_uploads_not_read"]

@@ -216,3 +216,11 @@ def test_a_job_that_is_to_run_again_keeps_its_place_for_its_owners(places: JobPl
     clock.stop_at(1010)
     places.compare(jobs[:1])
     assert places.taken == 1
+
+
+def test_an_owner_that_is_set_aside_is_passed_over_for_a_minute(places: JobPlaces, clock: Clock) -> None:
+    places.set_aside("mia")
+    aside = set(wanted(places, "mia", "leo"))
+    clock.stop_at(1061)
+
+    assert (aside, set(places.wanted(by_wait))) == ({"leo"}, {"mia", "leo"})
