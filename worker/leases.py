@@ -96,6 +96,7 @@ async def reconcile(
 
     now_ms = catalog.database.now_ms
     await _each(
+        catalog.parking.put_back,
         send_unsent,
         lambda: catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS),
         lambda: catalog.poison.prune(now_ms() - POISON_KEPT_MS),

@@ -13,8 +13,11 @@ from sqlalchemy import BigInteger, Select, String, bindparam, column, func, sele
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
+from storage.catalog.locks import lock_uploads
+from storage.catalog.paging import PAGE
 from storage.catalog.tables import IS_PARKED, account, uploads
 
 OWNERS = 100  # that are told at once
@@ -71,7 +74,13 @@ _TAKE = (
     .returning(uploads.c.id)
 )
 
-
+_IS_AHEAD = IS_PARKED, uploads.c.queued_ms > bindparam("latest")
+_AHEAD = select(uploads.c.id).where(*_IS_AHEAD).order_by(*_IN_ORDER).limit(PAGE)
+_PUT_BACK = (
+    update(uploads)
+    .where(uploads.c.id.in_(bindparam("ids", expanding=True)), *_IS_AHEAD)
+    .values(queued_ms=bindparam("now"))
+)
 _COUNT_OF = select(func.count()).select_from(uploads).where(IS_PARKED, account == bindparam("whose"))
 
 
@@ -152,6 +161,22 @@ class Parking:
                 if taken := (await connection.execute(_TAKE, values)).scalars().all():
                     jobs[job_id] = {UUID(each): whose[each] for each in taken}
         return jobs
+
+    @repeated
+    async def put_back(self) -> int:
+        """Have some of what a clock that was ahead has queued wait since now; returns how many.
+
+        It would wait behind all that its owner has sent since.
+        """
+        now = self._database.now_ms()
+        async with self._database.writing() as connection:
+            await self._database.backend.read_in_order(connection)
+            found = (await connection.execute(_AHEAD, {"latest": now + SKEW_MS})).scalars().all()
+            if not found:
+                return 0
+            await lock_uploads(connection, [UUID(each) for each in found])
+            values = {"ids": list(found), "latest": now + SKEW_MS, "now": now}
+            return (await connection.execute(_PUT_BACK, values)).rowcount
 
     async def _find(self, connection: AsyncConnection, wanted: Mapping[str, int]) -> Mapping[str, str]:
         """Whose each of the uploads is that are to be taken."""

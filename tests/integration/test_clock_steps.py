@@ -4,12 +4,14 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from arq.worker import Worker, func
 
 from scripts.redis_server import RedisServer
 from storage.catalog.clock import SKEW_MS, now_ms
+from storage.catalog.intake import admit_none
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from tests.support.catalogs import (
@@ -20,6 +22,7 @@ from tests.support.catalogs import (
     delete_event,
     dispatch,
     key,
+    letter,
     postponed,
     ready,
     take,
@@ -112,6 +115,22 @@ async def test_an_upload_that_was_queued_before_the_clock_was_put_back_is_worked
 
     [job_id] = [job.decode() for job in await in_the_queue(queue)] or await dispatch(catalog)
     assert await catalog.claims.claim(CAT, job_id, "worker") is not None
+
+
+async def test_an_upload_that_was_parked_before_the_clock_was_put_back_waits_behind_no_later_one(
+    queue: Queue, catalog: Catalog, put_clock: Clock
+) -> None:
+    put_clock(AN_HOUR_S)
+    await catalog.intake.take([(upload_event(1), letter("1-0"))], [], admit=admit_none)
+    put_clock(0)
+    await reconciled(queue, catalog)
+    put_clock(1)
+    later = upload_event(2, uuid4(), SOURCE.replace("cat", "later"))
+    await catalog.intake.take([(later, letter("2-0"))], [], admit=admit_none)
+
+    [(_, owners)] = (await catalog.parking.take(dict.fromkeys(await catalog.parking.owners(), 1), 1)).items()
+    assert list(owners) == [CAT]
+    assert await catalog.parking.put_back() == 0
 
 
 async def test_an_upload_whose_job_is_as_it_was_can_be_claimed_after_the_clock_was_put_back(
