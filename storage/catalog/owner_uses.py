@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
+from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.paging import pages
@@ -14,13 +15,16 @@ from storage.catalog.tables import owner_uses
 
 SLOT_MS = 20_000
 KEPT_MS = 300_000  # longer ago it counts for next to nothing
+_NEVER = 2**62
 
 _NEW = insert(owner_uses)
 _ADD = _NEW.on_conflict_do_update(
     index_elements=["owner", "slot"], set_={"used_ms": owner_uses.c.used_ms + _NEW.excluded.used_ms}
 )
 _LATELY = select(owner_uses).where(
-    owner_uses.c.owner.in_(bindparam("owners", expanding=True)), owner_uses.c.slot > bindparam("after")
+    owner_uses.c.owner.in_(bindparam("owners", expanding=True)),
+    owner_uses.c.slot > bindparam("after"),
+    owner_uses.c.slot <= bindparam("latest"),
 )
 
 Uses = Sequence[tuple[int, int]]
@@ -48,14 +52,21 @@ class OwnerUses:
     async def lately(self, owners: Collection[str]) -> Mapping[str, Uses]:
         """What these owners have used within `KEPT_MS`; who has used nothing is left out."""
         now = self._database.now_ms()
+        latest = (now + SKEW_MS) // SLOT_MS
         found: dict[str, list[tuple[int, int]]] = defaultdict(list)
         async with self._database.reading() as connection:
             for page in pages(sorted(owners)):
-                values = {"owners": page, "after": (now - KEPT_MS) // SLOT_MS}
+                values = {"owners": page, "after": (now - KEPT_MS) // SLOT_MS, "latest": latest}
                 for owner, slot, used_ms in await connection.execute(_LATELY, values):
                     found[owner].append((max(0, now - slot * SLOT_MS - SLOT_MS // 2), used_ms))
         return found
 
     async def prune(self) -> int:
-        """Remove what counts no more, or some of it; returns how many rows."""
-        return await prune(self._database, owner_uses.c.slot, (self._database.now_ms() - KEPT_MS) // SLOT_MS)
+        """Remove what counts no more, or some of it; returns how many rows.
+
+        So goes what a clock that was ahead has written: it would count as if it were used now, for ever.
+        """
+        now = self._database.now_ms()
+        ahead = owner_uses.c.slot > (now + SKEW_MS) // SLOT_MS
+        gone = await prune(self._database, owner_uses.c.slot, (now - KEPT_MS) // SLOT_MS)
+        return gone + await prune(self._database, owner_uses.c.slot, _NEVER, ahead)

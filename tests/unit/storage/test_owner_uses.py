@@ -35,6 +35,20 @@ async def test_each_use_is_told_with_its_age_and_pruned_once_it_counts_no_more(
     assert await catalog.owner_uses.prune() == 1
 
 
+async def test_what_a_clock_that_was_ahead_has_written_counts_no_more_and_is_pruned(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ms = catalog.database.now_ms()
+    with monkeypatch.context() as clock:
+        clock.setattr(type(catalog.database), "now_ms", lambda _: now_ms + 3_600_000)
+        await catalog.owner_uses.add({"mia": 1000})
+    await catalog.owner_uses.add({"mia": 1})
+
+    found = (await catalog.owner_uses.lately(["mia"]))["mia"]
+    assert [used_ms for _, used_ms in found] == [1]
+    assert await catalog.owner_uses.prune() == 1
+
+
 async def test_no_owner_is_a_question_too_and_a_folder_of_any_name_an_owner(catalog: Catalog) -> None:
     await catalog.owner_uses.add({"\N{SNOWMAN}'\\" * 100: 2**40})
     await catalog.owner_uses.add({})
