@@ -270,7 +270,7 @@ def _signs(
     database = catalog.database
     signs = {
         "memory": watch_memory(lambda: resident() + sandbox.pool.memory(), settings.budget_mb * MIB),
-        "queue": watch_queue(queue),
+        "queue": watch_queue(queue, catalog.parking),
         SWEEP: now_and_then(watch_sweep(catalog.sweeps)),
         "catalog_log": watch_log(database),
         "space": now_and_then(watch_space(blobs)),

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
@@ -11,6 +12,7 @@ import structlog
 from storage.blobs import Room
 from storage.catalog.backup_notes import BackupChecked, BackupFailed, BackupMade, BackupNotes
 from storage.catalog.database import Database
+from storage.catalog.parking import Parking
 from storage.catalog.sweep_records import SweepRecords
 from storage.errors import StorageError
 from worker.crontab import next_after
@@ -105,11 +107,14 @@ def resident() -> int:
         return int(file.read().split()[1]) * _PAGE
 
 
-def watch_queue(queue: Queue) -> Check:
-    """The oldest event has waited for over a minute."""
+def watch_queue(queue: Queue, parking: Parking) -> Check:
+    """The oldest event has waited for over a minute, in the stream or for its owner's turn."""
 
     async def look() -> str | None:
-        return long_wait(await queue.oldest_age_s())
+        parked_ms = 0
+        with suppress(StorageError):  # the stream says what it can
+            parked_ms = await parking.oldest_ms()
+        return long_wait(max(await queue.oldest_age_s() or 0, parked_ms // 1000))
 
     return look
 

@@ -224,7 +224,8 @@ SERIES: Sequence[Series] = (
     Series(
         "media_queue_events",
         "gauge",
-        "How many events wait in the stream, and uploads for their owner's turn?",
+        "How many events wait in the stream, and uploads for their owner's turn? From 100,000 of these on it "
+        "is at least so many.",
         of="installation",
     ),
     Series(

@@ -137,6 +137,13 @@ class Parking:
         async with self._database.reading() as connection:
             return int((await connection.execute(_COUNT_OF, {"whose": whose})).scalar_one())
 
+    async def oldest_ms(self) -> int:
+        """For how many ms the oldest has waited; 0 where none is parked."""
+        async with self._database.reading() as connection:
+            await self._database.backend.read_in_order(connection)
+            since = (await connection.execute(_OLDEST_SINCE)).scalar()
+        return 0 if since is None else max(0, self._database.now_ms() - since)
+
     async def all(self) -> Parked:
         """What is parked."""
         async with self._database.reading() as connection:

@@ -18,6 +18,7 @@ from tests.support.catalogs import letter, upload_event
 from tests.support.clients import WITH_SERVICES
 from tests.support.commands import Ended, forked
 from tests.support.fake_redis import saying
+from worker.degradation import watch_queue
 from worker.doctor.broker import check_workers
 from worker.queue import Queue, heartbeats
 from worker.queue.heartbeats import Heartbeat, ReportingWorker, WorkerInfo, new_instance, place
@@ -282,3 +283,29 @@ async def test_doctor_counts_what_is_parked_as_waiting_where_no_worker_lives(
     found = await check_workers(queue, Settings(catalog_url=catalog_url))
 
     assert (found.level, found.detail) == ("error", "none is running, and 0 events wait; 1 parked upload")
+
+
+async def test_doctor_warns_of_a_parked_upload_that_waits_long_although_workers_run(
+    queue: Queue, catalog: Catalog, catalog_url: str
+) -> None:
+    await queue.heartbeats.beat(ELSEWHERE, "", healthy=True, expiry_s=15)
+    await catalog.intake.take([(upload_event(1), letter("1-0"))], [], admit=admit_none)
+    soon = await check_workers(queue, Settings(catalog_url=catalog_url))
+    async with catalog.database.writing() as connection:
+        await connection.exec_driver_sql("UPDATE uploads SET queued_ms = queued_ms - 3600000")
+    late = await check_workers(queue, Settings(catalog_url=catalog_url))
+
+    assert (soon.level, soon.detail) == ("ok", "1 running; 0 events wait; 1 parked upload")
+    assert late.level == "warning"
+    assert "1 running, but the oldest event has waited for 36" in late.detail
+    assert "has waited for 36" in (await watch_queue(queue, catalog.parking)() or "")
+
+
+async def test_doctor_says_at_least_of_more_parked_uploads_than_are_counted(
+    queue: Queue, catalog: Catalog, catalog_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.doctor.broker.MOST_COUNTED", 1)
+    await catalog.intake.take([(upload_event(1), letter("1-0"))], [], admit=admit_none)
+    found = await check_workers(queue, Settings(catalog_url=catalog_url))
+
+    assert found.detail.endswith("; at least 1 parked upload")

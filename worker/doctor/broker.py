@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from storage.catalog.database import open_to_read
 from storage.catalog.opening import Catalog
-from storage.catalog.parking import Parking
+from storage.catalog.parking import MOST_COUNTED, Parked, Parking
 from storage.errors import StorageError
 from worker.amounts import counted
 from worker.degradation import long_wait
@@ -72,32 +72,36 @@ async def check_workers(queue: Queue, settings: Settings) -> Finding:
     unhealthy = [worker for worker in workers if not worker.healthy]
     waits = await queue.waits()
     if not workers:
-        parked = await _count_parked(settings)
-        if parked or await queue.depth() or await queue.jobs.waiting():
-            detail = f"none is running, and {waits}"
-            if parked:
-                detail += f"; {counted(parked, 'parked upload')}"
+        parked = await _parked(settings)
+        if parked.count or await queue.depth() or await queue.jobs.waiting():
+            detail = f"none is running, and {waits}{_besides(parked)}"
             return Finding("Workers", "error", detail, "Start one: media worker. If one runs, see its log.")
         return Finding("Workers", "ok", f"none is running; {waits}")
     if unhealthy:
         detail = f"{len(unhealthy)} of {len(workers)} unhealthy: {unhealthy[0].detail}"
         return Finding("Workers", "error", detail, "See its log.")
-    if too_long := long_wait(await queue.oldest_age_s()):
+    parked = await _parked(settings)
+    if too_long := long_wait(max(await queue.oldest_age_s() or 0, parked.oldest_ms // 1000)):
         detail = f"{len(workers)} running, but {too_long}"
         return Finding("Workers", "warning", detail, "Start more of them, or see in their logs what is slow.")
     if degraded := [worker for worker in workers if worker.degraded]:
         detail = f"{len(degraded)} of {len(workers)} degraded: {'; '.join(degraded[0].degraded)}"
         return Finding("Workers", "warning", detail, "See docs/operations.md, Health.")
-    return Finding("Workers", "ok", f"{len(workers)} running; {waits}")
+    return Finding("Workers", "ok", f"{len(workers)} running; {waits}{_besides(parked)}")
 
 
-async def _count_parked(settings: Settings) -> int:
-    """How many uploads wait in the catalog for their owner's turn; 0 where it does not say so soon."""
+async def _parked(settings: Settings) -> Parked:
+    """What waits in the catalog for its owner's turn; nothing where it does not say so soon."""
     try:
         async with asyncio.timeout(_PARKED_S), open_to_read(settings.catalog) as database:
-            return (await Parking(database).all()).count
+            return await Parking(database).all()
     except (StorageError, TimeoutError):
-        return 0  # what is wrong with the catalog is told where that is checked
+        return Parked(0, 0)  # what is wrong with the catalog is told where that is checked
+
+
+def _besides(parked: Parked) -> str:
+    at_least = "at least " if parked.count >= MOST_COUNTED else ""
+    return f"; {at_least}{counted(parked.count, 'parked upload')}" if parked.count else ""
 
 
 async def check_messages(settings: Settings, redis: RedisReport, catalog: Catalog) -> Sequence[Finding]:
