@@ -1,4 +1,4 @@
-"""`media reprocess`: queues uploads again; live ones go first, and it resumes where it stopped."""
+"""`media reprocess`: queues uploads again, few at a time among live ones, and resumes where it stopped."""
 
 import asyncio
 import re
