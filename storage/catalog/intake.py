@@ -186,10 +186,17 @@ def _spread(admit: Admit, uploads_per_job: int, rows: Sequence[Row]) -> _Spread:
 
 
 def _account_of(domains: Sequence[Domain], row: Row) -> str | None:
-    """The account of an upload of an app with a stream; None: it is its owner's name."""
+    """The account of an upload of an app with a stream; None: it is its owner's name.
+
+    An owner of no app whose name is such an account has another: no app's begins with a colon.
+    """
     source = row["source"]
     whose = next((domain for domain in domains if source is not None and domain.holds(source)), None)
-    return whose.account_of(effective_owner(row["owner"], source)) if whose else None
+    owner = effective_owner(row["owner"], source)
+    if whose:
+        return whose.account_of(owner)
+    taken = tuple(domain.account_of("") for domain in domains)
+    return f":{owner}" if taken and owner.startswith((":", *taken)) else None
 
 
 async def _take(

@@ -54,6 +54,10 @@ async def test_what_an_app_sends_in_the_name_of_anothers_owner_waits_apart(catal
         ("uploads/shop/cat.jpg", None, "shop:shop"),
         ("uploads/other/cat.jpg", "mia", "mia"),
         ("uploads/other/cat.jpg", None, "other"),
+        ("uploads/other/cat.jpg", "shop:42", ":shop:42"),
+        ("uploads/shop:42/cat.jpg", None, ":shop:42"),
+        ("uploads/other/cat.jpg", ":shop:42", "::shop:42"),
+        ("uploads/other/cat.jpg", "user:42", "user:42"),
     ],
 )
 async def test_a_claim_names_the_account_and_the_owner_stays_what_the_app_has_said(
