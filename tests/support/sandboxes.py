@@ -1,11 +1,12 @@
 """Sandboxes for tests: allowances, pictures, a rogue in place of the decoder, and a look at the children."""
 
+import asyncio
 import io
 import os
 import select
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
@@ -14,6 +15,7 @@ from pipelines.allowance import Allowance
 from pipelines.formats import MIB
 from pipelines.recipe import Variant
 from pipelines.sandbox import Rendered, Sandbox
+from pipelines.sandbox.fork_server import DECODER, ForkServer
 
 ROGUE = (sys.executable, "-I", str(Path(__file__).with_name("rogue_decoder.py")))
 BOTH = (Variant("thumb", 150), Variant("large", 1920))
@@ -58,6 +60,40 @@ def descriptor(content: bytes) -> Iterator[int]:
         yield file
     finally:
         os.close(file)
+
+
+class LentServers:
+    """The parents of decoders, each lent to one sandbox after the other: to start one takes 0.2 s of CPU."""
+
+    def __init__(self) -> None:
+        self._free: dict[Sequence[str], ForkServer] = {}
+
+    @asynccontextmanager
+    async def open_sandbox(
+        self, allowance: Allowance, command: Sequence[str] = DECODER
+    ) -> AsyncIterator[Sandbox]:
+        """A sandbox with one decoder, like that of a worker; its decoders are gone at the end.
+
+        All that name the same command allow the same but for times.
+        """
+        sandbox = Sandbox(allowance, command)
+        pool = sandbox.pool
+        lent = self._free.pop(command, None) or await ForkServer.start(pool._config(), command)
+        lent._one_at_a_time = asyncio.Lock()  # of this test's loop
+        pool._server = lent
+        try:
+            await pool.warm_up()
+            yield sandbox
+        finally:
+            if pool._server is lent and lent.is_alive and not has_ended(lent.pid, 0):
+                pool._server, self._free[command] = None, lent
+            else:
+                await lent.close()
+            await pool.close()
+
+    async def close(self) -> None:
+        for server in self._free.values():
+            await server.close()
 
 
 async def render(

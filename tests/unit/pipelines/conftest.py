@@ -1,11 +1,12 @@
 """What the tests of uploads and batches share."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from pipelines.sandbox import Sandbox, open_sandbox
+from pipelines.sandbox import Sandbox
 from scripts.s3_server import S3Server
 from storage.blobs import Storage
 from storage.blobs.memory import MemoryBlobs
@@ -13,22 +14,29 @@ from storage.blobs.opening import open_blobs
 from storage.catalog.opening import Catalog
 from tests.support.batches import Uploads
 from tests.support.s3 import new_place
-from tests.support.sandboxes import ROGUE, allowance, children
+from tests.support.sandboxes import ROGUE, LentServers, allowance, children
 from tests.support.sweeps import Clock
 
 
+@pytest.fixture(scope="session")
+def lent_servers() -> Iterator[LentServers]:
+    lent = LentServers()
+    yield lent
+    asyncio.run(lent.close())
+
+
 @pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
+async def sandbox(lent_servers: LentServers) -> AsyncIterator[Sandbox]:
     """A sandbox with one real decoder."""
-    async with open_sandbox(allowance()) as real:
+    async with lent_servers.open_sandbox(allowance()) as real:
         yield real
     assert children() == {}
 
 
 @pytest.fixture
-async def rogue() -> AsyncIterator[Sandbox]:
+async def rogue(lent_servers: LentServers) -> AsyncIterator[Sandbox]:
     """A sandbox whose one decoder does what the picture orders; hangs are cut off after 0.6 s."""
-    async with open_sandbox(allowance(seconds=0.2), (*ROGUE, "starts")) as sandbox:
+    async with lent_servers.open_sandbox(allowance(seconds=0.2), (*ROGUE, "starts")) as sandbox:
         yield sandbox
     assert children() == {}
 
