@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.support.browser import BrowserUser, Page, Route, barriers, browser, expect, visitor
+from tests.support.browser import BEGINNING, BrowserUser, Page, Route, barriers, browser, expect, visitor
 from tests.support.clients import WITH_SERVICES
 from tests.support.console_site import ConsoleSite, site
 from tests.support.pictures import medium, small
@@ -117,8 +117,7 @@ async def test_what_the_server_says_of_30_mb_is_read_and_is_no_network_error(
 async def test_a_picture_whose_server_was_away_is_sent_again_by_a_button_and_is_one_upload(
     visitor: BrowserUser, site: ConsoleSite, page: Page
 ) -> None:
-    away = "answer: 503"  # a server that has just begun knows no catalog yet
-    visitor.expected = ["request failed: .* net::ERR_", "ERR_INCOMPLETE_CHUNKED_ENCODING", away]
+    visitor.expected = ["request failed: .* net::ERR_", "ERR_INCOMPLETE_CHUNKED_ENCODING", BEGINNING]
     before = len(site.place.storage.keys("uploads"))
     site.face.kill()
     await drop(page, **{"late.jpg": medium(7)})

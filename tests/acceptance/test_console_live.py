@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from storage.catalog.opening import open_catalog
-from tests.support.browser import BrowserUser, Page, browser, expect, visitor
+from tests.support.browser import BEGINNING, BrowserUser, Page, browser, expect, visitor
 from tests.support.clients import WITH_SERVICES
 from tests.support.console_site import ConsoleSite, site
 from tests.support.face import new_secret
@@ -144,7 +144,7 @@ async def test_a_page_that_nobody_sees_hears_nothing_and_catches_up_once_it_is_s
 async def test_a_page_whose_server_was_killed_comes_back_by_itself_and_misses_nothing(
     visitor: BrowserUser, site: ConsoleSite, uploads: Page
 ) -> None:
-    visitor.expected = ["request failed: GET", "Failed to fetch"]
+    visitor.expected = ["request failed: GET", "Failed to fetch", BEGINNING]
     before = await _pictures_of(uploads)
     site.face.kill()
     await expect(uploads.get_by_role("status").filter(has_text="does not answer")).to_be_visible()

@@ -39,6 +39,8 @@ __all__ = ["Browser", "Dialog", "Locator", "Page", "Route", "ViewportSize", "bro
 
 LAN_NAME = "media.test"
 """A name of this machine that is not localhost: over http Chromium does not say where a request came from."""
+BEGINNING = "^answer: 503 "
+"""What pages get, and try again, from a server that has just begun: it has seen no catalog yet."""
 Scheme = Literal["light", "dark"]
 _PATIENCE_MS = 20_000  # on a busy machine
 _NO_CSP_VIOLATION = """
