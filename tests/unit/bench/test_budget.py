@@ -86,6 +86,7 @@ def test_the_versions_of_the_lock_have_a_budget_on_the_machine_type_of_ci() -> N
 
 @WITH_SERVICES
 @pytest.mark.parametrize("name", list(WORKLOADS))
+@pytest.mark.rotating(1)
 def test_a_decode_and_an_upload_take_no_more_instructions_than_budgeted(name: str) -> None:
     if shutil.which("valgrind") is None:
         package_missing("no valgrind: apt-get install valgrind")
