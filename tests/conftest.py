@@ -43,7 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "campaign: takes minutes; run by `pytest -m campaign`")
     config.addinivalue_line(
-        "markers", "rotating(count): the suite runs so many of its cases a day; a campaign runs all"
+        "markers",
+        "rotating(count, of=None): the suite runs so many of its cases or its module's a day; a campaign all",
     )
     today()
 

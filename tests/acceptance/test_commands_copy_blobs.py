@@ -18,6 +18,8 @@ from tests.support.s3 import new_place
 from tests.support.s3_proxy import S3Proxy, s3_proxy
 from tests.support.workplace import Workplace, database_on
 
+pytestmark = pytest.mark.rotating(6, of="module")
+
 FIRST, SECOND = "uploads/a/first.jpg", "uploads/b/second.jpg"
 
 
@@ -46,6 +48,7 @@ def files(root: Path) -> dict[str, bytes]:
 
 
 @WITH_SERVICES
+@pytest.mark.rotating(1)
 def test_the_storage_moves_to_another_folder_and_the_old_one_is_refused(place: Workplace) -> None:
     new = place.home / "new"
     worker = place.start()

@@ -21,6 +21,8 @@ from tests.support.namesakes import make_namesakes
 from tests.support.trees import at_work_in, descendants, runs
 from tests.support.workplace import eventually
 
+pytestmark = pytest.mark.rotating(5, of="module")
+
 BUNDLED = {"cairn.jpg", "egret.jpg", "tomatoes.jpg"}
 
 
@@ -56,6 +58,7 @@ def in_the_middle(
             demo.kill()
 
 
+@pytest.mark.rotating(1)
 def test_three_bundled_photographs_become_a_contact_sheet_and_nothing_is_left_running(
     env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from tests.support.clients import WITH_SERVICES
 from tests.support.commands import MEDIA, document, documents, media, on_a_terminal
 from tests.support.workplace import Workplace
 
+pytestmark = pytest.mark.rotating(8, of="module")
+
 
 def a_file(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,6 +26,7 @@ def copies(place: Workplace, content: bytes) -> list[Path]:
     return list((place.root / "uploads/cli").rglob(f"{sha256(content).hexdigest()}*"))
 
 
+@pytest.mark.rotating(1)
 def test_a_file_is_followed_to_its_variants_and_reported_as_documented(
     live: Workplace, tmp_path: Path
 ) -> None:

@@ -14,6 +14,8 @@ from tests.support import pictures
 from tests.support.commands import document, media
 from tests.support.workplace import Workplace, database_on
 
+pytestmark = pytest.mark.rotating(7, of="module")
+
 BROKEN, UNKNOWN = "uploads/broken.jpg", "uploads/unknown.bin"
 
 
@@ -63,6 +65,7 @@ def _states(place: Workplace) -> dict[str, str]:
     return {source: row["state"] for source, row in place.check().uploads.items()}
 
 
+@pytest.mark.rotating(1)
 def test_an_upload_is_tried_again_by_its_id_and_the_others_are_left_alone(place: Workplace) -> None:
     _mend(place)
 

@@ -30,6 +30,8 @@ from tests.support.workplace import Answer, Workplace, database_on
 from worker.doctor.copies import check_copies
 from worker.settings import Settings
 
+pytestmark = pytest.mark.rotating(22, of="module")
+
 EARLY = [f"uploads/early/{number}.jpg" for number in range(3)]
 LATE = [f"uploads/late/{number}.jpg" for number in range(3)]
 OTHER_ID = "6f1c0000-0000-4000-8000-000000000001"
@@ -122,6 +124,7 @@ def settled(place: Workplace) -> None:
         burst(place)
 
 
+@pytest.mark.rotating(1)
 def test_what_came_after_the_copy_is_there_again_and_what_was_deleted_is_not(place: Workplace) -> None:
     (place.root / "uploads/a\nb.jpg").touch()  # a name that no key can have is logged, beside the document
     done = document(restore(place, "--json"))
@@ -258,6 +261,7 @@ def variants(place: Workplace) -> set[str]:
     return {row["key"] for row in place.database.rows(query)}
 
 
+@pytest.mark.rotating(1)
 def test_everything_that_was_ready_is_ready_on_another_machine(
     place: Workplace, elsewhere: Workplace
 ) -> None:
@@ -749,6 +753,7 @@ def test_a_dry_run_elsewhere_counts_what_would_come_back_and_makes_nothing(
     assert ended.stderr == ""
 
 
+@pytest.mark.rotating(1)
 def test_a_damaged_catalog_is_replaced_and_kept(place: Workplace) -> None:
     settle(place.catalog)
     for page in range(2, 12):

@@ -20,6 +20,8 @@ from tests.support.sweeps import new_key
 from tests.support.workplace import Workplace, database_on
 from worker.queue import connect, job_queue_of
 
+pytestmark = pytest.mark.rotating(7, of="module")
+
 SOURCES = ("uploads/cat.jpg", "uploads/dog.jpg")
 AT_ONCE = {"MEDIA_GRACE": "0", "MEDIA_RETENTION": "0"}
 
@@ -72,6 +74,7 @@ def answer(place: Workplace) -> list[dict[str, Any]]:
     return [json.loads(fields[b"event"]) for _, fields in entries]
 
 
+@pytest.mark.rotating(1)
 def test_a_plan_is_read_then_applied_by_its_name_and_restored(place: Workplace) -> None:
     before, lost = files(place), orphan(place)
     plan = document(media(place.env(), "sweep", "--json"))

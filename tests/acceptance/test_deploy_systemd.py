@@ -22,7 +22,7 @@ from tests.support.spare_host import SpareHost
 from tests.support.unit_filter import settings_of
 from worker.settings import Settings
 
-pytestmark = WITH_SERVICES
+pytestmark = [WITH_SERVICES, pytest.mark.rotating(8, of="module")]
 
 UNIT = DEPLOY / "systemd/media-worker.service"
 SERVE = DEPLOY / "systemd/media-serve.service"
@@ -183,6 +183,7 @@ def test_doctor_finds_the_settings_by_itself_and_misses_a_backup_alone(host: Spa
     assert "/etc/media-worker.env" in doctor.stdout
 
 
+@pytest.mark.rotating(1)
 def test_a_worker_under_the_unit_makes_variants_that_a_web_server_can_read(
     host: SpareHost, urls: Mapping[str, str], tmp_path: Path
 ) -> None:

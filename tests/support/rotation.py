@@ -1,5 +1,8 @@
 """Tests with many costly cases: the suite runs some a day and others the next, `pytest -m campaign` all.
 
+A module of many costly tests of one kind is marked with `rotating(count, of="module")`: so many of its tests
+have their turn a day. One with a mark of its own goes by that: a test with `rotating(1)` runs each day.
+
 What is above the storage and runs on both databases does so on one a day, where there are both: the storage's
 own tests and the contracts prove that they are alike.
 """
@@ -72,7 +75,7 @@ def _turns(items: Sequence[pytest.Item]) -> dict[str, bool]:
             continue
         marker = item.get_closest_marker("rotating")
         if marker is not None and item.get_closest_marker("campaign") is None:
-            family = item.nodeid.partition("[")[0]
+            family = item.nodeid.partition("::" if marker.kwargs.get("of") == "module" else "[")[0]
             families[family].append(item.nodeid)
             counts[family] = _count(*marker.args)
     turns: dict[str, bool] = {}
