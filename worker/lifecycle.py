@@ -82,6 +82,7 @@ async def start_up(ctx: Context) -> None:
         "worker_started",
         seccomp=hello.calls_closed,
         landlock=hello.landlock,
+        isolation=settings.isolation,
         decoders=settings.decoders,
         memory_mb=settings.budget_mb,
         consumer=app.queue.consumer,

@@ -144,7 +144,9 @@ SERIES: Sequence[Series] = (
         "counter",
         "Why did decoders end? Is somebody attacking? `fat`: it kept memory; `noisy`: it spoke unasked; "
         "`restless`: it used the CPU with nothing to do; `renewed`: the next picture was another owner's; "
-        "`swapped`: another kind needed its place; `killed`: the kernel did it.",
+        "`swapped`: another kind, or a picture that is decoded alone, needed its place; "
+        "`bloated`: a picture took more memory than announced; "
+        "`killed`: something else did it, mostly the kernel for lack of memory.",
         {"reason": get_args(End)},
     ),
     Series("media_decoder_cpu_seconds_total", "counter", "How much CPU do decoders take?"),

@@ -70,6 +70,8 @@ def not_started(
             )
         case DecoderKilled():
             reason, remedy = error.reason, error.remedy or "Find out who ends the worker's processes."
+        case _ if _NO_THREAD in stderr:
+            reason, remedy = "no thread can be started", more_threads()
         case _ if stderr:
             reason = stderr.splitlines()[-1]
             remedy = _RESTART if _MOVED.search(reason) else ""

@@ -36,6 +36,7 @@ class ForkServer:
         self._oom_kills = cgroups.oom_kills()
         self._one_at_a_time = asyncio.Lock()
         self._living: set[int] = set()
+        self.end_reason = ""
 
     @classmethod
     async def start(cls, config: dict[str, Any], command: Sequence[str] = DECODER) -> Self:
@@ -162,6 +163,7 @@ class ForkServer:
         stderr = self._connection.stderr_tail()
         why = await self._why_it_ended()
         await self.close()
+        self.end_reason = str(why)
         for_memory = isinstance(why, DecoderKilled) and why.for_memory
         killed = DecoderKilled(f"the parent of all decoders has ended: {why}", for_memory=for_memory)
         if stderr:

@@ -5,6 +5,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
+import structlog
+
 from pipelines.allowance import Allowance
 from pipelines.errors import (
     DecoderBloated,
@@ -20,6 +22,8 @@ from pipelines.sandbox.admission import NoRoomError
 from pipelines.sandbox.child import Child
 from pipelines.sandbox.fork_server import ForkServer
 from storage.tasks import completed, together
+
+log = structlog.get_logger(__name__)
 
 _MAX_IDLE_GROWTH = 40 * MIB  # of an idle decoder; it trims its heap itself when 32 MiB of that are free
 _OVERDRAFT = 1.25  # times its estimate that a picture may take before its decoder is killed,
@@ -200,6 +204,8 @@ class Pool:
         async with self._one_server:
             if self._server is None or not self._server.is_alive:
                 await self.end_idle()  # those of a server that is gone are, too
+                if self._server is not None:
+                    log.warning("decoder_parent_replaced", reason=self._server.end_reason)
                 self._server = await ForkServer.start(self._config(), self._command)
                 self._warmed_up.clear()
             return self._server

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from pipelines import cgroups
-from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY, Confinement
+from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY, Confinement, Isolation
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import FORMATS, MIB
 from pipelines.libraries import BundledLibrary, read_libraries
@@ -39,6 +39,7 @@ async def check_decoders(settings: Settings) -> Sequence[Finding]:
     return [
         Finding("Decoders", "ok", libraries(hellos)),
         inspect_confinement(hellos, settings.confinement),
+        inspect_isolation(settings.isolation),
         *inspect_missing(hellos),
         Finding("Formats", "ok", f"{reach}, at least"),
     ]
@@ -105,6 +106,15 @@ _LACKS = {
     "dumpable": "to hide its memory from other processes of its user",
     "capabilities": "to give up root's capabilities",
 }
+
+
+def inspect_isolation(isolation: Isolation) -> Finding:
+    """Which pictures a decoder sees one after another."""
+    if isolation == "off":
+        detail = "MEDIA_ISOLATION is off: a decoder that a picture took over sees the pictures of all owners"
+        return Finding("Isolation", "warning", detail, "Unset it, unless all who upload trust each other.")
+    seen = "one picture" if isolation == "picture" else "the pictures of one owner (of events, else a folder)"
+    return Finding("Isolation", "ok", f"a decoder sees {seen}")
 
 
 def inspect_missing(hellos: Sequence[Hello]) -> Sequence[Finding]:

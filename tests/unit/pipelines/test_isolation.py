@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pipelines.accounts import Meter
 from pipelines.allowance import Isolation
@@ -148,8 +149,11 @@ async def test_when_the_parent_of_decoders_is_killed_others_are_started_and_noth
     os.kill(server, signal.SIGKILL)
 
     assert has_ended(before, within_s=5)
-    assert await render(rogue, jpeg()) is not None
+    with capture_logs() as logs:
+        assert await render(rogue, jpeg()) is not None
     assert parent_of(rogue) != server
+    [told] = [line for line in logs if line["event"] == "decoder_parent_replaced"]
+    assert "was killed, and not by the worker" in told["reason"]
 
 
 async def test_a_picture_whose_decoder_died_with_its_parent_is_tried_again(rogue: Sandbox) -> None:

@@ -11,12 +11,19 @@ import pytest
 
 from pipelines import cgroups
 from pipelines import libraries as pipeline_libraries
+from pipelines.allowance import Isolation
 from pipelines.formats import MIB
 from pipelines.sandbox.answers import Hello
 from storage.catalog.sqlite_file import FileRoom
 from storage.totals import Count, StorageTotals, Swept, Total
 from worker.doctor import decoders
-from worker.doctor.decoders import check_libraries, check_limits, inspect_confinement, libraries
+from worker.doctor.decoders import (
+    check_libraries,
+    check_limits,
+    inspect_confinement,
+    inspect_isolation,
+    libraries,
+)
 from worker.doctor.rows import by_python, inspect_growth, inspect_room
 from worker.settings import Settings
 
@@ -50,6 +57,17 @@ def test_the_doctor_says_that_somebody_switched_the_confinement_off() -> None:
 
     assert (finding.level, finding.advice) == ("warning", "Unset it, unless a debugger needs it.")
     assert "MEDIA_CONFINEMENT is off" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("isolation", "level", "words"),
+    [("owner", "ok", "of one owner"), ("picture", "ok", "one picture"), ("off", "warning", "of all owners")],
+)
+def test_the_doctor_says_whose_pictures_a_decoder_sees(isolation: Isolation, level: str, words: str) -> None:
+    finding = inspect_isolation(isolation)
+
+    assert finding.level == level
+    assert words in finding.detail
 
 
 def test_the_doctor_names_each_library_once() -> None:
