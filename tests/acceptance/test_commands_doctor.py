@@ -29,6 +29,8 @@ from worker.doctor.examination import examine
 from worker.doctor.files import check_room
 from worker.settings import Settings
 
+pytestmark = pytest.mark.rotating(10, of="module")
+
 Findings = dict[str, dict[str, Any]]
 
 
@@ -78,6 +80,7 @@ def files(place: Workplace) -> set[Path]:
     return {path for path in place.home.rglob("*") if ".cache" not in path.parts}
 
 
+@pytest.mark.rotating(1)
 def test_everything_is_well_where_a_worker_has_been(used: Workplace) -> None:
     code, found = examined(used)
 
