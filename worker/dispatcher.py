@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from uuid import UUID
 
 import structlog
 
@@ -20,8 +19,6 @@ log = structlog.get_logger(__name__)
 _LOOKS_AFTER_S = 1.0  # for what others have parked
 _LOOKS_SOON_S = 0.1  # while they park more and more, as a back-fill does that waits for room
 _IS_LATELY_S = 3.0
-_AROUND_DAMAGE = 2  # uploads of an owner at a time
-_MOST_DAMAGED = 100  # of them that are passed over: a page has fewer rows
 _TELLS_AFTER_S = 60.0  # again of the same damage
 
 
@@ -149,18 +146,17 @@ class Dispatcher:
     async def _dispatch(self, wanted: Mapping[str, int]) -> int:
         """Put up to so many uploads of each owner on jobs; returns how many of them all.
 
-        What a damaged page of the catalog keeps is passed over; an owner without any others is set aside.
+        An owner of whom a damaged page of the catalog keeps them is set aside, and the others are not.
         """
         try:
             jobs = await self._parking.take(wanted, self._places.uploads_per_job)
         except CatalogDamaged as error:
             if len(wanted) > 1:
                 return sum([await self._dispatch({owner: most}) for owner, most in wanted.items()])
-            [(owner, most)] = wanted.items()
-            jobs = await self._take_around(owner, min(most, _AROUND_DAMAGE))
-            if not jobs:
+            for owner in wanted:
                 self._places.set_aside(owner)
                 log.error("uploads_not_dispatched", owner=owner, reason=str(error))  # noqa: TRY400 (it says all)
+            return 0
         for job_id, owners in jobs.items():
             self._places.begin(job_id, owners)
         if jobs:
@@ -171,22 +167,6 @@ class Dispatcher:
             self._places.empty(less)
         await self._queue.jobs.enqueue({job_id: list(owners) for job_id, owners in jobs.items()})
         return sum(map(len, jobs.values()))
-
-    async def _take_around(self, owner: str, most: int) -> Mapping[str, Mapping[UUID, str]]:
-        """Put up to so many uploads of that owner on jobs of their own, the first that are not damaged."""
-        jobs: dict[str, Mapping[UUID, str]] = {}
-        damaged = 0
-        while len(jobs) < most and damaged < _MOST_DAMAGED:
-            try:
-                taken = await self._parking.take_one(owner, damaged)
-            except CatalogDamaged as error:
-                self._tell(error)
-                damaged += 1
-                continue
-            if not taken:
-                break
-            jobs |= taken
-        return jobs
 
     def _tell(self, error: CatalogDamaged) -> None:
         if time.monotonic() - self._told_at >= _TELLS_AFTER_S:

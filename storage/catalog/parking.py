@@ -60,7 +60,6 @@ def _oldest_of(whose: Any, most: Any) -> Select[Any]:  # noqa: ANN401 (expressio
 
 
 _OLDEST = _oldest_of(bindparam("whose"), bindparam("most"))
-_ONE_BEHIND_OF = _oldest_of(bindparam("whose"), 1).offset(bindparam("skipped"))
 _WANTED = (
     func.unnest(bindparam("owners", type_=ARRAY(String)), bindparam("numbers", type_=ARRAY(BigInteger)))
     .table_valued(column("owner", String), column("most", BigInteger))
@@ -185,18 +184,6 @@ class Parking:
             await lock_uploads(connection, [UUID(each) for each in found])
             values = {"ids": list(found), "latest": now + SKEW_MS, "now": now}
             return (await connection.execute(_PUT_BACK, values)).rowcount
-
-    @repeated
-    async def take_one(self, owner: str, skipped: int) -> Mapping[str, Mapping[UUID, str]]:
-        """Put one upload of that owner on a new job, the one behind so many that have waited longer."""
-        now = self._database.now_ms()
-        async with self._database.writing(inline=True, relaxed_durability=True) as connection:
-            await self._database.backend.read_in_order(connection)
-            values: dict[str, object] = {"whose": owner, "skipped": skipped}
-            ids = list((await connection.execute(_ONE_BEHIND_OF, values)).scalars())
-            values = {"ids": ids, "job": (job_id := uuid4().hex), "now": now}
-            taken = (await connection.execute(_TAKE, values)).scalars().all() if ids else []
-        return {job_id: {UUID(each): owner for each in taken}} if taken else {}
 
     async def _find(self, connection: AsyncConnection, wanted: Mapping[str, int]) -> Mapping[str, str]:
         """Whose each of the uploads is that are to be taken."""
