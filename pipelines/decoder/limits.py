@@ -65,13 +65,12 @@ def give_up(memory_mb: int | None, output: int) -> tuple[int, list[str]]:
     """Be the first to be killed for memory, and hold nothing that was inherited.
 
     Nothing but `output`, which is moved; returns where it is now, and what the system did not allow: a
-    child without it is still watched and killed by its parent.
+    child without it is still watched and killed by its parent. That it gains no rights, and ignores signals,
+    it has from its parent.
     """
-    gain_nothing()
     if output != _OUTPUT_FD:
         os.dup2(output, _OUTPUT_FD, inheritable=False)
     close_from(_OUTPUT_FD + 1)
-    ignore_signals()
     measures: dict[str, Callable[[], object]] = {
         "oom-score": lambda: Path("/proc/self/oom_score_adj").write_text("1000"),
         "nice": lambda: os.nice(5),
