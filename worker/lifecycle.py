@@ -194,9 +194,10 @@ async def _take_what_waits(app: App, *, burst: bool) -> None:
     app.places.admits_all = burst
     if burst:
         await app.relay.drain()
-    await (app.intake.drain_all() if burst else app.intake.drain(_START_DRAIN))
-    if burst:
+        await app.intake.drain_all()
         await app.dispatcher.dispatch_all()
+    else:
+        await app.intake.drain(_START_DRAIN)
     await tasks.reconcile_now(app, unsent_ms=0 if burst else None)
     await tasks.adopt_now(app, pause_s=_START_PAUSE_S)
     await tasks.snapshot_now(app)
