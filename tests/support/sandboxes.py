@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from pipelines.accounts import Meter
 from pipelines.allowance import Allowance
 from pipelines.formats import MIB
 from pipelines.recipe import Variant
@@ -97,11 +98,15 @@ class LentServers:
 
 
 async def render(
-    sandbox: Sandbox, content: bytes, wanted: Sequence[Variant] = BOTH, known: str | None = None
+    sandbox: Sandbox,
+    content: bytes,
+    wanted: Sequence[Variant] = BOTH,
+    known: str | None = None,
+    meter: Meter | None = None,
 ) -> Rendered | None:
     """Push one picture through."""
     with descriptor(content) as source:
-        return await sandbox.render(source, len(content), wanted, known)
+        return await sandbox.render(source, len(content), wanted, known, meter=meter)
 
 
 def children() -> dict[int, str]:

@@ -114,13 +114,12 @@ RENDERS_FOR_MANY = """
 import asyncio
 from pipelines.accounts import Meter
 from pipelines.sandbox import open_sandbox
-from tests.support.sandboxes import BOTH, allowance, descriptor, jpeg
+from tests.support.sandboxes import allowance, jpeg, render
 
 async def main():
     async with open_sandbox(allowance(seconds=10)) as sandbox:
-        with descriptor(jpeg()) as source:
-            for number in range(12):
-                await sandbox.render(source, len(jpeg()), BOTH, None, meter=Meter(f"owner {number}"))
+        for number in range(12):
+            await render(sandbox, jpeg(), meter=Meter(f"owner {number}"))
     print("12 owners")
 
 asyncio.run(main())

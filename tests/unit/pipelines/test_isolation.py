@@ -24,12 +24,10 @@ from pipelines.sandbox.child import Child
 from pipelines.sandbox.fork_server import ForkServer
 from tests.support.decoder_child import DecoderProcess
 from tests.support.sandboxes import (
-    BOTH,
     ROGUE,
     allowance,
     bitmap,
     children,
-    descriptor,
     has_ended,
     jpeg,
     ordered,
@@ -39,8 +37,7 @@ from tests.support.sandboxes import (
 
 async def render_of(sandbox: Sandbox, owner: str, content: bytes = jpeg()) -> None:
     """Push one picture of that owner through."""
-    with descriptor(content) as source:
-        await sandbox.render(source, len(content), BOTH, None, meter=Meter(owner))
+    await render(sandbox, content, meter=Meter(owner))
 
 
 def parent_of(sandbox: Sandbox) -> int:
@@ -122,8 +119,7 @@ async def test_the_owner_for_whom_another_decoder_is_started_pays_for_that() -> 
     meters = [Meter("mia"), Meter("tom"), Meter("tom")]
     async with open_sandbox(allowance(), (*ROGUE, "starts slowly")) as sandbox:
         for meter in meters:
-            with descriptor(jpeg()) as source:
-                await sandbox.render(source, len(jpeg()), BOTH, None, meter=meter)
+            await render(sandbox, jpeg(), meter=meter)
 
     assert [meter.cpu_s >= 0.05 for meter in meters] == [False, True, False]
 
