@@ -118,6 +118,9 @@ def serve(channel: Channel, bounds: session.Limits) -> None:
     """Answer requests until the parent closes or an answer was a bug."""
     while (received := channel.receive()) is not None:
         request, descriptors = received
+        if "trim" in request:
+            limits.trim_heap()
+            continue
         try:
             work = session.answer(channel, request, descriptors, bounds)
         finally:

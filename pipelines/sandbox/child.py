@@ -107,6 +107,10 @@ class Child:
         except OSError as error:
             raise await self._death() from error
 
+    async def trim(self) -> None:
+        """Have it return the memory of its pictures to the system, soon. Raises: what its death means."""
+        await self.send({"trim": True})
+
     async def receive(
         self, budget: Budget, bloated: Callable[[int], bool], most_cpu_s: float = inf
     ) -> Answer:

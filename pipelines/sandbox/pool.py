@@ -15,6 +15,7 @@ from pipelines.errors import (
     DecoderUnavailable,
     DecodeTimeout,
     PictureRefused,
+    PipelineError,
 )
 from pipelines.formats import MIB, Engine
 from pipelines.metrics import NO_METRICS, End, Metrics
@@ -26,6 +27,7 @@ from storage.tasks import completed, together
 log = structlog.get_logger(__name__)
 
 _MAX_IDLE_GROWTH = 40 * MIB  # of an idle decoder; it trims its heap itself when 32 MiB of that are free
+_SLIM = 8 * MIB  # growth that an idle decoder keeps when another is started: small pictures leave less
 _OVERDRAFT = 1.25  # times its estimate that a picture may take before its decoder is killed,
 _OVERDRAFT_BYTES = 16 * MIB  # and this: estimates of small pictures are rough
 _MOST_IDLE_CPU_S = 0.5  # of a decoder that has nothing to do; after its answer it tidies up for a moment
@@ -172,6 +174,7 @@ class Pool:
         self._starting += 1  # before anything is awaited: two that start at once each make room
         try:
             await self._make_room(engine)
+            await self._slim_idle()
             child = await self._fork(engine)
             await self._require_confinement(child)
             self._warmed_up.add(engine)
@@ -199,6 +202,15 @@ class Pool:
         if len(self._all) + self._starting > self._allowance.children and idle:
             oldest = min(idle, key=lambda child: child.rests_since)
             await self._end(oldest, "renewed" if oldest.engine == engine else "swapped")
+
+    async def _slim_idle(self) -> None:
+        """Have idle decoders give back what large pictures have left: it adds to that of one more."""
+        for child in [child for idle in self.idle.values() for child in idle]:
+            if child.memory() - child.idle_memory > _SLIM:
+                try:
+                    await child.trim()
+                except PipelineError:
+                    await self._end(child, "killed")
 
     async def _fork_server(self) -> ForkServer:
         async with self._one_server:

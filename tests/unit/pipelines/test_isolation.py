@@ -19,6 +19,7 @@ from pipelines.errors import (
     DecoderUnavailable,
     PictureRefused,
 )
+from pipelines.formats import MIB
 from pipelines.sandbox import Sandbox, open_sandbox
 from pipelines.sandbox.child import Child
 from pipelines.sandbox.fork_server import ForkServer
@@ -74,6 +75,20 @@ async def test_who_has_rested_longest_makes_room_for_another_owner(rogue: Sandbo
 
     assert fourth == second
     assert first not in children()
+
+
+async def test_a_decoder_keeps_no_memory_of_photos_when_one_is_started_for_another_owner() -> None:
+    async with open_sandbox(allowance()) as sandbox:
+        for _ in range(2):
+            await render_of(sandbox, "mia", jpeg(5000, 5000))
+        [first] = sandbox.pool.idle["vips"]
+        before = first.memory() - first.idle_memory
+        await seen(sandbox, "tom")
+        after = first.memory() - first.idle_memory
+        again, last = await seen(sandbox, "mia", "tom")
+
+    assert before > 12 * MIB > 6 * MIB > after
+    assert again == first.pid != last
 
 
 @pytest.mark.parametrize(("isolation", "decoders"), [("off", 1), ("picture", 0)])
