@@ -15,7 +15,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import budget, compare, contenders, figures, http, load, machine, report, scale, stores, writers
+from bench import (
+    budget,
+    classes,
+    compare,
+    contenders,
+    figures,
+    http,
+    load,
+    machine,
+    report,
+    scale,
+    stores,
+    summaries,
+    writers,
+)
 from scripts import readme
 
 _HERE = Path(__file__).parent
@@ -25,6 +39,7 @@ _WHAT = (
     "Measure this worker, its peers and the bare libvips loop side by side. "
     "See also: scale, load, http, stores, writers, budget."
 )
+_STAGES = {classes.PHOTOS: "bench-stages.svg", classes.SMALL: "bench-stages-small.svg"}
 _ALONE = (contenders.MediaWorker, contenders.Floor)
 
 
@@ -54,15 +69,16 @@ def _compare(arguments: Sequence[str]) -> int:
         folder=asked.photos,
         kinds=_ALONE if asked.no_peers else contenders.ALL,
         cores=_cores(asked.cores),
+        classes=asked.classes or ([classes.PHOTOS] if asked.quick else list(classes.CLASSES)),
         count=asked.rounds or (1 if asked.quick else 5),
-        seconds=asked.seconds or (0.5 if asked.quick else 10.0),
-        singles=2 if asked.quick else 13,
-        small=0 if asked.quick else 1000,
+        seconds=asked.seconds or (0.5 if asked.quick else None),
+        is_quick=asked.quick,
+        minutes=asked.minutes,
         work=asked.work or compare.Options().work,
     )
     measured = compare.run(options)
     where = machine.describe()
-    table = report.markdown(measured, where)
+    table = report.markdown(measured, where, _stage_tables(measured))
     _save(asked.into, json.dumps(report.as_json(measured, where), indent=1), table, measured)
     if asked.docs:
         _illustrate(_DOCS, measured)
@@ -160,13 +176,21 @@ def _budget(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=_WHAT)
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of JPEGs")
+    parser.add_argument(
+        "--classes", choices=list(classes.CLASSES), nargs="+", help="which pictures; all by default"
+    )
     parser.add_argument("--rounds", type=int, help="rounds for each; 5 by default")
-    parser.add_argument("--seconds", type=float, help="the least time of a round; 10 by default")
+    parser.add_argument(
+        "--seconds", type=float, help="about how long a round of each takes; 4 to 6 by default, by class"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=30, help="the longest that it takes: then with fewer rounds"
+    )
     parser.add_argument(
         "--cores", type=int, nargs="+", default=[1, 2], help="how many cores; 1 and 2 by default"
     )
     parser.add_argument("--no-peers", action="store_true", help="only this worker and the libvips loop")
-    parser.add_argument("--quick", action="store_true", help="one short round, no small pictures")
+    parser.add_argument("--quick", action="store_true", help="one short round, of photos alone by default")
     parser.add_argument(
         "--docs", action="store_true", help="write charts and table to docs/ and README.md too"
     )
@@ -188,10 +212,17 @@ def _save(into: Path, document: str, table: str, measured: compare.Measured) -> 
     _illustrate(into, measured)
 
 
+def _stage_tables(measured: compare.Measured) -> Sequence[str]:
+    found = summaries.summarise(measured.rounds)
+    return [table for name in _STAGES if (table := figures.stage_table(found, name))]
+
+
 def _illustrate(folder: Path, measured: compare.Measured) -> None:
-    found = report.summarise(measured.rounds)
+    found = summaries.summarise(measured.rounds)
     (folder / "bench.svg").write_text(figures.comparison(found))
-    (folder / "bench-stages.svg").write_text(figures.stages(found))
+    for name, file in _STAGES.items():
+        if chart := figures.stages(found, name):
+            (folder / file).write_text(chart)
 
 
 if __name__ == "__main__":

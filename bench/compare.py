@@ -1,54 +1,57 @@
-"""Everybody side by side: rounds interleaved, on the same one core and then on more."""
+"""Everybody side by side: rounds interleaved, on pictures of each class, on one core and on more."""
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from bench import photos, rounds
+from bench.classes import CLASSES
 from bench.contenders import ALL, BenchError, Contender
 from bench.processes import pinned
 from bench.rounds import Plan, Round
-from scripts.redis_server import RedisServer, temporary_redis
+from scripts.redis_server import temporary_redis
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure."""
+    """What to measure. No round begins that would not end within `minutes`, but the first."""
 
     folder: Path | None = None
     kinds: Sequence[type[Contender]] = ALL
     cores: Sequence[Sequence[int]] = ((0,), (0, 1))
+    classes: Sequence[str] = tuple(CLASSES)
     count: int = 5
-    seconds: float = 10.0
-    singles: int = 13
-    small: int = 1000
+    seconds: float | None = None
+    is_quick: bool = False
+    minutes: float = 30.0
     work: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """All rounds on photos and on small pictures, and what could not take part."""
+    """All rounds, what could not take part, and how long it took (s)."""
 
     rounds: Sequence[Round]
-    small: Sequence[Round]
-    missing: Sequence[str]
+    missing: Sequence[str] = ()
+    seconds: float = 0.0
 
 
 def run(options: Options) -> Measured:
     """Measure; says on standard error how it goes. Raises: BenchError."""
+    began = time.monotonic()
     kinds, missing = _present(options.kinds)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.work, ignore_cleanup_errors=True) as folder:
-        work = Path(folder)
-        pictures = photos.copied(photos.find(options.folder), work / "photos")
-        found = list(_rounds(options, kinds, pictures, work))
-        little = list(_small(options, kinds, pictures, work)) if options.small else []
-    return Measured(found, little, missing)
+        found = list(within(options.minutes * 60, began, _rounds(options, kinds, Path(folder))))
+    taken = time.monotonic() - began
+    say(f"That took {taken / 60:.1f} minutes.")
+    return Measured([one for each in found for one in each], missing, taken)
 
 
 def _present(kinds: Sequence[type[Contender]]) -> tuple[Sequence[type[Contender]], Sequence[str]]:
@@ -59,33 +62,62 @@ def _present(kinds: Sequence[type[Contender]]) -> tuple[Sequence[type[Contender]
     return [kind for kind, reason in reasons.items() if reason is None], missing
 
 
-def _rounds(
-    options: Options, kinds: Sequence[type[Contender]], pictures: Sequence[Path], work: Path
-) -> Iterator[Round]:
+def within(
+    limit_s: float, began: float, found: Iterator[T], clock: Callable[[], float] = time.monotonic
+) -> Iterator[T]:
+    """The rounds that end within the limit if each takes as long as the longest so far; always the first."""
+    longest = 0.0
+    while True:
+        now = clock()
+        if longest and now - began + longest > limit_s:
+            say("No more rounds: they would take too long.")
+            return
+        try:
+            yield next(found)
+        except StopIteration:
+            return
+        longest = max(longest, clock() - now)
+
+
+def _rounds(options: Options, kinds: Sequence[type[Contender]], work: Path) -> Iterator[Sequence[Round]]:
+    """Round after round, each of all contenders on all classes and numbers of cores."""
+    pictures = _pictures(options, work)
     with ExitStack() as stack:
-        servers = [(cores, _server(stack, cores)) for cores in options.cores]
-        for cores, server in servers:
-            plan = Plan(cores, options.seconds, singles=options.singles if len(cores) == 1 else 0, work=work)
-            for number in range(options.count):
-                for kind in turned(kinds, number):
-                    yield _said(rounds.run(kind, pictures, server, plan), f"round {number + 1}")
+        servers = []
+        for cores in options.cores:
+            with pinned(cores):
+                servers.append((cores, stack.enter_context(temporary_redis())))
+        for number in range(options.count):
+            yield [
+                _said(rounds.run(kind, files, server, _plan(options, name, cores, work)), number)
+                for name, files in pictures.items()
+                for cores, server in servers
+                for kind in turned(kinds, number)
+                if name in (kind.only or (name,))
+            ]
 
 
-def _small(
-    options: Options, kinds: Sequence[type[Contender]], pictures: Sequence[Path], work: Path
-) -> Iterator[Round]:
-    little = photos.small(pictures, options.small, work / "small")
-    with ExitStack() as stack:
-        server = _server(stack, options.cores[0])
-        plan = Plan(options.cores[0], options.seconds, passes=1, work=work)
-        for number in range(min(options.count, 3)):
-            for kind in turned(kinds, number):
-                yield _said(rounds.run(kind, little, server, plan), f"small {number + 1}")
+def _pictures(options: Options, work: Path) -> Mapping[str, Sequence[Path]]:
+    found = photos.find(options.folder)
+    share = 10 if options.is_quick else 1
+    return {
+        name: CLASSES[name].make(found, max(2, CLASSES[name].count // share), work / name)
+        for name in options.classes
+    }
 
 
-def _server(stack: ExitStack, cores: Sequence[int]) -> RedisServer:
-    with pinned(cores):
-        return stack.enter_context(temporary_redis())
+def _plan(options: Options, name: str, cores: Sequence[int], work: Path) -> Plan:
+    asked = CLASSES[name]
+    seconds = asked.seconds if options.seconds is None else options.seconds
+    singles = asked.singles if len(cores) == 1 else 0
+    return Plan(
+        cores,
+        seconds,
+        picture_class=name,
+        warm_up=asked.warm_up,
+        singles=min(2, singles) if options.is_quick else singles,
+        work=work,
+    )
 
 
 def turned(starts: Sequence[T], by: int) -> Sequence[T]:
@@ -94,10 +126,11 @@ def turned(starts: Sequence[T], by: int) -> Sequence[T]:
     return [*starts[by:], *starts[:by]]
 
 
-def _said(found: Round, name: str) -> Round:
+def _said(found: Round, number: int) -> Round:
     say(
-        f"{name}, {found.cores} core{'s' * (found.cores > 1)}: {found.title:<24} {found.rate:6.2f} images/s, "
-        f"{found.cpu_ms:6.1f} CPU ms, {found.peak / 1e6:4.0f} MB, others took {found.others:.0%}"
+        f"round {number + 1}, {found.picture_class:<7} {found.cores} core{'s' * (found.cores > 1):<1}: "
+        f"{found.title:<24} {found.rate:6.2f} images/s, {found.cpu_ms:6.1f} CPU ms, "
+        f"{found.peak / 1e6:4.0f} MB, others took {found.others:.0%}"
     )
     return found
 

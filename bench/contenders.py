@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from uuid import uuid4
 import redis
 
 from bench import install, processes
+from bench.classes import AVATARS, SMALL
 
 _BIN = Path(sys.executable).parent
 _HERE = Path(__file__).parent
@@ -59,6 +60,8 @@ class Contender(ABC):
 
     title: str
     """What people call it."""
+    only: Collection[str] = ()
+    """The classes of pictures that it is measured with; empty: all."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -176,9 +179,13 @@ class MediaWorker(Contender):
     def put(self, files: Sequence[Path]) -> None:
         with self.redis.pipeline(transaction=False) as pipe:
             for file in files:
-                event = json.dumps({"source": str(file.relative_to(self.place.root))})
-                pipe.xadd("media:uploads", {"event": event})
+                event = {"source": str(file.relative_to(self.place.root)), **self.named(file)}
+                pipe.xadd("media:uploads", {"event": json.dumps(event)})
             pipe.execute()
+
+    def named(self, _file: Path) -> Mapping[str, str]:
+        """What else the event of a file says."""
+        return {}
 
     def done(self) -> int:
         return int(self.redis.xlen("media:events"))  # type: ignore[arg-type]
@@ -199,6 +206,16 @@ class Configured(MediaWorker):
     def __init__(self, place: Place, settings: Mapping[str, str]) -> None:
         self.settings = settings
         super().__init__(place)
+
+
+class OwnersApart(MediaWorker):
+    """This program where no two uploads are of the same owner: none shares a decoder with another."""
+
+    title = "media-worker, an owner each"
+    only = (SMALL, AVATARS)
+
+    def named(self, file: Path) -> Mapping[str, str]:
+        return {"owner": f"{file.parent.name}-{file.stem}"}
 
 
 class Floor(Contender):
@@ -337,7 +354,7 @@ class Celery(_Peer):
         self.results.close()
 
 
-ALL: Sequence[type[Contender]] = (MediaWorker, Floor, BullMQClone, BullMQChained, Celery)
+ALL: Sequence[type[Contender]] = (MediaWorker, Floor, BullMQClone, BullMQChained, Celery, OwnersApart)
 
 
 Start = Callable[[Place], Contender]

@@ -1,16 +1,16 @@
-"""The pictures that everybody gets: photos of a folder, or small ones made of them."""
+"""The pictures that everybody gets: photos of a folder, or small ones and avatars made of them."""
 
-import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 _HERE = Path(__file__).parent.parent
 _CORPUS = _HERE.parent / "shared" / "corpus" / "photos"
 _BUNDLED = _HERE / "scripts" / "pictures"
 _KINDS = {".jpg", ".jpeg"}
+AVATAR = 200
 
 
 def find(folder: Path | None) -> Sequence[Path]:
@@ -35,19 +35,37 @@ def small(photos: Sequence[Path], count: int, into: Path) -> Sequence[Path]:
     """`count` pictures of under 100 KB, no two alike: parts of the photos, 640 px and a little more wide."""
     into.mkdir(parents=True)
     made = []
-    scaled = [ImageOps.exif_transpose(Image.open(photo)).convert("RGB") for photo in photos[:8]]
-    for picture in scaled:
-        picture.thumbnail((1000, 1000))
-    for number in range(count):
-        picture = scaled[number % len(scaled)]
-        left, top = number % 97, number // 97 % 97
+    for number, (picture, left, top) in enumerate(_parts(photos, 1000, count)):
         part = picture.crop((left, top, left + 640 + number % 7, top + 480))
-        content = io.BytesIO()
-        part.save(content, "JPEG", quality=80)
         path = into / f"{number:05}.jpg"
-        path.write_bytes(content.getvalue())
+        part.save(path, "JPEG", quality=80)
         made.append(path)
     return made
+
+
+def avatars(photos: Sequence[Path], count: int, into: Path) -> Sequence[Path]:
+    """`count` pictures of 200 x 200, no two alike; every fourth is a PNG, every eighth one with an alpha."""
+    into.mkdir(parents=True)
+    disc = Image.new("L", (AVATAR, AVATAR))
+    ImageDraw.Draw(disc).ellipse((0, 0, AVATAR - 1, AVATAR - 1), fill=255)
+    made = []
+    for number, (picture, left, top) in enumerate(_parts(photos, 600, count)):
+        part = picture.crop((left, top, left + AVATAR, top + AVATAR))
+        if number % 8 == 7:
+            part.putalpha(disc)
+        path = into / f"{number:05}{'.png' if number % 4 == 3 else '.jpg'}"
+        part.save(path, quality=85)
+        made.append(path)
+    return made
+
+
+def _parts(photos: Sequence[Path], side: int, count: int) -> Iterator[tuple[Image.Image, int, int]]:
+    """Eight of the photos in turn, no larger than that, and where a part of each begins."""
+    scaled = [ImageOps.exif_transpose(Image.open(photo)).convert("RGB") for photo in photos[:8]]
+    for picture in scaled:
+        picture.thumbnail((side, side))
+    for number in range(count):
+        yield scaled[number % len(scaled)], number % 97, number // 97 % 97
 
 
 def linked(photos: Sequence[Path], passes: int, into: Path) -> Sequence[Path]:

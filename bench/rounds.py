@@ -28,6 +28,7 @@ class Plan:
 
     cores: Collection[int]
     seconds: float
+    picture_class: str = ""
     warm_up: int = 13
     singles: int = 0
     passes: int | None = None
@@ -46,6 +47,7 @@ class Round:
     peak: int
     peak_redis: int
     variant_bytes: int
+    """Of all variants of a picture together."""
     disk_bytes: int
     others: float
     """CPU time that others spent on the same cores, as a part of these cores' time."""
@@ -54,6 +56,7 @@ class Round:
     """CPU while there is nothing to do, as a part of one core."""
     stages: Mapping[str, float] = field(default_factory=dict)
     """The worker's own measurements, ms for one picture."""
+    picture_class: str = ""
     servers: Mapping[str, float] = field(default_factory=dict)
     """CPU of servers beside Redis, on cores of their own, for one picture; no part of `cpu`."""
 
@@ -143,7 +146,8 @@ def _measure(
     count = len(files)
     made = contender.made()
     if len(made) < VARIANTS * (before + count):
-        raise BenchError(f"{contender.title}: {len(made)} files for {before + count} pictures")
+        said = contender.log_path.read_text(errors="replace")[-2000:]
+        raise BenchError(f"{contender.title}: {len(made)} files for {before + count} pictures.\n{said}")
     return Round(
         title=contender.title,
         cores=len(plan.cores),
@@ -157,6 +161,7 @@ def _measure(
         disk_bytes=disk // count,
         others=max(0.0, busy - sum(spent.values())) / (seconds * 1000 * len(plan.cores)),
         stages=_stages(contender, lines, count),
+        picture_class=plan.picture_class,
         idle=_idle(root, server) if plan.singles and isinstance(contender, MediaWorker) else 0.0,
         singles=_singles(contender, files, before + count, plan.singles),
     )
@@ -187,7 +192,7 @@ def _singles(contender: Contender, files: Sequence[Path], before: int, count: in
     folder.mkdir()
     took = []
     for number, source in enumerate(sources):
-        file = folder / f"{number:04}.jpg"
+        file = folder / f"{number:04}{source.suffix}"
         shutil.copyfile(source, file)
         time.sleep(_PAUSE_S)
         began = time.perf_counter()

@@ -16,8 +16,8 @@ from bench import photos, rounds
 from bench.compare import say, turned
 from bench.contenders import MediaWorker, Place, Start
 from bench.filling import new_database
+from bench.goals import Goal, goal_table
 from bench.processes import pinned
-from bench.report import Goal, goal_table
 from bench.rounds import Plan, Round
 from bench.statistics import spread
 from scripts.postgres_server import PostgresServer, temporary_postgres

@@ -19,8 +19,8 @@ import asyncpg
 from bench.compare import say
 from bench.contenders import BenchError
 from bench.filling import add_claimed, new_database
+from bench.goals import Goal, goal_table
 from bench.processes import busy_ms, cpu_ms, tree
-from bench.report import Goal, goal_table
 from bench.small_hosts import NoSmallHostsError, open_small_host
 from bench.statistics import spread
 from scripts.postgres_server import PostgresServer, temporary_postgres

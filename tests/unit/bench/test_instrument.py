@@ -1,4 +1,4 @@
-"""The instrument measures what it says: statistics, processes, charts, tables."""
+"""The instrument measures what it says: statistics, processes, charts."""
 
 import os
 import subprocess
@@ -8,11 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import chart, processes, report
-from bench.compare import Measured
+from bench import chart, processes
 from bench.rounds import Round
 from bench.statistics import percentile, slope, spread
-from scripts import readme
 
 
 def a_round(title: str, seconds: float, cores: int = 1, others: float = 0.0) -> Round:
@@ -76,26 +74,6 @@ def test_time_that_others_took_is_taken_off() -> None:
     assert a_round("x", 10, others=0.5).undisturbed == pytest.approx(20)
 
 
-def test_goals_are_compared_with_medians() -> None:
-    ours = [a_round(report.OURS, seconds) for seconds in (10, 10, 40)]
-    floor = [a_round(report.FLOOR, seconds) for seconds in (9.5, 1, 9.5)]
-    found = report.goals(report.summarise([*ours, *floor]), [])
-
-    assert found[0].found == pytest.approx(0.95)
-    assert found[0].met
-    assert all(goal.met for goal in found)
-
-
-def test_the_table_names_everybody_and_where_it_was_measured() -> None:
-    measured = Measured([a_round(report.OURS, 10), a_round(report.FLOOR, 8)], [], ["A peer: no node"])
-    table = report.markdown(measured, {"cpu": "one of some make"})
-
-    assert "| **media-worker** | 1 | 10.0" in table
-    assert "| 0.80 |" in table
-    assert "cpu one of some make" in table
-    assert "Not measured: A peer: no node" in table
-
-
 def test_charts_are_well_formed_and_escape_what_they_say() -> None:
     bars = [chart.Bar("a < b & c", 3, "3.0", chart.OURS, 2, 4), chart.Bar("none", 0, "0")]
     svg = chart.bars([chart.Group("Rates", bars)], "A chart")
@@ -115,17 +93,3 @@ def test_bars_are_as_long_as_their_values() -> None:
     ]
 
     assert widths[0] == pytest.approx(2 * widths[1])
-
-
-def test_the_readme_gets_the_table_of_the_last_run_and_where_it_was_made() -> None:
-    small = [a_round("media-worker", 20), a_round("libvips loop", 8)]
-    measured = Measured([a_round("media-worker", 10), a_round("libvips loop", 8)], small, [])
-    lines = report.for_readme(measured, {"cpu": "a fast one"})
-    page = readme.README.read_text("utf-8")
-
-    once = readme.with_part(page, "bench", lines)
-
-    assert "| **media-worker** | 1 | 10.0 ± 0 % | 0.80 |" in once
-    assert "| **media-worker** | 1 | 5.0 ± 0 % | 0.40 |" in once, "the small pictures"
-    assert "Measured on: cpu a fast one." in once
-    assert readme.with_part(once, "bench", lines) == once
