@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain
 from uuid import UUID
 
-from sqlalchemy import Update, bindparam, case, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import tokens
@@ -19,6 +19,7 @@ from storage.catalog.outcomes import HELD, parameters_of, write_outcomes
 from storage.catalog.paging import pages
 from storage.catalog.records import WAITING, Claim, Committed, Outcome, Ready, State, StoredVariant
 from storage.catalog.rows import Row, to_upload, to_variant
+from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import Big, uploads, variants
 
 # What every upload asks, made once: making a statement costs more than running it.
@@ -30,8 +31,8 @@ _DUE = (
     (uploads.c.not_before_ms <= bindparam("now"))
     | (uploads.c.changed_ms > bindparam("now", type_=Big) + SKEW_MS),
 )
-_IS_DUE = select(uploads.c.id).where(*_DUE)
-_CLAIM = (
+_IS_DUE = PreparedStatement(select(uploads.c.id).where(*_DUE))
+_CLAIM_DUE = (
     update(uploads)
     .where(*_DUE)
     .values(
@@ -44,10 +45,13 @@ _CLAIM = (
     )
     .returning(uploads)
 )
-_CLAIM_THAT_MAY_BE_LOST = _CLAIM.where(
-    uploads.c.state != State.DELETING,
-    uploads.c.crash_count == 0,
-    uploads.c.holder.is_(None) | (uploads.c.holder == bindparam("by")),
+_CLAIM = PreparedStatement(_CLAIM_DUE)
+_CLAIM_THAT_MAY_BE_LOST = PreparedStatement(
+    _CLAIM_DUE.where(
+        uploads.c.state != State.DELETING,
+        uploads.c.crash_count == 0,
+        uploads.c.holder.is_(None) | (uploads.c.holder == bindparam("by")),
+    )
 )
 _RELEASE = (
     update(uploads)
@@ -63,7 +67,7 @@ _OWNERS = select(uploads.c.id, uploads.c.account, uploads.c.owner, uploads.c.sou
     uploads.c.id.in_(bindparam("ids", expanding=True))
 )
 _IS_HELD = select(uploads.c.id).where(*HELD)
-_ALL_OF_UPLOAD = select(variants).where(variants.c.upload_id == bindparam("upload"))
+_ALL_OF_UPLOAD = PreparedStatement(select(variants).where(variants.c.upload_id == bindparam("upload")))
 
 
 class Claims:
@@ -85,7 +89,7 @@ class Claims:
         # go on: no later claim has the same token.
         async with self._database.writing(inline=True, relaxed_durability=True) as connection:
             claim = await _claim(connection, _CLAIM_THAT_MAY_BE_LOST, due)
-            if claim or (await connection.execute(_IS_DUE, due)).first() is None:
+            if claim or not await _IS_DUE.rows(connection, due):
                 return claim
         async with self._database.writing(inline=True) as connection:
             return await _claim(connection, _CLAIM, due)
@@ -178,11 +182,11 @@ class Claims:
                 await connection.execute(_RELEASE, {**parameters_of(claim), "now": now})
 
 
-async def _claim(connection: AsyncConnection, statement: Update, due: Row) -> Claim | None:
-    row = (await connection.execute(statement, due)).mappings().one_or_none()
-    if row is None:
+async def _claim(connection: AsyncConnection, statement: PreparedStatement, due: Row) -> Claim | None:
+    rows = await statement.rows(connection, due)
+    if not rows:
         return None
-    found = dict(row)
+    [found] = rows
     is_first = tokens.count(found["claim"]) == 1  # so nobody can have written variants
     current, superseded = ([], []) if is_first else await _variants(connection, found["id"])
     return Claim(
@@ -201,6 +205,6 @@ async def _variants(
     connection: AsyncConnection, upload_id: str
 ) -> tuple[Sequence[StoredVariant], Sequence[StoredVariant]]:
     """The upload's current variants, and its superseded ones."""
-    found = (await connection.execute(_ALL_OF_UPLOAD, {"upload": upload_id})).mappings().all()
-    current = [to_variant(dict(row)) for row in found if row["superseded_ms"] is None]
-    return current, [to_variant(dict(row)) for row in found if row["superseded_ms"] is not None]
+    found = await _ALL_OF_UPLOAD.rows(connection, {"upload": upload_id})
+    current = [to_variant(row) for row in found if row["superseded_ms"] is None]
+    return current, [to_variant(row) for row in found if row["superseded_ms"] is not None]

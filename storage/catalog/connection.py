@@ -117,6 +117,16 @@ class Connection(aiosqlite.Connection):
     def cursor(self) -> StatementCursor:  # type: ignore[override]
         return StatementCursor(self)
 
+    def run(self, text: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        """Run a statement in the event loop, while `inline`."""
+        self._is_idle = False
+        return self._conn.execute(text, values)
+
+    def run_each(self, text: str, values: Sequence[Sequence[Any]]) -> sqlite3.Cursor:
+        """Run a statement with each of these values, in the event loop, while `inline`."""
+        self._is_idle = False
+        return self._conn.executemany(text, values)
+
     async def in_thread(self, do: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401
         """Call `do` in the connection's thread, or in the event loop while `inline`; returns its result."""
         self._is_idle = False

@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import uploads
 
 SWEEP = "sweep"
@@ -13,7 +14,7 @@ SWEEP = "sweep"
 excludes all others: no mark comes between a writer's look at the marks and its commit, nor the reverse.
 """
 
-_LOCK = (
+_LOCK = PreparedStatement(
     select(uploads.c.id)
     .where(uploads.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(uploads.c.id)
@@ -23,4 +24,4 @@ _LOCK = (
 
 async def lock_uploads(connection: AsyncConnection, ids: Iterable[UUID]) -> None:
     """Wait for those who change these uploads, in an order in which no two wait for each other."""
-    await connection.execute(_LOCK, {"ids": [str(each) for each in ids]})
+    await _LOCK.rows(connection, {"ids": [str(each) for each in ids]})

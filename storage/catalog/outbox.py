@@ -15,6 +15,7 @@ from storage.catalog.paging import pages
 from storage.catalog.pruning import prune
 from storage.catalog.records import Message
 from storage.catalog.rows import dump_message, to_message
+from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import outbox
 from storage.errors import CatalogDamaged
 
@@ -23,7 +24,7 @@ _PAGE = 500
 _KEPT = select(outbox.c.seq, outbox.c.body, outbox.c.traceparent).order_by(outbox.c.seq)
 _IN_ANY_SCHEMA = select(outbox.c.seq, outbox.c.body, null().label("traceparent")).order_by(outbox.c.seq)
 _MARK = update(outbox).where(outbox.c.seq.in_(bindparam("sent", expanding=True)))
-_INSERT = insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True)
+_INSERT = PreparedStatement(insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True))
 
 
 class Outbox:
@@ -107,5 +108,5 @@ async def insert_messages(connection: AsyncConnection, messages: Sequence[Messag
         {"body": dump_message(message), "made_ms": message.time_ms, "traceparent": message.traceparent}
         for message in messages
     ]
-    given = (await connection.execute(_INSERT, rows)).scalars().all()
+    given = await _INSERT.numbers(connection, rows)
     return [replace(message, seq=seq) for message, seq in zip(messages, given, strict=True)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
-from sqlalchemy import Update, bindparam, delete, exists, func, tuple_, update
+from sqlalchemy import bindparam, delete, exists, func, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,6 +28,7 @@ from storage.catalog.records import (
     StoredVariant,
 )
 from storage.catalog.rows import Row, message_of, placeholder_of, without_nul
+from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import deletion_marks, uploads, variants
 
 MARKED_DELAY_MS = 1000
@@ -44,7 +45,7 @@ MINE = (
 )
 # Who has postponed or released a deletion has ended the claim, though the upload is deleting still.
 HELD = (*MINE, uploads.c.holder.is_not(None))
-_END_CLAIMS = (
+_END_CLAIMS = PreparedStatement(
     update(uploads)
     .where(
         uploads.c.id.in_(bindparam("ids", expanding=True)),  # whose index serves; one by state may be long
@@ -55,8 +56,9 @@ _END_CLAIMS = (
     .values(holder=None)
     .returning(uploads)
 )
-_CHANGE = update(uploads).where(*MINE)
-_SUPERSEDE = (
+_CHANGE_MINE = update(uploads).where(*MINE)
+_CHANGE = PreparedStatement(_CHANGE_MINE)
+_SUPERSEDE = PreparedStatement(
     update(variants)
     .where(
         variants.c.upload_id == bindparam("upload"),
@@ -66,17 +68,19 @@ _SUPERSEDE = (
     .values(superseded_ms=bindparam("now"))
 )
 _NEW = insert(variants)
-_STORE = _NEW.on_conflict_do_update(
-    index_elements=["key"],
-    set_={
-        **{name: _NEW.excluded[name] for name in ("number", "width", "height", "bytes", "sha256")},
-        "superseded_ms": None,
-    },
+_STORE = PreparedStatement(
+    _NEW.on_conflict_do_update(
+        index_elements=["key"],
+        set_={
+            **{name: _NEW.excluded[name] for name in ("number", "width", "height", "bytes", "sha256")},
+            "superseded_ms": None,
+        },
+    )
 )
 
 
 @cache
-def _change_unless_marked(count: int) -> Update:
+def _change_unless_marked(count: int) -> PreparedStatement:
     """The statement for so many keys: a list of any length would be written into it each time."""
     is_marked = exists().where(
         deletion_marks.c.key.in_([bindparam(name) for name in _key_names(count)]),
@@ -84,7 +88,7 @@ def _change_unless_marked(count: int) -> Update:
         func.coalesce(deletion_marks.c.moved_ms, _LATER) >= bindparam("began_ms"),
         (deletion_marks.c.moved_ms <= bindparam("until_ms")) | deletion_marks.c.moved_ms.is_(None),
     )
-    return _CHANGE.where(~is_marked)
+    return PreparedStatement(_CHANGE_MINE.where(~is_marked))
 
 
 def _key_names(count: int) -> Sequence[str]:
@@ -102,7 +106,7 @@ async def write_outcomes(
         for outcome in outcomes
     ]
     if made:  # all together: each statement of its own would be a round trip
-        await connection.execute(_STORE, made)
+        await _STORE.each(connection, made)
     return committed
 
 
@@ -139,8 +143,7 @@ async def _end_claims(connection: AsyncConnection, claims: Sequence[Claim]) -> d
         await lock_uploads(connection, ids)  # an UPDATE would lock them in any order
     mine = list(map(_key_of, claims))
     asked = {"ids": [upload_id for upload_id, _ in mine], "claims": mine}
-    found = (await connection.execute(_END_CLAIMS, asked)).mappings()
-    return {(row["id"], row["claim"]): dict(row) for row in found}
+    return {(row["id"], row["claim"]): row for row in await _END_CLAIMS.rows(connection, asked)}
 
 
 def _key_of(claim: Claim) -> tuple[str, int]:
@@ -161,14 +164,14 @@ async def _write(
         case Ready():
             marks = _marks_that_count(outcome, now, error_ms)
             change = _change_unless_marked(len(outcome.variants))
-            if not (await connection.execute(change, {**mine, **marks})).rowcount:
+            if not await change.count(connection, {**mine, **marks}):
                 return False
             await _supersede_others(connection, outcome, now)
         case Removed():
-            await connection.execute(_CHANGE, mine)
+            await _CHANGE.count(connection, mine)
             await connection.execute(delete(variants).where(variants.c.upload_id == mine["upload"]))
         case _:
-            await connection.execute(_CHANGE, mine)
+            await _CHANGE.count(connection, mine)
     return True
 
 
@@ -188,7 +191,7 @@ async def _supersede_others(connection: AsyncConnection, outcome: Ready, now: in
     upload = outcome.claim.upload
     if upload.variants:  # whoever else could have added some would hold the claim
         keys = [variant.key for variant in outcome.variants]
-        await connection.execute(_SUPERSEDE, {"upload": str(upload.id), "keys": keys, "now": now})
+        await _SUPERSEDE.count(connection, {"upload": str(upload.id), "keys": keys, "now": now})
 
 
 def _new_variants(outcome: Outcome, now: int) -> Iterator[Row]:

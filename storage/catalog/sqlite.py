@@ -24,6 +24,7 @@ from storage.catalog.copying import COPY, copy_before, copy_file
 from storage.catalog.place import check_local
 from storage.catalog.sqlite_errors import FileCondition
 from storage.catalog.sqlite_file import LARGE_LOG, LARGE_LOG_WARNING, MIB, FileRoom, find_damage, log_bytes
+from storage.catalog.statements import INLINE
 from storage.catalog.tables import SEALED
 from storage.errors import CatalogUnavailable, CopyDamaged, writes_copies
 from storage.paths import has_catalog
@@ -323,7 +324,8 @@ async def use_wal(engine: AsyncEngine) -> None:
             return
 
 
-def _tune(connection: Any, _record: Any) -> None:  # noqa: ANN401 (a driver's connection)
+def _tune(connection: Any, record: Any) -> None:  # noqa: ANN401 (a driver's connection)
+    record.info[INLINE] = connection.driver_connection
     connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver guesses
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous=FULL")  # NORMAL may lose committed rows when the power goes
