@@ -50,6 +50,11 @@ DATABASES = ("mssql", "mysql", "oracle")
 SERVICES = ("sqs", "sso", "sso-oidc", "sts")  # of AWS; all but the first are asked for keys
 LEXERS = ("__init__.py", "_mapping.py", "python.py", "special.py")  # rich shows nothing but Python
 STYLES = ("__init__.py", "_mapping.py", "default.py", "monokai.py")  # and has formatters of its own
+# Of NumPy the worker has arrays and the little algebra that `import numpy` brings.
+NUMPY = (
+    *("distutils", "f2py", "fft", "ma", "polynomial", "random", "testing", "typing"),
+    *("_core/include", "_core/lib"),
+)
 SOURCES = (".c", ".h", ".pxd", ".pyi", ".pyx")
 # With symbols. Libraries that were copied into a wheel do not survive strip: these have none.
 STRIPPED = ("asyncpg", "greenlet", "hiredis", "httptools", "obstore", "sqlalchemy")
@@ -75,6 +80,10 @@ def unused(packages: Path) -> Iterator[Path]:
     yield from (packages / "sqlalchemy/dialects" / name for name in DATABASES)
     data = (packages / "botocore/data").iterdir()
     yield from [path for path in data if path.is_dir() and path.name not in SERVICES]
+    for folder in NUMPY:
+        yield from packages.glob(f"numpy/{folder}")  # not each version has them all
+    kept = [packages / "numpy" / folder for folder in NUMPY]
+    yield from [path for path in packages.glob("numpy/**/tests") if not {*path.parents} & {*kept}]
     yield packages / "pygments/formatters"
     for folder, kept in (("lexers", LEXERS), ("styles", STYLES)):
         modules = (packages / "pygments" / folder).rglob("*.py*")

@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,7 @@ def main() -> None:
             (_package("pyvips-binary", "libvips of the system"), _in_libvips()),
             (_package("pillow", "pillow"), _in_pillow()),
             (_package("pillow-heif", "pillow-heif"), _in_pillow_heif()),
+            (_package("simplejpeg", "simplejpeg"), _in_simplejpeg()),
             (f"python {platform.python_version()}", iter([("zlib", zlib.ZLIB_RUNTIME_VERSION)])),
         )
         for name, version in sorted(told)
@@ -112,6 +114,13 @@ def _in_pillow_heif() -> Iterator[Told]:
     for name, words in {**info["decoders"], **info["encoders"]}.items():
         if told := re.search(r"(?:version |\()v?(\d[\d.]*)", words):
             yield name, told[1]
+
+
+def _in_simplejpeg() -> Iterator[Told]:
+    found = find_spec("simplejpeg._jpeg") if find_spec("simplejpeg") else None
+    if found is not None and found.origin is not None:  # an extra, which need not be there
+        told = re.search(rb"libjpeg-turbo version ([\d.]+)", Path(found.origin).read_bytes())
+        yield "libjpeg-turbo", told[1].decode() if told else None
 
 
 if __name__ == "__main__":

@@ -28,6 +28,12 @@ class Picture:
     numbered: Code | None = None
     """What its colours are by number, where that is not sRGB and goes before the profile."""
 
+    held: Callable[[float], int] = lambda shrink: 0
+    """Bytes of pixels that `load` with that factor has in memory at once, of a picture that others stream."""
+
+    at_hand: Callable[[], bool] = bool
+    """After `load`: whether all pixels are in memory, so that they can be read in any order."""
+
     stored: tuple[int, int] = (0, 0)
     """Width and height of what is decoded, where only a part of that is the picture."""
 

@@ -206,7 +206,8 @@ def _in_words(format: formats.Format, data: bytearray) -> Iterator[None]:
 def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int) -> int:
     order = render.targets(picture.width, picture.height, specs)
     pixels = order[0].width * order[0].height
-    shape = replace(picture.decoded, rows=render.rows_at_hand(picture, order[0]))
+    rows, held = render.rows_at_hand(picture, order[0]), render.held(picture, order[0])
+    shape = replace(picture.decoded, rows=rows, held=picture.decoded.held + held)
     encoders = {render.encoder(spec) for spec in specs}
     return max(picture.format.estimate(shape, size, pixels, encoder) for encoder in encoders)
 

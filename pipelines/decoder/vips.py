@@ -8,7 +8,7 @@ from typing import Any
 
 import pyvips
 
-from pipelines.decoder import cicp, colour, headers, jpeg, png, shortage, transforms, webp
+from pipelines.decoder import cicp, colour, headers, jpeg, plain_jpeg, png, shortage, transforms, webp
 from pipelines.decoder.cicp import Code
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import Declined, corrupt, starved, too_much_memory, unknown_kind
@@ -54,7 +54,8 @@ _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def version() -> str:
-    return "libvips " + ".".join(str(pyvips.version(part)) for part in range(3))
+    libvips = "libvips " + ".".join(str(pyvips.version(part)) for part in range(3))
+    return ", ".join(filter(None, (libvips, plain_jpeg.version())))
 
 
 warnings: list[str] = []
@@ -110,6 +111,53 @@ def samples(name: str) -> list[bytes]:
 
 def probe(format: Format, data: bytearray, damaged: str) -> Picture:
     """Read the header, or raise `Declined`."""
+    if format.name == "jpeg" and (header := plain_jpeg.read(data)):
+        return _Plain(format, data, damaged, header).picture()
+    return _probe(format, data, damaged)
+
+
+class _Plain:
+    """A JPEG that libjpeg-turbo decodes alone; where that complains, it is as if there were no such way."""
+
+    def __init__(self, format: Format, data: bytearray, damaged: str, header: plain_jpeg.Header) -> None:
+        self._file = format, data, damaged
+        self._header = header
+        self._otherwise: Picture | None = None
+
+    def picture(self) -> Picture:
+        warnings.clear()
+        header = self._header
+        return Picture(
+            format=self._file[0],
+            shape=headers.jpeg_shape(self._file[1], header.width, header.height) or Shape(0, 0),
+            orientation=header.orientation,
+            profile=_usable(header.profile),
+            load=self._load,
+            damage=self._damage,
+            held=self._held,
+            at_hand=lambda: self._otherwise is None,
+        )
+
+    def _load(self, shrink: float) -> Image:
+        if (image := plain_jpeg.decode(self._file[1], self._header, self._by(shrink))) is not None:
+            return image
+        self._otherwise = _probe(*self._file)
+        if self._otherwise.excess:
+            raise unknown_kind(self._file[0].title, self._otherwise.excess)
+        return self._otherwise.load(shrink)
+
+    def _by(self, shrink: float) -> int:
+        return int(_shrinking("jpeg", shrink, min(self._header.width, self._header.height))["shrink"])
+
+    def _damage(self) -> str:
+        return "" if self._otherwise is None else self._otherwise.damage()
+
+    def _held(self, shrink: float) -> int:
+        size = self._header.pixels(self._by(shrink))
+        return size if size <= plain_jpeg.MOST_PIXELS else 0
+
+
+def _probe(format: Format, data: bytearray, damaged: str) -> Picture:
     warnings.clear()
     pyvips.vips_lib.vips_error_clear()  # a warning has all of that, also what was said of the picture before
     ended = format.name == "jpeg" and damaged == "reject" and jpeg.add_end(data)
@@ -219,8 +267,11 @@ def _orientation(image: Image) -> int:
 def _profile(image: Image) -> bytes | None:
     if image.get_typeof("icc-profile-data") == 0:
         return None
-    profile = bytes(image.get("icc-profile-data"))
-    return profile if len(profile) <= LARGEST_PROFILE else None
+    return _usable(bytes(image.get("icc-profile-data")))
+
+
+def _usable(profile: bytes | None) -> bytes | None:
+    return None if profile is None or len(profile) > LARGEST_PROFILE else profile
 
 
 def _colour(

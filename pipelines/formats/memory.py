@@ -27,7 +27,8 @@ class Shape:
     reduced: bool = False
     """Decoded with more than eight bits, and then handed over in eight."""
     held: int = 0
-    """Bytes that are in memory beside the rows in work: of a TIFF, rows of tiles, or all of it."""
+    """Bytes that are in memory beside the rows in work: of a TIFF, rows of tiles, or all of it; of a plain
+    JPEG, all that it is decoded to."""
 
     @property
     def pixels(self) -> int:
@@ -56,7 +57,7 @@ def _streamed(shape: Shape) -> float:
 
 def jpeg(shape: Shape) -> int:
     coefficients = shape.pixels * 2 * shape.density if shape.whole else 0.0
-    return int(coefficients + shape.bands * max(shape.pixels * 0.1, shape.width * shape.rows))
+    return int(coefficients + shape.held + shape.bands * max(shape.pixels * 0.1, shape.width * shape.rows))
 
 
 def png(shape: Shape) -> int:

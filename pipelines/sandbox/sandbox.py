@@ -3,8 +3,8 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from importlib.metadata import version
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 
 from pipelines import formats
 from pipelines.accounts import Accounts, Meter
@@ -28,6 +28,7 @@ from storage.errors import BlobsUnavailable
 MOST_ATTEMPTS = 5
 _LOOK_S = 1.0  # between two looks at decoders that have nothing to do
 _DECODERS = ("pyvips-binary", "pillow", "pillow-heif")
+_AN_EXTRA = "simplejpeg"
 
 
 class Sandbox:
@@ -184,4 +185,7 @@ def longest_render_s(image_timeout_s: float) -> float:
 
 def decoder_version() -> str:
     """The versions of what decodes: a picture that killed another version may be harmless to this one."""
-    return ", ".join(f"{package} {version(package)}" for package in _DECODERS)
+    versions = {package: version(package) for package in _DECODERS}
+    with suppress(PackageNotFoundError):
+        versions[_AN_EXTRA] = version(_AN_EXTRA)
+    return ", ".join(f"{package} {number}" for package, number in versions.items())

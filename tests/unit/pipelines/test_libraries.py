@@ -23,6 +23,7 @@ def found() -> Sequence[BundledLibrary]:
         ("pyvips-binary", {"libvips", "libaom", "libpng", "libheif", "libtiff", "libwebp"}),
         ("pillow", {"libtiff", "libwebp", "libjpeg-turbo", "libavif", "dav1d", "lcms2"}),
         ("pillow-heif", {"libheif", "libde265"}),
+        ("simplejpeg", {"libjpeg-turbo"}),
     ],
 )
 def test_each_package_names_what_it_brought(

@@ -24,7 +24,7 @@ PLATFORMS = {
 }
 # What reads bytes that strangers chose: pictures, requests, entries of Redis. `pip install` reads no lock.
 READ_BYTES = {
-    *("pillow", "pillow-heif", "pyvips", "pyvips-binary"),
+    *("pillow", "pillow-heif", "pyvips", "pyvips-binary", "simplejpeg"),
     *("arq", "hiredis", "orjson", "pydantic", "redis"),
     *("fastapi", "httptools", "jinja2", "pyjwt", "python-multipart", "starlette", "uvicorn", "websockets"),
 }

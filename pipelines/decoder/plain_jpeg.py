@@ -1,0 +1,196 @@
+"""Plain JPEGs, decoded by libjpeg-turbo alone: the very pixels that libvips hands over, in less time.
+
+libvips does the whole where a file is unusual in any way, where libjpeg-turbo complains of anything, where
+the pixels would take much memory, and where simplejpeg is not installed: it is an extra.
+"""
+
+import mmap
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pyvips
+
+from pipelines.decoder import jpeg
+from pipelines.decoder.picture import Image
+from pipelines.formats import MIB
+
+try:  # after NumPy, which it needs, was loaded with one thread
+    import simplejpeg as _library
+except ImportError:
+    _library = None
+
+MOST_PIXELS = 16 * MIB  # bytes of them; libvips does with a tenth of it what it decodes row by row
+
+# ITU T.81, table B.1.
+_END, _SCAN = b"\xff\xd9", 0xDA
+_SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
+_OTHERS = {0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}  # tables, restart intervals, APPn, comments
+_EXIF, _PROFILE = 0xE1, 0xE2
+_MOST_SEGMENTS, _MOST_SCANS, _MOST_FIELDS, _MOST_PARTS = 200, 20, 200, 9
+_ORIENTATION, _SHORT = 0x0112, 3  # TIFF 6.0: a tag, and a type of field
+_LEAST_SIDE = 16  # pixels: of a smaller picture simplejpeg may take a scaled one for it
+_HUGE = 2 * MIB  # a page that the kernel can have at once, instead of 512 of them
+_MAPPED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+_COLOURS = {1: ("Gray", "GRAY", "b-w"), 3: ("YCbCr", "RGB", "srgb")}
+
+
+class _Unusual(Exception):
+    """The file may be a good picture, but not one whose markers leave no doubt."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the markers before the first scan say."""
+
+    width: int
+    height: int
+    components: int
+    orientation: int
+    profile: bytes | None
+
+    def pixels(self, shrink: int) -> int:
+        """Bytes of the pixels, scaled down by that factor."""
+        return -(-self.width // shrink) * -(-self.height // shrink) * self.components
+
+
+_room = mmap.mmap(-1, mmap.PAGESIZE, flags=_MAPPED)
+
+
+def version() -> str:
+    """Its name and version, empty where it is not installed."""
+    return f"simplejpeg {_library.__version__}" if _library else ""
+
+
+def read(data: bytearray) -> Header | None:
+    """Return the header of a plain JPEG, and None for any other file, also for one that is damaged."""
+    if _library is None or data[:2] != b"\xff\xd8":
+        return None
+    try:
+        header = _read(data)
+        height, width, colours, _ = _library.decode_jpeg_header(data)
+    except (_Unusual, IndexError, ValueError):
+        return None
+    is_same = (width, height, colours) == (header.width, header.height, _COLOURS[header.components][0])
+    return header if is_same and min(width, height) >= _LEAST_SIDE else None
+
+
+def decode(data: bytearray, header: Header, shrink: int) -> Image | None:
+    """Return the pixels, scaled down by 1, 2, 4 or 8; None where libvips is to decode or refuse the picture.
+
+    They are good until the next picture is decoded.
+    """
+    width, height = -(-header.width // shrink), -(-header.height // shrink)
+    size = header.pixels(shrink)
+    if size > MOST_PIXELS or not _make_room(size):
+        return None
+    _, format, meaning = _COLOURS[header.components]
+    try:
+        found = _library.decode_jpeg(data, format, min_height=height, min_width=width, buffer=_room)
+    except ValueError:
+        return None
+    if found.shape != (height, width, header.components):
+        return None
+    image = pyvips.Image.new_from_memory(memoryview(_room)[:size], width, height, header.components, "uchar")
+    image = image.copy(interpretation=meaning)
+    whole = header.width // shrink, header.height // shrink
+    return image if whole == (width, height) else image.crop(0, 0, *whole)  # as libvips does
+
+
+def _make_room(size: int) -> bool:
+    """Have memory for so many bytes, which is kept: to be given new pages takes a tenth of the time."""
+    global _room
+    if len(_room) < size:
+        page = _HUGE if size >= _HUGE else mmap.PAGESIZE
+        try:
+            _room = mmap.mmap(-1, -(-size // page) * page, flags=_MAPPED)
+            with suppress(OSError):  # a kernel without pages of that size
+                _room.madvise(mmap.MADV_HUGEPAGE if page == _HUGE else mmap.MADV_NORMAL)
+        except OSError:
+            return False
+    return True
+
+
+def _read(data: bytearray) -> Header:
+    frame, kind = b"", 0
+    orientations: list[int] = []
+    profile: list[bytes] = []
+    for marker, start, end in _segments(data):
+        if marker in (*_SEQUENTIAL, _PROGRESSIVE):
+            if frame:
+                raise _Unusual
+            frame, kind = bytes(data[start:end]), marker
+        elif marker == _EXIF and data.startswith(b"Exif", start):
+            orientations.append(_orientation(bytes(data[start:end])))
+        elif marker == _PROFILE and data.startswith(b"ICC_PROFILE\0", start):
+            profile.append(bytes(data[start + 12 : end]))
+        elif marker == _SCAN:
+            _check_scans(data, end, kind == _PROGRESSIVE, data[start] == len(frame[6::3]))
+    if len(orientations) > 1 or len(frame) < 9 or frame[0] != 8 or frame[5] not in _COLOURS:
+        raise _Unusual
+    if len(frame) != 6 + 3 * frame[5]:
+        raise _Unusual
+    return Header(
+        width=int.from_bytes(frame[3:5]),
+        height=int.from_bytes(frame[1:3]),
+        components=frame[5],
+        orientation=orientations[0] if orientations else 1,
+        profile=_joined(profile),
+    )
+
+
+def _segments(data: bytearray) -> Iterator[tuple[int, int, int]]:
+    """Markers up to the first scan's, with where their segments begin and end."""
+    at = 2
+    for _ in range(_MOST_SEGMENTS):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
+        end = at + 2 + length
+        known = marker == _SCAN or marker in (*_SEQUENTIAL, _PROGRESSIVE) or marker in _OTHERS
+        if data[at] != 0xFF or not known or length < 3 or end > len(data):
+            raise _Unusual
+        yield marker, at + 4, end
+        if marker == _SCAN:
+            return
+        at = end
+    raise _Unusual
+
+
+def _check_scans(data: bytearray, at: int, progressive: bool, all_components: bool) -> None:
+    """Behind the only scan comes an end marker; behind a progressive file's, which are few, nothing else."""
+    if not data.endswith(_END) and (progressive or data.find(_END, at) < 0):
+        raise _Unusual
+    if not (progressive or all_components):
+        raise _Unusual
+    if progressive and jpeg.count_scans(data) > _MOST_SCANS:
+        raise _Unusual
+
+
+def _orientation(exif: bytes) -> int:
+    """What EXIF says of it, 1 where it says nothing."""
+    order = {b"Exif\0\0II*\0": "little", b"Exif\0\0MM\0*": "big"}.get(exif[:10])
+    if order is None:
+        raise _Unusual
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(exif[at : at + size], order)  # type: ignore[arg-type]
+
+    first = 6 + number(10, 4)
+    count = number(first, 2)
+    if first < 14 or not 0 < count <= _MOST_FIELDS or first + 2 + 12 * count > len(exif):
+        raise _Unusual
+    fields = [at for at in range(first + 2, first + 2 + 12 * count, 12) if number(at, 2) == _ORIENTATION]
+    if not fields:
+        return 1
+    if len(fields) > 1 or number(fields[0] + 2, 2) != _SHORT or number(fields[0] + 4, 4) != 1:
+        raise _Unusual
+    value = number(fields[0] + 8, 2)
+    return value if 1 <= value <= 8 else 1
+
+
+def _joined(parts: list[bytes]) -> bytes | None:
+    """A profile of its parts, each behind its number and how many there are (ICC.1, B.4)."""
+    if len(parts) > _MOST_PARTS:
+        raise _Unusual
+    if any(part[:2] != bytes((number, len(parts))) for number, part in enumerate(parts, 1)):
+        raise _Unusual
+    return b"".join(part[2:] for part in parts) or None

@@ -1,0 +1,225 @@
+"""Plain JPEGs are decoded without libvips, to the same pixels; at any doubt libvips does the whole."""
+
+import io
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import pyvips
+from PIL import Image
+
+from pipelines.decoder import plain_jpeg
+from pipelines.decoder.plain_jpeg import Header
+from tests.support.decoder_child import DEFAULT, DecoderProcess, spec
+from tests.support.picture_folders import corpus_folder
+
+ROOT = Path(__file__).parents[3]
+KINDS: dict[str, dict[str, Any]] = {
+    "4:2:0": {},
+    "4:2:2": {"subsampling": 1},
+    "4:4:4": {"subsampling": 0},
+    "optimized": {"optimize": True},
+    "restart markers": {"restart_marker_blocks": 3},
+    "progressive": {"progressive": True},
+    "grey": {"mode": "L"},
+}
+_CORPUS = corpus_folder()
+PHOTOS = sorted((_CORPUS / "photos").glob("*.jpg")) if _CORPUS is not None else []
+
+
+def photo(width: int = 203, height: int = 155, *, mode: str = "RGB", **options: object) -> bytes:
+    """A JPEG with enough in it that each pixel matters."""
+    noise = Image.effect_noise((width, height), 60)
+    turned = [
+        noise.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        noise.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    ]
+    file = io.BytesIO()
+    Image.merge("RGB", (noise, *turned)).convert(mode).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def header(content: bytes) -> Header:
+    found = plain_jpeg.read(bytearray(content))
+    assert found is not None
+    return found
+
+
+def is_plain(content: bytes) -> bool:
+    return plain_jpeg.read(bytearray(content)) is not None
+
+
+def pixels(content: bytes, shrink: int) -> tuple[int, int, int, bytes]:
+    image = plain_jpeg.decode(bytearray(content), header(content), shrink)
+    assert image is not None
+    return image.width, image.height, image.bands, bytes(image.write_to_memory())
+
+
+def of_libvips(content: bytes, shrink: int) -> tuple[int, int, int, bytes]:
+    image = pyvips.Image.jpegload_buffer(content, shrink=shrink)
+    return image.width, image.height, image.bands, bytes(image.write_to_memory())
+
+
+@pytest.mark.parametrize("shrink", [1, 2, 4, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plain_jpegs_pixels_are_those_of_libvips_at_every_scale(kind: str, shrink: int) -> None:
+    for size in ((203, 155), (64, 200), (17, 16)):
+        content = photo(*size, **KINDS[kind])
+        assert pixels(content, shrink) == of_libvips(content, shrink), size
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        *(
+            pytest.param(path, id=path.stem)
+            for path in sorted((ROOT / "scripts" / "pictures").glob("*.jpg"))[:1]
+        ),
+        *(pytest.param(path, id=path.stem, marks=pytest.mark.campaign) for path in PHOTOS),
+    ],
+)
+def test_a_cameras_photo_has_the_pixels_of_libvips_too(picture: Path) -> None:
+    content = picture.read_bytes()
+
+    for shrink in (2, 4):
+        assert pixels(content, shrink) == of_libvips(content, shrink)
+
+
+def with_exif(content: bytes, exif: bytes) -> bytes:
+    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
+
+
+def exif(order: str, *fields: tuple[int, int, int, int], at: int = 8) -> bytes:
+    """EXIF of fields (tag, type, count, value), the first directory `at` its beginning."""
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    body = b"".join(struct.pack(f"{order}HHIHH", *field, 0) for field in fields)
+    directory = struct.pack(f"{order}H", len(fields)) + body + bytes(4)
+    return b"Exif\0\0" + head + struct.pack(f"{order}I", at) + bytes(at - 8) + directory
+
+
+def orientation_of_libvips(content: bytes) -> int:
+    image = pyvips.Image.jpegload_buffer(content)
+    value = image.get("orientation") if image.get_typeof("orientation") else 1
+    return value if 1 <= value <= 8 else 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_orientation_is_read_as_libvips_reads_it(order: str) -> None:
+    for value in range(12):
+        content = with_exif(
+            photo(), exif(order, (0x010F, 2, 2, 65), (0x0112, 3, 1, value), at=8 + value % 3 * 2)
+        )
+        assert header(content).orientation == orientation_of_libvips(content), value
+
+
+ODD = {
+    "two orientations": exif("<", (0x0112, 3, 1, 6), (0x0112, 3, 1, 3)),
+    "an orientation of another type": exif("<", (0x0112, 4, 1, 6)),
+    "many orientations": exif("<", (0x0112, 3, 2, 6)),
+    "no TIFF": b"Exif\0\0hello world",
+    "cut": exif("<", (0x0112, 3, 1, 6))[:-12],
+    "no fields": exif("<"),
+    "a directory before it begins": exif("<", (0x0112, 3, 1, 6)).replace(b"\x08\0\0\0", b"\x04\0\0\0", 1),
+    "no end of its name": b"Exif" + exif("<", (0x0112, 3, 1, 6))[6:],
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_with_odd_exif_a_jpeg_is_left_to_libvips(kind: str) -> None:
+    assert not is_plain(with_exif(photo(), ODD[kind]))
+
+
+def test_where_exif_is_plain_its_orientation_is_that_of_libvips_whatever_its_bytes_are() -> None:
+    chance, plain = Random(7), 0
+    for _ in range(300):
+        said = bytearray(exif(chance.choice("<>"), (0x010F, 2, 2, 65), (0x0112, 3, 1, chance.randint(0, 9))))
+        for _ in range(chance.randint(0, 2)):
+            said[chance.randrange(6, len(said))] = chance.choice((0, 1, 2, 3, 6, 8, 0x12, 255))
+        content = with_exif(SMALL, bytes(said))
+        if found := plain_jpeg.read(bytearray(content)):
+            plain += 1
+            assert found.orientation == orientation_of_libvips(content), said
+    assert plain > 50
+
+
+SMALL = photo(32, 24)
+
+
+def test_a_profile_in_parts_is_put_together_as_by_libvips() -> None:
+    profile = bytes(range(256)) * 600
+    content = photo(icc_profile=profile)
+
+    assert content.count(b"ICC_PROFILE\0") == 3
+    assert header(content).profile == profile == pyvips.Image.jpegload_buffer(content).get("icc-profile-data")
+    assert not is_plain(content.replace(b"ICC_PROFILE\0\2", b"ICC_PROFILE\0\3"))
+
+
+UNUSUAL = {
+    "not a JPEG": b"\x89PNG" + photo()[4:],
+    "empty": b"",
+    "cut in its header": photo()[:300],
+    "cut": photo()[:-500],
+    "without its end": photo()[:-2],
+    "progressive, with something behind it": photo(progressive=True) + b"hello",
+    "a byte between segments": photo()[:2] + b"\0" + photo()[2:],
+    "fill bytes": photo()[:2] + b"\xff" + photo()[2:],
+    "two exif": with_exif(with_exif(photo(), exif("<", (0x0112, 3, 1, 6))), exif("<", (0x0112, 3, 1, 3))),
+    "CMYK": photo(mode="CMYK"),
+    "tiny": photo(15, 200),
+    "RGB by its letters": photo(subsampling=0, keep_rgb=True),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_what_is_unusual_is_left_to_libvips(kind: str) -> None:
+    assert not is_plain(UNUSUAL[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_that_are_damaged_are_left_to_libvips(kind: str) -> None:
+    content = bytearray(photo(**KINDS[kind]))
+    found, scan = header(bytes(content)), content.index(b"\xff\xda") + 20
+
+    del content[scan + 900 : scan + 1500]
+
+    assert plain_jpeg.decode(content, found, 1) is None
+
+
+def test_a_picture_of_more_memory_than_that_is_streamed_by_libvips() -> None:
+    content = photo(2400, 2400)
+
+    assert plain_jpeg.decode(bytearray(content), header(content), 1) is None
+    assert plain_jpeg.decode(bytearray(content), header(content), 2) is not None
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[tuple[DecoderProcess, DecoderProcess]]:
+    with (
+        DecoderProcess(names=["jpeg"]) as one,
+        DecoderProcess(names=["jpeg"], without=["simplejpeg"]) as other,
+    ):
+        yield one, other
+
+
+def test_variants_are_the_same_bytes_where_the_library_is_not_installed(
+    children: tuple[DecoderProcess, DecoderProcess],
+) -> None:
+    one, other = children
+    for turn in range(1, 9):
+        content = with_exif(photo(900 + turn, 700, quality=90), exif("<", (0x0112, 3, 1, turn)))
+        assert one.run(content, DEFAULT).variants == other.run(content, DEFAULT).variants, turn
+
+
+def test_what_a_decoder_answers_to_damage_is_the_same_too(
+    children: tuple[DecoderProcess, DecoderProcess],
+) -> None:
+    chance = Random(3)
+    for kind in KINDS.values():
+        content = bytearray(photo(**kind))
+        for _ in range(6):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+            first, second = (child.run(bytes(content), (spec(100),)) for child in children)
+            assert (first.answer.get("code"), first.variants) == (second.answer.get("code"), second.variants)
