@@ -35,8 +35,9 @@ async def lock_renewed(
     queue: Queue, job_id: str, lease_s: float, metrics: Metrics = NO_METRICS
 ) -> AsyncIterator[None]:
     """Renew the job's lock while the body runs, so that the lock expires soon after its worker dies."""
-    with suppress(QueueUnavailable):  # arq would drop the job; the next renewal tries again
-        await queue.jobs.renew(job_id, lease_s)
+    if not queue.jobs.has_just_begun(job_id):
+        with suppress(QueueUnavailable):  # arq would drop the job; the next renewal tries again
+            await queue.jobs.renew(job_id, lease_s)
     renewal = asyncio.create_task(_renew(queue, job_id, lease_s, metrics))
     try:
         yield

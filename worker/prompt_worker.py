@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 import structlog
 from arq.worker import Worker
@@ -42,10 +43,19 @@ class PromptWorker(Worker):
         names = [job for job in job_ids if is_name(job)]
         if len(names) < len(job_ids):
             await self._jobs.queues.remove_corrupt(head=True)
-        await super().start_jobs([job for job in names if job.decode() not in known])
-        for job_id in self.tasks.keys() - known:
-            self.tasks[job_id].add_done_callback(lambda _: self._queued.set())
+        new = [job for job in map(bytes.decode, names) if job not in known]
+        begun = await self._jobs.begin(new[: self.max_jobs - self.job_counter], self.in_progress_timeout_s)
+        for job_id, score in begun.items():
+            await self.sem.acquire()
+            self.job_counter += 1
+            self.tasks[job_id] = task = self.loop.create_task(self.run_job(job_id, score))
+            task.add_done_callback(partial(self._note_end, job_id))
             self._pause_s = 0
+
+    def _note_end(self, job_id: str, _task: asyncio.Task[None]) -> None:
+        self._jobs.note_end(job_id)
+        self._release_sem_dec_counter_on_complete()
+        self._queued.set()
 
     async def run_job(self, job_id: str, score: int) -> None:
         # What arq raises here ends the worker: other programs may have written what it meets.

@@ -103,9 +103,22 @@ class JobQueues:
 
     async def enter_own(self) -> None:
         """Enter the own queue into the index."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            since_ms = self.ask_to_enter_own(pipe)
+            await pipe.execute()
+        self.note_entered(since_ms)
+
+    def ask_to_enter_own(self, pipe: Pipeline) -> int:
+        """Have the own queue entered into the index; `note_entered` what this returns."""
+        now = timestamp_ms()
+        since_ms = min(self._waits_since_ms or now, now)
         if self._instance is not None:
-            now = timestamp_ms()
-            await self._index_own(min(self._waits_since_ms or now, now))
+            pipe.zadd(self._index, {self._instance: since_ms})
+        return since_ms
+
+    def note_entered(self, since_ms: int) -> None:
+        """The index says so of the own queue."""
+        self._waits_since_ms = since_ms
 
     async def note(self, *, due: int, untaken: int) -> None:
         """Note in the index whether jobs wait in the own queue, or at least run, unless it says so."""

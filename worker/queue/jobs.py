@@ -6,6 +6,7 @@ from uuid import UUID
 
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from arq.jobs import serialize_job
 from arq.utils import timestamp_ms
 from redis.exceptions import ResponseError
 
@@ -42,6 +43,7 @@ class Jobs:
         self._stream = stream
         self._consumer = consumer
         self._ownership = ownership
+        self._begun: set[str] = set()  # jobs whose lock is new
 
     async def enqueue(self, job_ids: Mapping[str, Sequence[UUID]]) -> None:
         """Enqueue a job for the uploads under each job ID, for this worker.
@@ -53,11 +55,40 @@ class Jobs:
         await self._ownership.check(lately=True)
         if not job_ids:
             return
-        await self.queues.enter_own()
-        for job_id, ids in job_ids.items():
-            texts = [str(upload_id) for upload_id in ids]
-            await self._redis.enqueue_job(PROCESS, texts, _job_id=job_id, _queue_name=self.key)
+        now = timestamp_ms()
+        # As arq does it, but all of them at once: a job's ID is new, so nobody has to watch it.
+        async with self._redis.pipeline(transaction=True) as pipe:
+            since_ms = self.queues.ask_to_enter_own(pipe)
+            for job_id, ids in job_ids.items():
+                texts = [str(upload_id) for upload_id in ids]
+                job = serialize_job(PROCESS, (texts,), {}, None, now, serializer=self._redis.job_serializer)
+                pipe.psetex(job_key_prefix + job_id, self._redis.expires_extra_ms, job)
+            pipe.zadd(self.key, dict.fromkeys(job_ids, now), nx=True)
+            await pipe.execute()
+        self.queues.note_entered(since_ms)
         self.queued.set()
+
+    async def begin(self, job_ids: Sequence[str], lease_s: float) -> Mapping[str, int]:
+        """Lock those of `job_ids` that are due in the own queue and that nobody runs; returns their scores.
+
+        arq asks three questions for each, and its lock says nothing of who has it.
+        """
+        if not job_ids:
+            return {}
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for job_id in job_ids:
+                pipe.set(in_progress_key_prefix + job_id, self._consumer, px=int(lease_s * 1000), nx=True)
+                pipe.zscore(self.key, job_id)
+            answers = await pipe.execute()
+        now, locked = timestamp_ms(), dict[str, int | None]()
+        for job_id, is_locked, score in zip(job_ids, answers[::2], answers[1::2], strict=True):
+            if is_locked:
+                locked[job_id] = int(score) if score and score <= now else None
+        if gone := [in_progress_key_prefix + job_id for job_id, score in locked.items() if score is None]:
+            await self._redis.delete(*gone)  # whoever ran it has ended it, or put it off
+        begun = {job_id: score for job_id, score in locked.items() if score is not None}
+        self._begun.update(begun)
+        return begun
 
     async def enqueue_task(self, name: str, tick_ms: int, *arguments: int) -> None:
         """Enqueue the task of that tick, unless it is queued already."""
@@ -146,8 +177,17 @@ class Jobs:
         await self._redis.delete(in_progress_key_prefix + job_id, retry_key_prefix + job_id)
         return await self.queues.remove_corrupt(head=True)
 
+    def has_just_begun(self, job_id: str) -> bool:
+        """Whether the job's lock is new, and need not be renewed."""
+        return job_id in self._begun
+
+    def note_end(self, job_id: str) -> None:
+        """The job runs here no more."""
+        self._begun.discard(job_id)
+
     async def renew(self, job_id: str, lease_s: float) -> bool:
         """Keep the job's lock for `lease_s` more seconds; False when another worker has it now."""
+        self._begun.discard(job_id)
         key = in_progress_key_prefix + job_id
         holder = await self._redis.get(key)
         if holder not in (None, _ARQS_LOCK, self._consumer.encode()):
