@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.counter import counts_of, say_count
-from pipelines.decoder import session, vips
+from pipelines.decoder import reading, session, vips
 from pipelines.formats import MIB
 from pipelines.recipe import DEFAULT
 
@@ -28,7 +28,8 @@ def decode(counts: Sequence[int]) -> None:
     for count in counts:
         for _ in range(count):
             work = session.Work()
-            session.make(session.check(bytearray(photo), limits, work), specs, output, work, wanted)
+            variants = reading.Output(output)
+            session.make(session.check(bytearray(photo), limits, work), specs, variants, work, wanted)
             os.ftruncate(output, 0)
         say_count()
 

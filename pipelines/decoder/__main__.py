@@ -4,7 +4,7 @@ import gc
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import cycle
@@ -14,6 +14,7 @@ import orjson
 
 from pipelines import formats
 from pipelines.decoder import fork_loop, landlock, limits, seccomp, session, vips
+from pipelines.decoder.reading import Output
 from pipelines.decoder.refusal import Declined
 from pipelines.decoder.wire import Channel, close_all
 from pipelines.placeholders import Kind
@@ -25,6 +26,7 @@ _WARM_UP = tuple(
     for fit, kind in (("inside", "jpeg"), ("cover", "webp"))
 )
 _FIRST_INHERITED = 3  # descriptor after standard input, output and error
+_MOST_DESCRIPTORS = 32  # that come with a request: two for each picture of a group
 _KINDS: tuple[Kind, ...] = ("thumbhash", "blurhash")
 
 
@@ -64,7 +66,9 @@ def decode(order: fork_loop.Order, config: dict[str, Any]) -> None:
         decoder=decoder,
         output=output,
     )
-    channel = Channel(socket.socket(fileno=0))  # which asks of what kind it is: later nothing may ask
+    channel = Channel(
+        socket.socket(fileno=0), _MOST_DESCRIPTORS
+    )  # which asks of what kind it is: later nothing may ask
     # Before libvips starts its first thread: both bind the calling thread and those it starts.
     is_off = config["confinement"] == "off"
     landlock_version, calls_closed = (0, False) if is_off else (landlock.confine(), seccomp.confine())
@@ -101,7 +105,7 @@ def _warm_up(bounds: session.Limits) -> None:
     for data in _samples(bounds):
         work = session.Work()
         picture = session.check(bytearray(data), bounds, work)
-        session.make(picture, _WARM_UP, bounds.output, work, {"warm"}, next(kinds))
+        session.make(picture, _WARM_UP, Output(bounds.output), work, {"warm"}, next(kinds))
     try:
         session.check(bytearray(b"nothing"), bounds, session.Work())
     except Declined:
@@ -121,15 +125,22 @@ def serve(channel: Channel, bounds: session.Limits) -> None:
         if "trim" in request:
             limits.trim_heap()
             continue
+        answer = session.answer_group if "group" in request else _answer_one
         try:
-            work = session.answer(channel, request, descriptors, bounds)
+            works = answer(channel, request, descriptors, bounds)
         finally:
             close_all(descriptors)
-        if work.bug:
+        if any(work.bug for work in works):
             break
         gc.collect()
-        if work.estimate > _TRIM_ABOVE:
+        if any(work.estimate > _TRIM_ABOVE for work in works):
             limits.trim_heap()
+
+
+def _answer_one(
+    channel: Channel, request: dict[str, Any], descriptors: list[int], bounds: session.Limits
+) -> Sequence[session.Work]:
+    return [session.answer(channel, request, descriptors, bounds)]
 
 
 if __name__ == "__main__":

@@ -3,8 +3,15 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import orjson
+
+from pipelines.decoder.wire import MAX_FRAME
 
 _CHUNK = 1024 * 1024
+_LENGTH_BYTES = 4
+ANSWER_ROOM = 128 * 1024  # where a picture's answer lies before its variants; the parent has the same number
 
 
 class FileError(Exception):
@@ -42,12 +49,20 @@ def read_once(descriptor: int, size: int) -> bytearray | None:
 
 
 class Output:
-    """The file that the parent gave for variants, filled with one behind the other."""
+    """The file that the parent gave for variants, emptied, and filled with one behind the other.
 
-    def __init__(self, descriptor: int) -> None:
+    What lies before `start` is not for variants.
+    """
+
+    def __init__(self, descriptor: int, start: int = 0) -> None:
         self._descriptor = descriptor
-        self._end = 0
+        self._start = self._end = start
         os.ftruncate(descriptor, 0)
+
+    @property
+    def size(self) -> int:
+        """The bytes of its variants."""
+        return self._end - self._start
 
     def add(self, content: bytes) -> int:
         """Append a variant and return where it begins."""
@@ -57,3 +72,12 @@ class Output:
                 count = os.pwrite(self._descriptor, view, self._end)
                 self._end, view = self._end + count, view[count:]
         return began
+
+
+def write_answer(descriptor: int, probed: dict[str, Any] | None, answer: dict[str, Any]) -> None:
+    """Write what a header says and the answer before a picture's variants, and then that both are there."""
+    body = orjson.dumps({"probed": probed, "answer": answer})
+    if len(body) > MAX_FRAME:
+        raise ValueError(f"an answer of {len(body)} bytes is longer than {MAX_FRAME}")
+    os.pwrite(descriptor, body, _LENGTH_BYTES)
+    os.pwrite(descriptor, len(body).to_bytes(_LENGTH_BYTES), 0)

@@ -2,8 +2,9 @@
 
 import gc
 import hashlib
+import os
 import traceback
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -19,6 +20,9 @@ from pipelines.decoder.refusal import Declined
 from pipelines.decoder.wire import Channel, close_all
 from pipelines.placeholders import Kind
 
+_GROUP_LASTS_S = 0.25  # after which no picture of a group is begun: others wait for this decoder, too
+_GROUP_BYTES = 4 * formats.MIB  # of variants, likewise: all of them are in memory until the end
+_NOT_ARRIVED = "the picture did not arrive: too many open files"
 _FOR_A_HEADER = 96 * formats.MIB  # beside the file itself; beyond that the parent ends its decoder
 
 
@@ -73,12 +77,83 @@ class Work:
         self._since = perf_counter()
 
 
+Ask = Callable[[dict[str, Any]], reading.Output | None]
+"""Tells what a header says, and returns where the variants may be written; None where none may be made."""
+
+
 def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], limits: Limits) -> Work:
     """Answer one request and return what it took; after a bug the child must not be used again."""
+
+    def ask(probed: dict[str, Any]) -> reading.Output | None:
+        channel.send(probed)
+        consent, more = channel.receive() or ({"proceed": False}, [])
+        descriptors.extend(more)
+        return reading.Output(limits.output) if consent["proceed"] else None
+
     work = Work()
+    reply = _reply(ask, request, descriptors, limits, work)
+    if reply is not None:
+        channel.send(reply)
+    return work
+
+
+def answer_group(
+    channel: Channel, request: dict[str, Any], descriptors: list[int], limits: Limits
+) -> Sequence[Work]:
+    """Answer several requests one after the other, each in a file of its own, and say at the end that it is.
+
+    Those whose turn does not come soon are deferred, and so are those that want more memory than granted.
+    """
+    group, granted = request["group"], request["granted"]
+    shared = {"variants": request["variants"], "placeholder": request["placeholder"]}
+    if len(descriptors) != 2 * len(group):
+        close_all(descriptors)
+        channel.send({"status": "starved", "message": _NOT_ARRIVED})
+        return []
+    began, written, works = perf_counter(), 0, list[Work]()
+    for asked in group:
+        [source, file] = descriptors[:2]
+        del descriptors[:2]
+        if perf_counter() - began > _GROUP_LASTS_S or written > _GROUP_BYTES:
+            os.close(source)
+            reading.write_answer(file, None, {"status": "deferred", "late": True})
+        else:
+            output = reading.Output(file, reading.ANSWER_ROOM)
+            reply, probed, work = _reply_in_group({**asked, **shared}, source, output, granted, limits)
+            reading.write_answer(file, probed, reply)
+            written += output.size
+            works.append(work)
+        os.close(file)  # what comes later, and may be hostile, cannot change it any more
+        if works[-1].bug:
+            break
+    close_all(descriptors)
+    channel.send({"status": "answered"})
+    return works
+
+
+def _reply_in_group(
+    request: dict[str, Any], source: int, output: reading.Output, granted: int, limits: Limits
+) -> tuple[dict[str, Any], dict[str, Any] | None, Work]:
+    """The answer to one request of a group, what the header says, and what it took."""
+    probed: dict[str, Any] | None = None
+
+    def ask(found: dict[str, Any]) -> reading.Output | None:
+        nonlocal probed
+        probed = found
+        return output if found["estimate"] <= granted else None
+
+    work = Work()
+    reply = _reply(ask, request, [source], limits, work)
+    return reply or {"status": "deferred", "late": False}, probed, work
+
+
+def _reply(
+    ask: Ask, request: dict[str, Any], descriptors: list[int], limits: Limits, work: Work
+) -> dict[str, Any] | None:
+    """The answer to one request, whose descriptors are closed then; None where it may not go on."""
     reply: dict[str, Any] | None
     try:
-        reply = _process(channel, request, descriptors, limits, work)
+        reply = _process(ask, request, descriptors, limits, work)
     except Declined as refused:
         reply = _refusal(refused)
     except MemoryError:
@@ -91,11 +166,11 @@ def answer(channel: Channel, request: dict[str, Any], descriptors: list[int], li
         reply = {"status": "bug", "message": message, "traceback": traceback.format_exc()[-8000:]}
         work.bug = True
     close_all(descriptors)  # before the answer: its reader may rely on it
-    if reply is not None:
-        trim_large_heap()  # before the parent measures this process
-        lack = _lack(reply, work)
-        channel.send({"status": "starved", "message": lack} if lack else reply)
-    return work
+    if reply is None:
+        return None
+    trim_large_heap()  # before the parent measures this process
+    lack = _lack(reply, work)
+    return {"status": "starved", "message": lack} if lack else reply
 
 
 def _lack(reply: dict[str, Any], work: Work) -> str:
@@ -124,10 +199,10 @@ def _refusal(refused: Declined) -> dict[str, Any]:
 
 
 def _process(
-    channel: Channel, request: dict[str, Any], descriptors: list[int], limits: Limits, work: Work
+    ask: Ask, request: dict[str, Any], descriptors: list[int], limits: Limits, work: Work
 ) -> dict[str, Any] | None:
     if not descriptors:
-        raise refusal.starved("the picture did not arrive: too many open files")
+        raise refusal.starved(_NOT_ARRIVED)
     [source] = descriptors
     specs = request["variants"]
     size = work.bytes = int(request["bytes"])
@@ -151,7 +226,7 @@ def _process(
     except WrongEngine:
         return {"status": "changed"}
     work.lap("probe")
-    channel.send(
+    output = ask(
         {
             "status": "probed",
             "sha256": work.sha256,
@@ -161,13 +236,11 @@ def _process(
             "estimate": work.estimate,
         }
     )
-    consent, more = channel.receive() or ({"proceed": False}, [])
-    descriptors += more
-    if not consent["proceed"]:
+    if output is None:
         return None
     work.resume()
     with _in_words(picture.format, data):
-        return make(picture, specs, limits.output, work, wanted, request["placeholder"])
+        return make(picture, specs, output, work, wanted, request["placeholder"])
 
 
 @contextmanager
@@ -243,12 +316,12 @@ def check(data: bytearray, limits: Limits, work: Work) -> Picture:
 def make(
     picture: Picture,
     specs: Sequence[dict[str, Any]],
-    file: int,
+    output: reading.Output,
     work: Work,
     wanted: Container[str],
     kind: Kind = "thumbhash",
 ) -> dict[str, Any]:
-    """Write the `wanted` variants to the file, all from one decode, and return the answer.
+    """Write the `wanted` variants to the output, all from one decode, and return the answer.
 
     The others are made as far as those come from them, so that one that is made alone has the same bytes. The
     placeholder, of that `kind`, is of the smallest with the picture's own proportions, wanted or not.
@@ -258,7 +331,6 @@ def make(
     shown = render.smallest_whole(order) if kind != "none" else None
     while order[-1].name not in wanted and order[-1] is not shown:
         order.pop()
-    output = reading.Output(file)
     made: dict[int, dict[str, Any]] = {}
     places: dict[tuple[Any, ...], tuple[int, int]] = {}
     small = None

@@ -118,6 +118,19 @@ class Starved(_Frame):
     message: Sentence
 
 
+class Deferred(_Frame):
+    """The picture was not decoded in its group: that was `late`, or it wants more memory than others."""
+
+    status: Literal["deferred"]
+    late: bool
+
+
+class Answered(_Frame):
+    """Each picture of a group is answered, in the file for its variants."""
+
+    status: Literal["answered"]
+
+
 class Bug(_Frame):
     """The child itself failed; it ends after saying so."""
 
@@ -126,5 +139,12 @@ class Bug(_Frame):
     traceback: Traceback
 
 
-Answer = Unchanged | Changed | Probed | Done | Refused | Unwritable | Starved | Bug
+Answer = Unchanged | Changed | Probed | Done | Refused | Unwritable | Starved | Deferred | Answered | Bug
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="status")])
+
+
+class WrittenAnswer(_Frame):
+    """The answer to a picture of a group, and what its header said."""
+
+    probed: Probed | None
+    answer: Annotated[Answer, Field(discriminator="status")]

@@ -7,7 +7,8 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 from typing import Any, Self
@@ -43,6 +44,7 @@ class Child:
         self.engine = engine
         self._connection = connection
         self._output = output
+        self._more_outputs: list[int] = []
         self._clock = ~pid << 3 | _CPUCLOCK_SCHED
         self._pidfd = _pidfd(pid)
         self._statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -86,7 +88,7 @@ class Child:
             try:
                 connection, sock, errors = Frames.open(theirs)
                 undo.callback(connection.close)
-                output = _output_file()
+                output = output_file()
             except OSError as error:
                 raise not_started(error, "") from error
             undo.callback(os.close, output)
@@ -116,12 +118,21 @@ class Child:
     ) -> Answer:
         """The next answer, within what `budget` has left and `most_cpu_s`, and no growth that is `bloated`.
 
+        Raises: as `receive_within`.
+        """
+        return await self.receive_within(lambda: budget, bloated, most_cpu_s)
+
+    async def receive_within(
+        self, budget: Callable[[], Budget], bloated: Callable[[int], bool], most_cpu_s: float = inf
+    ) -> Answer:
+        """The next answer, within the `budget` of what it works on at each moment.
+
         Raises: DecodeTimeout, DecoderBloated, DecoderCrashed, DecoderFailed, DecoderKilled, DecoderStarved,
         BlobsUnavailable. After each of them the child is of no more use.
         """
         reading = asyncio.ensure_future(self._frame())
         try:
-            await self._watch(reading, budget, bloated, min(budget.cpu_s, most_cpu_s))
+            await self._watch(reading, budget, bloated, most_cpu_s)
             answer = ANSWER.validate_json(reading.result())
         except ValidationError as error:
             raise DecoderCrashed("the decoder answered what no decoder may answer") from error
@@ -136,7 +147,7 @@ class Child:
     async def _watch(
         self,
         reading: asyncio.Future[bytes],
-        budget: Budget,
+        budget_now: Callable[[], Budget],
         bloated: Callable[[int], bool],
         most_cpu_s: float,
     ) -> None:
@@ -146,14 +157,15 @@ class Child:
             now, before = time.monotonic(), now
             # A worker that was frozen for a while has not seen its child work: that time does not count.
             waited = min(now - before, 10 * _POLL_INTERVAL_S)
-            budget.waited += waited
             cpu, cpu_before = self.cpu_s(), cpu
+            budget = budget_now()
+            budget.waited += waited
             budget.cpu_used += cpu - cpu_before
             if answered:
                 return
             if cpu - cpu_before < _IDLE_CPU_S:
                 budget.count_idle(waited, states(self.pid))
-            budget.check(most_cpu_s)
+            budget.check(min(budget.cpu_s, most_cpu_s))
             if bloated(self.memory() - self.idle_memory):
                 raise DecoderBloated
 
@@ -164,14 +176,20 @@ class Child:
             raise await self._death() from error
 
     def take_output(self, places: Sequence[tuple[int, int]]) -> Sequence[bytes]:
-        """Return the bytes at these places (start, length) of the output, and empty it.
-
-        A copy, one of each place: the child keeps its descriptor, and what is checked must not change any
-        more. It may be shorter where there is not so much.
-        """
-        contents = {(start, count): os.pread(self._output, count, start) for start, count in {*places}}
+        """Return the bytes at these places (start, length) of the output, and empty it."""
+        contents = read_places(self._output, places)
         os.ftruncate(self._output, 0)
-        return [contents[place] for place in places]
+        return contents
+
+    @contextmanager
+    def more_outputs(self, count: int) -> Iterator[Sequence[int]]:
+        """Outputs beside the usual one, which count as its memory while they are open. Raises: OSError."""
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._more_outputs.clear)
+            for _ in range(count):
+                self._more_outputs.append(output_file())
+                opened.callback(os.close, self._more_outputs[-1])
+            yield tuple(self._more_outputs)
 
     def memory(self) -> int:
         """Bytes of memory now: what is resident of its own, and the output; 0 once the process has died.
@@ -186,7 +204,8 @@ class Child:
         except (OSError, ValueError):
             return 0
         libraries = min(int(shared) * _PAGE, _LIBRARIES)  # memory that is shared with nobody is counted there
-        return int(resident) * _PAGE - libraries + os.fstat(self._output).st_blocks * _BLOCK
+        blocks = sum(os.fstat(output).st_blocks for output in (self._output, *self._more_outputs))
+        return int(resident) * _PAGE - libraries + blocks * _BLOCK
 
     def cpu_s(self) -> float:
         """Seconds of CPU that it has taken; of a dead one those that were seen."""
@@ -266,7 +285,17 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-def _output_file() -> int:
+def read_places(output: int, places: Sequence[tuple[int, int]]) -> Sequence[bytes]:
+    """Return the bytes at these places (start, length) of an output.
+
+    A copy, one of each place: the child may keep its descriptor, and what is checked must not change any
+    more. It may be shorter where there is not so much.
+    """
+    contents = {(start, count): os.pread(output, count, start) for start, count in {*places}}
+    return [contents[place] for place in places]
+
+
+def output_file() -> int:
     """A file in memory for a child's variants, also where a system call filter refuses the usual way."""
     try:
         return os.memfd_create("decoder-output", os.MFD_CLOEXEC)

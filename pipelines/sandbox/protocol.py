@@ -93,7 +93,7 @@ class Attempt:
             case Changed():
                 raise SourceChanged("the original changed while it was being read")
             case _:
-                raise _error_of(answer)
+                raise error_of(answer)
 
     async def _probe(self, budget: Budget) -> Answer:
         task = self.task
@@ -128,7 +128,7 @@ class Attempt:
             await self.child.send({"proceed": False})
             raise
         if not isinstance(answer, Done):
-            raise _error_of(answer)
+            raise error_of(answer)
         return answer
 
     def _limit(self, probed: Probed) -> float:
@@ -144,7 +144,7 @@ def _too_much_memory(probed: Probed, most: int) -> PictureRefused:
     )
 
 
-def _error_of(answer: Answer) -> PipelineError | BlobsUnavailable:
+def error_of(answer: Answer) -> PipelineError | BlobsUnavailable:
     match answer:
         case Refused():
             refused = PictureRefused(answer.code, answer.message)

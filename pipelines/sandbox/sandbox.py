@@ -9,7 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pipelines import formats
 from pipelines.accounts import Accounts, Meter
 from pipelines.allowance import Allowance
-from pipelines.errors import DecoderCrashed, DecoderKilled, DecoderStarved, DecodeTimeout
+from pipelines.errors import (
+    DecoderCrashed,
+    DecoderKilled,
+    DecoderStarved,
+    DecodeTimeout,
+    PipelineError,
+)
 from pipelines.formats import Engine
 from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.placeholders import Kind
@@ -18,13 +24,15 @@ from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Hello
 from pipelines.sandbox.child import Child
 from pipelines.sandbox.fork_server import DECODER
+from pipelines.sandbox.group_attempt import LONGEST_S, GroupAttempt
+from pipelines.sandbox.groups import SMALL_BYTES, Alike, AloneError, GroupMember, Groups
 from pipelines.sandbox.output_check import Rendered
 from pipelines.sandbox.pool import MemoryGuard, Pool
 from pipelines.sandbox.protocol import WALL_FACTOR, Attempt, Task
 from storage.errors import BlobsUnavailable
 
 # Beside others, and again once there is memory for it; both once more in a new child, where the storage left
-# the first one hanging; and alone.
+# the first one hanging; and alone. A small one may be in a group before all that.
 MOST_ATTEMPTS = 5
 _LOOK_S = 1.0  # between two looks at decoders that have nothing to do
 _DECODERS = ("pyvips-binary", "pillow", "pillow-heif")
@@ -47,6 +55,8 @@ class Sandbox:
         self.guard = MemoryGuard(allowance.memory_alone, self.pool.growth)
         self._accounts = accounts or Accounts()
         self.admission = Admission(allowance.decoders, allowance.memory_shared, self._accounts)
+        self._groups = Groups(self.admission.slots, self._decode_group)
+        self._may_group = allowance.isolation != "picture"
 
     async def render(
         self,
@@ -119,8 +129,7 @@ class Sandbox:
 
     async def _beside_others(self, task: Task) -> Rendered | None:
         try:
-            async with self.admission.slots.one(task.meter.owner):
-                return await self._attempt(task)
+            return await self._decode(task)
         except NoRoomError as big:
             if big.need > self.admission.budget:
                 return await self._exclusively(task)
@@ -128,35 +137,76 @@ class Sandbox:
             async with self.admission.memory(big.need, owner), self.admission.slots.one(owner):
                 return await self._attempt(task, granted=big.need)
 
+    async def _decode(self, task: Task) -> Rendered | None:
+        """What comes out, of a group where it is small and others wait as well. Raises: also NoRoomError."""
+        if self._may_group and task.source_bytes <= SMALL_BYTES and not task.needs_new_child:
+            with suppress(AloneError):
+                return await self._groups.render(task, await self._engine_of(task))
+        async with self.admission.slots.one(task.meter.owner):
+            return await self._attempt(task)
+
+    async def _decode_group(self, alike: Alike, group: Sequence[GroupMember]) -> Sequence[GroupMember]:
+        """Give each picture of the group what comes out; return those that were only late."""
+        if len(group) == 1:
+            await self._decode_only(group[0])
+        if len(group) <= 1:
+            return []
+        meter, attempt = Meter(alike.owner), None
+        try:
+            async with self._borrowed(alike.engine, meter) as child:
+                group = [one for one in group if one.is_wanted]
+                for one in group:
+                    one.task.has_used_child = child.is_used
+                attempt = GroupAttempt(child, group, self.guard, self.admission, self._cpu_s)
+                await attempt.run()
+        except (NoRoomError, OSError):  # for memory, or for its outputs
+            for one in group:
+                one.give(AloneError())
+            return []
+        except (PipelineError, BlobsUnavailable):
+            if attempt is None:
+                raise
+        return attempt.settle(meter.cpu_s)
+
+    async def _decode_only(self, one: GroupMember) -> None:
+        try:
+            one.give(await self._attempt(one.task))
+        except Exception as error:  # for its caller
+            one.give(error)
+
     async def _exclusively(self, task: Task) -> Rendered | None:
         async with self.admission.exclusive(task.meter.owner):
             await self.pool.end_idle()
             return await self._attempt(task, granted=self.guard.most)
 
     async def _attempt(self, task: Task, granted: int | None = None) -> Rendered | None:
-        if task.fetch and task.source_bytes <= self._max_source_bytes:  # others are refused by their size
-            await task.fetch()
-        known = formats.sniff(os.pread(task.source_fd, formats.HEAD, 0))
-        engine = known.engine if known else "vips"
-        async with self._borrowed(engine, task) as child:
+        engine = await self._engine_of(task)
+        async with self._borrowed(engine, task.meter, new=task.needs_new_child) as child:
             task.has_used_child = child.is_used
             return await Attempt(child, task, self.guard, self.admission, self._cpu_s, granted).run()
 
+    async def _engine_of(self, task: Task) -> Engine:
+        """That of the decoder for the picture, whose bytes are at hand then."""
+        if task.fetch and task.source_bytes <= self._max_source_bytes:  # others are refused by their size
+            await task.fetch()
+        known = formats.sniff(os.pread(task.source_fd, formats.HEAD, 0))
+        return known.engine if known else "vips"
+
     @asynccontextmanager
-    async def _borrowed(self, engine: Engine, task: Task) -> AsyncIterator[Child]:
-        """A decoder for the picture, which pays for its time, and for the start of the next if it ends it."""
-        child, before_s = None, task.meter.cpu_s
+    async def _borrowed(self, engine: Engine, meter: Meter, *, new: bool = False) -> AsyncIterator[Child]:
+        """A decoder for who pays for its time, and for the start of the next where it is ended."""
+        child, before_s = None, meter.cpu_s
         try:
-            async with self.pool.borrow(engine, task.meter.owner, new=task.needs_new_child) as child:
-                task.meter.cpu_s += child.start_debt_s  # it was started for this owner
+            async with self.pool.borrow(engine, meter.owner, new=new) as child:
+                meter.cpu_s += child.start_debt_s  # it was started for this owner
                 child.start_debt_s = 0.0
-                with task.meter.running(child.cpu_s):
+                with meter.running(child.cpu_s):
                     yield child
         finally:
             if child is not None and child not in self.pool:
-                task.meter.cpu_s += child.start_cpu_s
+                meter.cpu_s += child.start_cpu_s
             # At once, and not with its outcome: the next turn is given in a moment.
-            self._accounts.use(task.meter.owner, task.meter.cpu_s - before_s)
+            self._accounts.use(meter.owner, meter.cpu_s - before_s)
 
 
 @asynccontextmanager
@@ -180,7 +230,7 @@ async def open_sandbox(
 
 def longest_render_s(image_timeout_s: float) -> float:
     """Wall seconds that one `Sandbox.render` may work, without those in which it waits for others."""
-    return MOST_ATTEMPTS * WALL_FACTOR * image_timeout_s
+    return LONGEST_S + MOST_ATTEMPTS * WALL_FACTOR * image_timeout_s
 
 
 def decoder_version() -> str:

@@ -13,10 +13,11 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipelines.decoder.fork_loop import DESCRIPTORS, ForkLoop, Order
+from pipelines.decoder.reading import ANSWER_ROOM, write_answer
 from pipelines.decoder.wire import Channel
 
 MIB = 1024 * 1024
@@ -52,6 +53,9 @@ def forever() -> None:
 class Job:
     """One request, answered honestly step by step; what goes wrong changes a step."""
 
+    start = 0  # of its variants
+    of = 1  # in its group
+
     def __init__(self, connection: socket.socket, request: Message, source: int, output: int) -> None:
         self.connection = connection
         self.request = request
@@ -70,7 +74,7 @@ class Job:
         return {"status": "unchanged", "sha256": sha256}
 
     def written(self) -> list[Message]:
-        size = {"width": self.width, "height": self.height, "start": 0, "bytes": len(self.picture)}
+        size = {"width": self.width, "height": self.height, "start": self.start, "bytes": len(self.picture)}
         names = [spec["name"] for spec in self.request["variants"]]
         wanted = self.request["missing"] if self.sha256 == self.request["known_sha256"] else names
         return [{"name": name, **size} for name in names if name in wanted]
@@ -88,7 +92,7 @@ class Job:
         return bool(receive(self.connection)[0]["proceed"])
 
     def write(self, content: bytes | None = None) -> None:
-        os.pwrite(self.output, self.picture if content is None else content, 0)
+        os.pwrite(self.output, self.picture if content is None else content, self.start)
 
     def honest(self) -> None:
         if self.request["known_sha256"] == self.sha256 and not self.request["missing"]:
@@ -103,6 +107,106 @@ class Job:
         self.probe()
         self.write()
         self.say({**self.done(), **changes})
+
+
+class GroupJob(Job):
+    """One request of a group, which has consent in advance, and is answered in the file for its variants."""
+
+    start = ANSWER_ROOM
+
+    def __init__(self, *args: Any, behind: Sequence[int], of: int) -> None:
+        super().__init__(*args)
+        self.sources, self.others, self.of = {args[2], *behind[::2]}, behind[1::2], of
+        self.seen: Message | None = None
+
+    def probe(self) -> bool:
+        self.seen = self.probed()
+        return True
+
+    def probed(self) -> Message:
+        return {**super().probed(), "estimate": 12 * MIB}
+
+    def say(self, message: object) -> None:
+        assert isinstance(message, dict)
+        write_answer(self.output, self.seen, message)
+
+
+def answer_group(connection: socket.socket, request: Message, descriptors: list[int]) -> None:
+    of = len(request["group"])
+    for number, asked in enumerate(request["group"]):
+        shared = {"variants": request["variants"], "placeholder": request["placeholder"]}
+        source, output, *behind = descriptors[2 * number :]
+        job = GroupJob(connection, {**asked, **shared}, source, output, behind=behind, of=of)
+        for fd in kept:
+            os.pwrite(fd, b"<script>" * 100, ANSWER_ROOM)
+        FAULTS.get(job.fault, Job.honest)(job)
+        os.close(source)
+        if output not in kept:
+            os.close(output)
+    send(connection, {"status": "answered"})
+
+
+def only_in_groups(fault: Callable[[GroupJob], object]) -> Callable[[Job], None]:
+    def chosen(job: Job) -> None:
+        if isinstance(job, GroupJob):
+            fault(job)
+        else:
+            job.honest()
+
+    return chosen
+
+
+def say_early(job: Job) -> None:
+    """Say that all are answered, and nothing of this one and those behind it."""
+    send(job.connection, {"status": "answered"})
+    forever()
+
+
+def write_into_answer(job: GroupJob) -> None:
+    """Have its variants where its answer is."""
+    job.start = 4
+    job.probe()
+    job.say(job.done())
+
+
+def answer_others(job: GroupJob) -> None:
+    """Answer for those behind it as well."""
+    job.honest()
+    for other in job.others:
+        job.output = other
+        job.honest()
+
+
+def ask_for_more(job: GroupJob) -> None:
+    """Say that it takes more than was granted, and go on all the same."""
+    job.seen = {**job.probed(), "estimate": 200 * MIB}
+    job.write()
+    job.say(job.done())
+
+
+def overwrite_all(job: GroupJob) -> None:
+    """Write to whatever it has a descriptor of, and die; but to no source: those can only be read."""
+    for fd in {*range(3, 128)} - job.sources:
+        with contextlib.suppress(OSError):
+            os.pwrite(fd, b"<script>" * 100, 0)
+            os.pwrite(fd, b"<script>" * 100, ANSWER_ROOM)
+    os.abort()
+
+
+def take_a_while(job: Job) -> None:
+    time.sleep(0.15)
+    job.honest()
+
+
+def tell_group(job: Job) -> None:
+    """Say in its times how many pictures there are in its group."""
+    job.probe()
+    job.write()
+    job.say({**job.done(), "ms": {"group": float(job.of)}})
+
+
+def defer(job: GroupJob, *, late: bool) -> None:
+    job.say({"status": "deferred", "late": late})
 
 
 def raw(job: Job, content: bytes) -> None:
@@ -404,6 +508,17 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "probed twice": probe_twice,
     "unchanged although nothing was known": lambda job: job.say(job.unchanged(job.sha256)),
     "an unknown code": lambda job: refuse(job, "internal_error", "no"),
+    # of groups
+    "take a while": take_a_while,
+    "number of the group": tell_group,
+    "answered early": say_early,
+    "no answer": only_in_groups(lambda _: None),
+    "answers for others": only_in_groups(answer_others),
+    "variants over its answer": only_in_groups(write_into_answer),
+    "more than was granted": only_in_groups(ask_for_more),
+    "late": only_in_groups(lambda job: defer(job, late=True)),
+    "deferred": only_in_groups(lambda job: defer(job, late=False)),
+    "all overwritten": only_in_groups(overwrite_all),
     # what was made
     "too many variants": answered(lambda job: {"variants": [*job.written(), *job.written()]}),
     "too few variants": answered(lambda job: {"variants": job.written()[:1]}),
@@ -536,6 +651,9 @@ def main() -> None:
             send(connection, hello(order))
     while True:
         request, descriptors = receive(connection)
+        if "group" in request:
+            answer_group(connection, request, descriptors)
+            continue
         job = Job(connection, request, descriptors[0], order.output)
         for fd in kept:
             os.pwrite(fd, b"<script>", 0)
