@@ -2,15 +2,18 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 LEAST_THREADS = 8  # they mostly wait for a disk, whatever the CPUs
 _MOST_THREADS = 32
@@ -72,6 +75,85 @@ async def in_thread_or_undo(undo: Callable[[T], object], function: Callable[[], 
         with suppress(OSError):
             await in_thread(undo, running.result())
     raise cancelled
+
+
+@dataclass(eq=False)
+class _Call(Generic[Q, A]):
+    """A request, what has become of it, and the future that wakes whoever asked."""
+
+    request: Q
+    woken: asyncio.Future[None]
+    answer: A | BaseException | None = None
+    is_over: bool = False
+
+    def end(self, answer: A | BaseException) -> None:
+        self.answer, self.is_over = answer, True
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+class Grouped(Generic[Q, A]):
+    """Calls that wait at the same moment are done by one call of `work` in a thread, at most so many.
+
+    `work` returns for each request its answer or the exception that its caller gets. A caller waits for the
+    next turn of the event loop and for the group before its own, and for nothing else. One that is cancelled
+    leaves at once while its group has not begun, and otherwise when that has ended, as from `in_thread`.
+    """
+
+    def __init__(self, work: Callable[[Sequence[Q]], Sequence[A | Exception]], most: int) -> None:
+        self._work = work
+        self._most = most
+        self._waiting: list[_Call[Q, A]] = []
+        self._is_busy = False
+
+    async def __call__(self, request: Q) -> A:
+        loop = asyncio.get_running_loop()
+        call: _Call[Q, A] = _Call(request, loop.create_future())
+        self._waiting.append(call)
+        if not self._is_busy:
+            self._is_busy = True
+            loop.call_soon(self._begin, loop)  # whoever comes until then goes along
+        cancelled: asyncio.CancelledError | None = None
+        while not call.is_over:
+            try:
+                await call.woken
+            except asyncio.CancelledError as error:
+                if call in self._waiting:
+                    self._waiting.remove(call)
+                    raise
+                cancelled, call.woken = error, loop.create_future()
+        if cancelled is not None:
+            raise cancelled
+        if isinstance(call.answer, BaseException):
+            raise call.answer
+        return cast(A, call.answer)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        self._is_busy = bool(group)
+        if not group:
+            return
+        try:
+            running = loop.run_in_executor(None, self._work, [call.request for call in group])
+        except RuntimeError as error:  # no thread can be started
+            self._end(loop, group, [error] * len(group))
+            return
+
+        def end(ended: asyncio.Future[Sequence[A | Exception]]) -> None:
+            error = asyncio.CancelledError() if ended.cancelled() else ended.exception()
+            self._end(loop, group, ended.result() if error is None else [error] * len(group))
+
+        running.add_done_callback(end)
+
+    def _end(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        group: Sequence[_Call[Q, A]],
+        answers: Sequence[A | BaseException],
+    ) -> None:
+        self._begin(loop)
+        for call, answer in zip(group, answers, strict=True):
+            call.end(answer)
 
 
 def cancellation() -> Callable[[], bool]:

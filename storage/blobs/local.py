@@ -1,6 +1,7 @@
 """Blobs as files below one folder: nothing outside it, whatever the key or a link below it says."""
 
 import os
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
@@ -23,16 +24,18 @@ from storage.blobs.reading import (
 from storage.blobs.root import FOLDER_MODE, Root
 from storage.blobs.staging import Staged, Staging
 from storage.blobs.trial import find_lacks
-from storage.blobs.writing import FILE_MODE, Writer, write
+from storage.blobs.whole_flush import WholeFlush
+from storage.blobs.writing import FILE_MODE, Contents, Writer, write
 from storage.errors import BlobRefused, RootMismatch, StorageError
 from storage.paths import is_there
-from storage.threads import in_thread, in_thread_or_undo
+from storage.threads import Grouped, in_thread, in_thread_or_undo
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _KEYS_A_PAGE = 5000
 _PART = 1024 * 1024  # bytes that are read at once
+_STORED_TOGETHER = 16  # callers, of whom each has some files open
 _PROBE_BYTES = 64 * 1024
 _PROBE = f"{keys.VARIANTS}/{keys.HIDDEN}probe"
 
@@ -40,6 +43,24 @@ _PROBE = f"{keys.VARIANTS}/{keys.HIDDEN}probe"
 class Linker(Protocol):
     async def __call__(self, key: str, to: str | None = None) -> int | None:
         """Link the file under `key` as `to`; returns its bytes, None where it cannot be linked."""
+
+
+class _Stores:
+    """Stores what comes together at once where that is of use, and otherwise each in a thread of its own."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._whole = WholeFlush()
+        self._grouped = Grouped[Contents, None](self._store_each, _STORED_TOGETHER)
+
+    def _store_each(self, group: Sequence[Contents]) -> Sequence[Exception | None]:
+        return self._writer.store_each(group, self._whole)
+
+    async def store(self, contents: Contents) -> None:
+        if self._whole.is_worth_trying:
+            await self._grouped(contents)
+        else:
+            await in_thread(self._writer.store, contents)
 
 
 class LocalBlobs:
@@ -51,6 +72,8 @@ class LocalBlobs:
         self._root = root
         self._staging = Staging(root)
         self._writer = Writer(root, self._staging, file_mode)
+        # By area, so that a volume that hangs holds up no other.
+        self._stores = defaultdict[str, _Stores](lambda: _Stores(self._writer))
 
     @property
     def root(self) -> Path:
@@ -94,7 +117,8 @@ class LocalBlobs:
         return count
 
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
-        await _call(self._writer.store, contents)
+        with mapped("a staged file"):
+            await self._stores[_area_of(contents)].store(contents)
 
     def linker(self, source: "LocalBlobs") -> "Linker":
         """What gives this storage the file of `source` under a key, or here as `to`, as `link_file` says.
@@ -239,6 +263,11 @@ async def open_local(root: Path, *, create: bool, private: bool = False) -> Asyn
         yield blobs
     finally:
         blobs.close()
+
+
+def _area_of(contents: Contents) -> str:
+    area = contents[0][0].partition("/")[0] if contents else ""
+    return area if area in keys.AREAS else ""
 
 
 def _link(key: str, source: Root, target: Root, to: str) -> int | None:

@@ -36,6 +36,7 @@ class Mover:
                 raise
             self._publish_copy(staged.fd, area, name, folder, replace=True)
             os.unlink(staged.name, dir_fd=here)
+        staged.is_published = True
 
     def move(self, parts: Sequence[str], to: Sequence[str], *, replace: bool) -> os.stat_result | None:
         """Give a regular file another place; returns how it was found there, None if it stays where it is.

@@ -1,7 +1,7 @@
 """The root folder: the one place that opens folders below it, and notices when it is exchanged."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -47,25 +47,38 @@ class Root:
         Raises: OSError, BlobsUnavailable, RootMismatch.
         """
         if not moved:
-            self._check_place()
+            self.check_place()
         fd = os.dup(self.fd)
         try:
-            for depth, part in enumerate(parts):
-                if depth == 0 and part in AREAS:
-                    deeper = self._enter_area(part, create=create)
-                else:
-                    name = part if create else spelled(fd, part, parts[0])
-                    deeper = enter(fd, name, create=create, mode=self._folder_mode)
+            for depth in range(1, len(parts) + 1):
+                deeper = self.enter(fd, parts[:depth], create=create)
                 os.close(fd)
                 fd = deeper
             yield fd
         finally:
             os.close(fd)
 
-    def _enter_area(self, name: str, *, create: bool) -> int:
+    def enter(
+        self,
+        above: int,
+        path: Sequence[str],
+        *,
+        create: bool = False,
+        on_made: Callable[[int], object] = sync_folder,
+    ) -> int:
+        """The folder under the last name of `path`, which lies in the open folder `above`, open.
+
+        Where it had to be made, `on_made` gets `above`: its new name there is to be durable.
+        """
+        if len(path) == 1 and path[0] in AREAS:
+            return self._enter_area(path[0], create=create, on_made=on_made)
+        name = path[-1] if create else spelled(above, path[-1], path[0])
+        return enter(above, name, create=create, mode=self._folder_mode, on_made=on_made)
+
+    def _enter_area(self, name: str, *, create: bool, on_made: Callable[[int], object]) -> int:
         path = self.path / name
         try:
-            fd = self._open_area(name, create=create)
+            fd = self._open_area(name, create=create, on_made=on_made)
         except FileNotFoundError:
             raise
         except OSError as error:  # whatever lies under it, this says nothing of any file below
@@ -95,7 +108,7 @@ class Root:
             )
         self._devices[area] = device
 
-    def _open_area(self, name: str, *, create: bool) -> int:
+    def _open_area(self, name: str, *, create: bool, on_made: Callable[[int], object]) -> int:
         was_entered = name in self._devices  # asked first: another thread may be making the folder
         try:
             return os.open(name, _THROUGH_LINKS, dir_fd=self.fd)
@@ -103,7 +116,7 @@ class Root:
             self._check_absence(name, was_entered=was_entered)
             if not create:
                 raise
-        return _make(self.fd, name, _THROUGH_LINKS, self._folder_mode)
+        return _make(self.fd, name, _THROUGH_LINKS, self._folder_mode, on_made)
 
     def _check_absence(self, name: str, *, was_entered: bool) -> None:
         """A disk that is not mounted must not look like files that are gone."""
@@ -156,7 +169,7 @@ class Root:
 
     def check_identity(self) -> None:
         """Raises: RootMismatch where the root is not the one that was bound (any more), BlobsUnavailable."""
-        self._check_place()
+        self.check_place()
         if self._catalog_id is not None:
             with mapped(MARKER):
                 found = read_marker(self.fd)
@@ -193,8 +206,11 @@ class Root:
         except FileNotFoundError:
             return False
 
-    def _check_place(self) -> None:
-        """The folder that is open still is the one at `path`; another there that is ours takes its place."""
+    def check_place(self) -> None:
+        """The folder that is open still is the one at `path`; another there that is ours takes its place.
+
+        Raises: RootMismatch, BlobsUnavailable.
+        """
         if self._catalog_id is None:
             return
         try:
@@ -217,23 +233,30 @@ class Root:
             os.close(fd)
 
 
-def enter(folder: int, name: str, *, create: bool, mode: int = FOLDER_MODE) -> int:
+def enter(
+    folder: int,
+    name: str,
+    *,
+    create: bool,
+    mode: int = FOLDER_MODE,
+    on_made: Callable[[int], object] = sync_folder,
+) -> int:
     """The folder under that name, open, never through a link; it is made first where `create` is true."""
     try:
         return os.open(name, DIRECTORY, dir_fd=folder)
     except FileNotFoundError:
         if not create:
             raise
-    return _make(folder, name, DIRECTORY, mode)
+    return _make(folder, name, DIRECTORY, mode, on_made)
 
 
-def _make(folder: int, name: str, flags: int, mode: int) -> int:
+def _make(folder: int, name: str, flags: int, mode: int, on_made: Callable[[int], object]) -> int:
     with suppress(FileExistsError):
         os.mkdir(name, mode, dir_fd=folder)
     fd = os.open(name, flags, dir_fd=folder)
     try:
         grant(fd, mode)  # whatever the umask
-        sync_folder(folder)
+        on_made(folder)
     except OSError:
         os.close(fd)
         raise

@@ -25,12 +25,13 @@ _TRIES = 100  # to make a folder of one's own, before an error says that each is
 _PRIVATE = 0o700
 
 
-@dataclass(frozen=True)
+@dataclass
 class Staged:
     """An unfinished write: a descriptor open for reading and writing, and a name that means nothing yet."""
 
     fd: int
     name: str
+    is_published: bool = False  # then there is nothing under its name any more
 
 
 @dataclass
@@ -113,8 +114,9 @@ class Staging:
         """Close files, and remove those that have not become anything."""
         for file in staged:
             os.close(file.fd)
-            with suppress(FileNotFoundError):
-                os.unlink(file.name, dir_fd=self._of_file[file.name].fd)
+            if not file.is_published:
+                with suppress(FileNotFoundError):
+                    os.unlink(file.name, dir_fd=self._of_file[file.name].fd)
         self._forget([file.name for file in staged])
 
     def _forget(self, names: Sequence[str]) -> None:

@@ -1,0 +1,81 @@
+"""Folders that are opened once for a piece of work on many files, and new ones that are flushed together."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+
+from storage.blobs.root import Root
+from storage.blobs.syscalls import sync_folder
+
+FolderPath = tuple[str, ...]
+"""The names of the folders that lead to one, from the root."""
+
+
+class OpenFolders:
+    """Folders of a root; `close` them. A root that was exchanged is noticed once, at the beginning.
+
+    What is made here is to be durable before a file is put into it: `sync_new` says of what it is not.
+
+    Raises: RootMismatch, BlobsUnavailable.
+    """
+
+    def __init__(self, root: Root) -> None:
+        root.check_place()
+        self._root = root
+        self._opened: dict[FolderPath, int] = {}
+        self._unsynced: dict[int, FolderPath] = {}  # folders with new ones in them
+
+    def close(self) -> None:
+        for fd in {*self._opened.values(), *self._unsynced} - {self._root.fd}:
+            os.close(fd)
+
+    def enter(self, path: FolderPath, *, create: bool = False) -> int:
+        """The folder under these names, open until the end. Raises: OSError, BlobsUnavailable."""
+        fd = self._opened.get(path)
+        if fd is None:
+            fd = self._opened[path] = self._open(path, create=create)
+        return fd
+
+    def sync_new(self, durable: int | None = None) -> Mapping[FolderPath, OSError]:
+        """Make the names of new folders durable; returns in which folders that failed, and why.
+
+        On the device `durable`, all is so already.
+        """
+        return _sync(self._unsynced.items(), durable)
+
+    def sync(self, paths: Iterable[FolderPath], durable: int | None = None) -> Mapping[FolderPath, OSError]:
+        """Make the names in folders that were entered durable; returns the same."""
+        return _sync([(self._opened[path], path) for path in paths], durable)
+
+    def _open(self, path: FolderPath, *, create: bool) -> int:
+        if len(path) < 2:
+            return self._deeper(self._root.fd, path, create=create) if path else self._root.fd
+        # Those on the way are closed again: a key may have hundreds of folders.
+        fd = area = self.enter(path[:1], create=create)
+        for depth in range(2, len(path) + 1):
+            try:
+                deeper = self._deeper(fd, path[:depth], create=create)
+            finally:
+                if fd != area and fd not in self._unsynced:
+                    os.close(fd)
+            fd = deeper
+        return fd
+
+    def _deeper(self, above: int, path: FolderPath, *, create: bool) -> int:
+        return self._root.enter(above, path, create=create, on_made=self._note_new(path[:-1]))
+
+    def _note_new(self, path: FolderPath) -> Callable[[int], None]:
+        def note(fd: int) -> None:
+            self._unsynced[fd] = path
+
+        return note
+
+
+def _sync(folders: Iterable[tuple[int, FolderPath]], durable: int | None) -> Mapping[FolderPath, OSError]:
+    failed: dict[FolderPath, OSError] = {}
+    for fd, path in folders:
+        try:
+            if durable is None or os.fstat(fd).st_dev != durable:
+                sync_folder(fd)
+        except OSError as error:
+            failed[path] = error
+    return failed
