@@ -12,8 +12,8 @@ from pathlib import Path
 from scripts.processes import launch
 from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, private_redis
 from scripts.terminal import errors
-from worker.main import load_or_exit
 from worker.settings import Settings
+from worker.settings_or_exit import load_or_exit
 from worker.variables import environment
 
 PROGRAMS = ("worker", "serve")

@@ -19,8 +19,8 @@ from worker.logs import configure_logs, quiet_arq
 from worker.places import PLACES
 from worker.prompt_worker import PromptWorker
 from worker.queue import QueueUnavailable
-from worker.settings import Settings, SettingsError
-from worker.standard_error import say
+from worker.settings import Settings
+from worker.settings_or_exit import load_or_exit
 
 log = structlog.get_logger(__name__)
 
@@ -52,15 +52,6 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attribute)
     quiet_arq()
     arq.worker.Worker = PromptWorker  # type: ignore[misc]  # of which arq's command makes its worker
     return type(name, (), worker_settings(settings, burst=bool(options.get("burst"))))
-
-
-def load_or_exit() -> Settings:
-    """Return the settings; print every mistake in them on standard error and exit with 2."""
-    try:
-        return Settings.load()
-    except SettingsError as error:
-        say(f"Invalid settings:\n{error}")
-        raise SystemExit(2) from error
 
 
 async def _refuse_to_start(settings: Settings) -> None:

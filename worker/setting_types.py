@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
-from pydantic_settings import NoDecode
 
 from pipelines import formats
 from pipelines.recipe_file import RecipeMistakes, load_recipes
@@ -235,14 +234,14 @@ CatalogUrl = Annotated[str, AfterValidator(_catalog_url)]
 CatalogReadUrl = Annotated[str, AfterValidator(_catalog_read_url)]
 StreamName = Annotated[str, AfterValidator(_stream)]
 AppStreamList = Annotated[str, AfterValidator(_app_streams)]
-FormatNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_known_formats)]
+FormatNames = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(_known_formats)]
 RecipeFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_recipes)]
 Bind = Annotated[str, AfterValidator(_bind)]
 Secret = Annotated[str, AfterValidator(_secret)]
 Origin = Annotated[str, AfterValidator(_origin)]
-Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_names)]
+Origins = Annotated[tuple[Origin, ...], BeforeValidator(_names)]
 Proxy = Annotated[str, AfterValidator(_proxy)]
-Proxies = Annotated[tuple[Proxy, ...], NoDecode, BeforeValidator(_names)]
+Proxies = Annotated[tuple[Proxy, ...], BeforeValidator(_names)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Label = Annotated[str, AfterValidator(_label)]
 HttpFiles = Annotated[Literal["public", "signed"], AfterValidator(_http_files)]

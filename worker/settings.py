@@ -2,14 +2,14 @@
 
 import os
 import re
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipelines import formats
 from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY, Confinement, Isolation
@@ -22,10 +22,9 @@ from storage.catalog.address import POOL, Address
 from storage.paths import folder_of
 from worker import setting_types as types
 from worker.domains import Domains, parse_domains
-from worker.env_files import ENCODING, INSTEAD, EnvFile, export_aws, export_otel, find_env_files
+from worker.env_files import INSTEAD, EnvFile, export_aws, export_otel, find_env_files
 from worker.limits import MemoryLimit, available_cpus, memory_limit, usual_confinement
 from worker.listen_address import is_loopback, parse_address, parse_bind
-from worker.queue import MOST_UPLOADS
 
 PREFIX = "MEDIA_"
 _OF_OTHERS = {INSTEAD, "MEDIA_ROOT", "MEDIA_URL"}  # those of Django, which often shares our environment
@@ -38,12 +37,10 @@ class SettingsError(Exception):
     """The environment does not describe a worker; the message has a line for each mistake."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The settings of a worker. Field descriptions are the README's table."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, validate_default=True, hide_input_in_errors=True)
 
     redis_url: types.RedisUrl = Field(
         "redis://127.0.0.1:6379/0",
@@ -380,6 +377,8 @@ class Settings(BaseSettings):
     @property
     def uploads_per_job(self) -> int:
         """How many uploads go on a job at most: so few that a burst spreads over workers."""
+        from worker.queue import MOST_UPLOADS  # with Redis' client, which few commands need
+
         return min(4 * self.decoders, MOST_UPLOADS)
 
     @classmethod
@@ -392,9 +391,11 @@ class Settings(BaseSettings):
             raise SettingsError("\n".join(lacking))
         export_aws(files)
         export_otel(files)
-        readable = [file.path for file in files if file.problem is None]
+        given = {name.upper(): value for name, value in os.environ.items()}
+        named = ChainMap(given, *(dict(file.variables) for file in reversed(files)))
+        values = {field: named[name] for field in cls.model_fields if (name := variable(field)) in named}
         try:
-            return cls(_env_file=readable, _env_file_encoding=ENCODING)
+            return cls.model_validate(values)
         except ValidationError as error:
             raise SettingsError("\n".join(_errors(error, files))) from error
 

@@ -29,8 +29,8 @@ from scripts import media
 from storage import blobs
 from tests.chaos.steps import EVERY, Step, When
 from worker import adoption
-from worker.main import load_or_exit
 from worker.places import JobPlaces
+from worker.settings_or_exit import load_or_exit
 from worker.supervise import run
 
 DIED = 137

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from worker.main import load_or_exit
+from worker.settings_or_exit import load_or_exit
 from worker.supervise import run
 
 STUB = (sys.executable, "-m", "tests.support.stub_decoder")

@@ -529,7 +529,7 @@ def test_what_is_said_of_decoders_reaches_them(env: pytest.MonkeyPatch) -> None:
     said = {"ISOLATION": "picture", "CONFINEMENT": "off", "DAMAGED": "accept", "MAX_PIXELS": "5"}
     for name, value in said.items():
         env.setenv(f"MEDIA_{name}", value)
-    limits = allowance(Settings())
+    limits = allowance(Settings.load())
 
     assert (limits.isolation, limits.confinement, limits.accept_damaged) == ("picture", "off", True)
     assert limits.max_pixels == 5
