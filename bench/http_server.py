@@ -15,7 +15,8 @@ from bench.http_client import Client
 from bench.processes import pinned
 from scripts.processes import free_port, launch, stop
 from storage.catalog.opening import open_catalog
-from worker.http.keys import SCOPES, new_key
+from worker.http.keys import new_key
+from worker.http.scopes import SCOPES
 
 _ANSWERS_S = 20.0
 

@@ -26,7 +26,7 @@ from tests.support.browser import Page, ViewportSize, opened_browser
 from tests.support.face import start_face
 from tests.support.served import installed
 from tests.support.workplace import Workplace
-from worker.events import default_id
+from worker.upload_ids import default_id
 
 PICTURES = 360
 SHOWN = "uploads/egret/egret-0010.jpg"

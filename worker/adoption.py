@@ -15,9 +15,9 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import UPLOADS, shown, source_key
-from worker.events import default_id
 from worker.publisher import go_on_above
 from worker.queue import Queue
+from worker.upload_ids import default_id
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from storage.catalog.records import DeletionRequested, Domain, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import source_key
-from worker.events import InvalidEvent, default_id
+from worker.upload_ids import default_id
 
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _OURS = ("jobs", "queues", "workers", "catalog", "relay")  # what follows the stream's name in keys beside it
@@ -95,6 +95,8 @@ def _check_prefix(prefix: str) -> None:
 
 def within(event: Event, domain: Domain) -> Event:
     """The event as that app may ask for it; whose its id is, the catalog decides. Raises: InvalidEvent."""
+    from worker.events import InvalidEvent  # whoever only reads the settings parses no events
+
     if isinstance(event, UploadRequested):
         if not domain.holds(event.source):
             less = f", and not with {' or '.join(domain.others)}" if domain.others else ""

@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from typing import Annotated, Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID
 
 import orjson
 import structlog
@@ -23,6 +23,7 @@ from storage.errors import KeyRefused
 from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
 from worker.json_errors import why_no_json
 from worker.traceparent import FORM, parse_traceparent
+from worker.upload_ids import default_id
 
 log = structlog.get_logger(__name__)
 
@@ -139,11 +140,6 @@ def event_schema() -> dict[str, Any]:
         "title": "Upload event",
         **_EVENT.json_schema(),
     }
-
-
-def default_id(source: str) -> UUID:
-    """The id of an upload whose event names none, so that two events for one source are one upload."""
-    return uuid5(NAMESPACE_URL, f"media:{source}")
 
 
 def parse_stream_id(stream_id: str, epoch: int = 0) -> StreamId:

@@ -16,8 +16,8 @@ from storage.errors import BlobNotFound, BlobRefused
 from storage.filenames import FILENAME
 from storage.keys import received_key
 from storage.threads import in_thread
-from worker.events import default_id
 from worker.queue.stream import EventStream
+from worker.upload_ids import default_id
 
 Read = Callable[[], AsyncIterator[bytes]]
 """Reads the content from its beginning; it is called twice."""

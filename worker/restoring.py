@@ -41,11 +41,11 @@ from storage.errors import (
 from worker.adoption import REBUILD, Adoption, Listing
 from worker.backups import note_newest
 from worker.documents import payload
-from worker.events import default_id
 from worker.health import EXPIRY_S
 from worker.publisher import go_on_above
 from worker.queue import Queue, QueueUnavailable
 from worker.settings import Settings
+from worker.upload_ids import default_id
 
 _NO_SEQ = 2**53  # above all that are given
 _CLOCKS_DIFFER_MS = 60_000

@@ -23,7 +23,7 @@ from tests.support.browser import (
 from tests.support.clients import WITH_SERVICES
 from tests.support.console_site import HOSTILE, ConsoleSite, fill, site
 from tests.support.rotation import of_day, today
-from worker.events import default_id
+from worker.upload_ids import default_id
 
 __all__ = ["browser", "site"]
 pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]

@@ -12,7 +12,7 @@ from tests.support.pictures import medium, small
 from tests.support.static_site import StaticSite
 from tests.support.tls import TlsProxy, make_certificates
 from tests.support.workplace import eventually
-from worker.events import default_id
+from worker.upload_ids import default_id
 
 __all__ = ["browser", "filled", "site", "visitor"]
 pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]

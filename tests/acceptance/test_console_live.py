@@ -18,7 +18,7 @@ from tests.support.holding_proxy import HoldingProxy
 from tests.support.pictures import medium, small
 from tests.support.served import catalog_url
 from tests.support.workplace import eventually
-from worker.events import default_id
+from worker.upload_ids import default_id
 
 __all__ = ["browser", "site", "visitor"]
 pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]

@@ -21,11 +21,11 @@ from tests.support.intakes import intake_on
 from tests.support.polling import until
 from tests.support.redis_urls import as_user
 from worker.domains import parse_domains
-from worker.events import default_id
 from worker.failures import choose, retry
 from worker.queue import Queue, QueueUnavailable, connect, job_queue_of
 from worker.relay import DEEP, Relay
 from worker.stores import Stores
+from worker.upload_ids import default_id
 
 STREAM, EVENTS = "media:uploads", "media:events"
 SHOP, BLOG = f"{STREAM}:shop", f"{STREAM}:blog"

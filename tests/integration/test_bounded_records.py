@@ -10,8 +10,8 @@ from storage.catalog.records import State
 from tests.support.catalogs import ON_BOTH, upload_event
 from tests.support.catalogs import take as record
 from tests.support.intakes import intake_on
-from worker.events import default_id
 from worker.queue import Queue
+from worker.upload_ids import default_id
 
 pytestmark = ON_BOTH
 KIB = 1024

@@ -16,7 +16,7 @@ from tests.support.console_page import Element, read_page
 from tests.support.face import OpenFace, Opening
 from tests.support.pictures import small
 from tests.support.uploading import announced, stored
-from worker.events import default_id
+from worker.upload_ids import default_id
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
 BY_SCRIPT = {**OURS, "Accept": "application/json"}

@@ -18,11 +18,11 @@ from tests.conftest import url_of
 from tests.support.catalogs import claim, commit, letter, ready, try_claim, upload, upload_event
 from tests.support.damage import PAGE, page_with, roots, settle, zero
 from tests.support.intakes import intake_on
-from worker.events import default_id
 from worker.intake import Intake
 from worker.leases import reconcile
 from worker.publisher import OutboxPublisher
 from worker.queue import Queue, connect, job_queue_of
+from worker.upload_ids import default_id
 
 UPLOADS = 120
 DOZEN = 12

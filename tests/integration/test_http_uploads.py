@@ -16,9 +16,9 @@ from tests.support.face import OpenFace, install, opened_face, settings_in
 from tests.support.pictures import medium, small
 from tests.support.s3 import new_place
 from tests.support.uploading import announced, digest_of, form, stored
-from worker.events import default_id
 from worker.queue import Queue
 from worker.settings import Settings
+from worker.upload_ids import default_id
 
 JPEG = {"Content-Type": "image/jpeg"}
 LIMIT = 200_000

@@ -14,10 +14,10 @@ from tests.support.catalogs import claim, commit, postponed
 from tests.support.face import OpenFace
 from tests.support.outcomes import Outcomes, outcomes_at
 from tests.support.polling import until
-from worker.events import default_id
 from worker.http.face import Face
 from worker.http.tail import POLL_S
 from worker.http.waiting import settled
+from worker.upload_ids import default_id
 
 LOOKS = 6
 

@@ -10,12 +10,12 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from storage.errors import CatalogUnavailable
 from tests.support.intakes import intake_on
-from worker.events import default_id
 from worker.failures import has_event
 from worker.findings import inspect_redis
 from worker.queue import Queue, connect, job_queue_of
 from worker.queue.heartbeats import WorkerInfo
 from worker.queue.stream import ALONE_FROM, ENDED_ITS_READERS, GIVEN_UP_FROM, TOO_LARGE
+from worker.upload_ids import default_id
 
 STREAM = "media:uploads"
 LARGEST = 256 * 1024

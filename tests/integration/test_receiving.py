@@ -12,9 +12,10 @@ from pipelines.errors import PictureRefused
 from storage.blobs.local import LocalBlobs
 from storage.blobs.memory import MemoryBlobs
 from storage.catalog.records import StreamId, UploadRequested
-from worker.events import default_id, parse_event
+from worker.events import parse_event
 from worker.queue import Queue
 from worker.receiving import Read, Receiver
+from worker.upload_ids import default_id
 
 CONTENT = b"a picture"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -16,10 +16,10 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from tests.support.catalogs import upload, work
 from tests.support.redis_urls import as_user
-from worker.events import default_id
 from worker.queue import Queue, QueueRefused, QueueUnavailable, StreamMismatch, connect
 from worker.recorder import Recorder
 from worker.sqs import SqsListener, SqsQueue, SqsUnavailable
+from worker.upload_ids import default_id
 
 SOURCE = "uploads/2026/11/grey cat.jpg"
 

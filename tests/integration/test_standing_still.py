@@ -13,10 +13,10 @@ from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
 from tests.support.intakes import BACKLOG, intake_on
 from worker.doctor.broker import check_redis
-from worker.events import default_id
 from worker.health import Health, check_intake, check_rights
 from worker.queue import Queue, QueueUnavailable, connect, job_queue_of
 from worker.settings import Settings
+from worker.upload_ids import default_id
 
 STREAM = "media:uploads"
 SOON_S = 0.05

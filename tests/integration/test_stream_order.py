@@ -16,10 +16,10 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from tests.support.catalogs import outbox_of, work
 from tests.support.intakes import intake_on
-from worker.events import default_id
 from worker.findings import inspect_redis
 from worker.queue import Queue, StreamEntry, connect, job_queue_of
 from worker.queue.stream import EventStream, Pending
+from worker.upload_ids import default_id
 
 AN_HOUR_MS = 3_600_000
 CAT, DOG = "uploads/cat.jpg", "uploads/dog.jpg"

@@ -11,8 +11,8 @@ from storage.catalog.outbox import insert_messages
 from storage.catalog.records import Message, State
 from tests.support.catalogs import claim, commit, ready, take, upload_event
 from worker.documents import payload
-from worker.events import default_id
 from worker.queue import Queue, connect, job_queue_of
+from worker.upload_ids import default_id
 
 _places = itertools.count(1)
 

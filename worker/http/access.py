@@ -12,8 +12,9 @@ from starlette.requests import HTTPConnection
 
 from storage.catalog.http_keys import HttpKey
 from storage.errors import StorageError
-from worker.http.keys import NOBODY, SCOPES, SECRET_PREFIX, digest_of
+from worker.http.keys import NOBODY, SECRET_PREFIX, digest_of
 from worker.http.problems import Problem, not_found
+from worker.http.scopes import SCOPES
 from worker.http.tokens import SignedToken, TokenMistake, Tokens
 
 log = structlog.get_logger(__name__)

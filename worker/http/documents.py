@@ -10,9 +10,9 @@ from pipelines.moments import precise_moment
 from storage.catalog.records import State, StoredVariant, Upload
 from storage.keys import owner_of_source
 from worker.documents import OUR_FAULT, placeholder_view
-from worker.events import default_id
 from worker.http.links import Links
 from worker.srcset import srcset
+from worker.upload_ids import default_id
 
 
 def upload_view(upload: Upload, links: Links) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from storage import keys
 from storage.blobs import Space
 from storage.catalog.records import State, Upload
 from storage.errors import BlobRefused, KeyRefused, StorageError
-from worker.events import default_id
 from worker.http.access import Caller
 from worker.http.announced import announced
 from worker.http.bodies import Body, picture_in, refusal
@@ -37,6 +36,7 @@ from worker.http.upload_headers import (
 )
 from worker.http.waiting import settled
 from worker.queue import QueueUnavailable
+from worker.upload_ids import default_id
 
 
 def routes(face: Face) -> APIRouter:

@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-from redis import ConnectionPool
-from redis.asyncio.connection import parse_url
-from redis.connection import URL_QUERY_ARGUMENT_PARSERS
-
 URL_OPTIONS = (
     "db",
     "username",
@@ -65,14 +61,14 @@ def _checked(value: str) -> str:
     if not (parts.path if parts.scheme == "unix" else parts.hostname):
         raise ValueError("has no host")
     try:
-        ConnectionPool.from_url(value)
+        _ = parts.scheme == "unix" or parts.port
     except ValueError as error:
-        text = str(error)
-        raise ValueError(text if "Invalid value" in text else "has a port that is not a number") from error
+        raise ValueError("has a port that is not a number") from error
     database = "" if parts.scheme == "unix" else parts.path.strip("/")
     if database and not database.isdecimal():
         raise ValueError("has a database that is not a number")
-    _check_options(parts.scheme, _options_in(parts.query))
+    if parts.query:
+        _check_options(value, parts.scheme, _options_in(parts.query))
     return value
 
 
@@ -94,8 +90,12 @@ def _options_in(query: str) -> Mapping[str, str]:
     return {name: first for name, (first, *_) in parse_qs(query).items()}
 
 
-def _check_options(scheme: str, options: Mapping[str, str]) -> None:
+def _check_options(url: str, scheme: str, options: Mapping[str, str]) -> None:
     """Options of other clients are allowed and ignored: an app may share the URL."""
+    from redis import ConnectionPool  # few URLs have options, and the client takes a while to import
+    from redis.connection import URL_QUERY_ARGUMENT_PARSERS
+
+    ConnectionPool.from_url(url)
     if of_sentinels := [name for name in options if name in _OF_SENTINELS]:
         raise ValueError(f"has the option {of_sentinels[0]}, which only redis+sentinel:// takes")
     known = (*URL_OPTIONS, *_OF_OTHER_CLIENTS, *URL_QUERY_ARGUMENT_PARSERS)
@@ -158,6 +158,8 @@ def _address(host: str) -> tuple[str, int]:
 
 def server_of(url: str) -> dict[str, Any]:
     """The options of a URL that describe the server; those of a client are for apps that share it."""
+    from redis.asyncio.connection import parse_url  # whoever only checks a URL needs no client
+
     parts = urlsplit(_of_the_primary(url))
     # redis-py decodes options twice: it would make an A of the %41 in a password, however that is encoded.
     query = urlencode({name: quote(value) for name, value in _options_in(parts.query).items()})

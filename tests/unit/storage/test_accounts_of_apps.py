@@ -6,7 +6,7 @@ from storage.catalog.intake import EventStore
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, Domain, StreamId, UploadRequested
 from tests.support.catalogs import ON_BOTH, letter
-from worker.events import default_id
+from worker.upload_ids import default_id
 
 pytestmark = ON_BOTH
 DOMAINS = [Domain(f"media:uploads:{name}", f"uploads/{name}/") for name in ("blog", "shop")]

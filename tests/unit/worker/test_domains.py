@@ -9,8 +9,9 @@ from storage.catalog.records import DeletionRequested, StreamId, UploadRequested
 from tests.support.catalogs import letter
 from tests.support.face import settings_in
 from worker.domains import Domains, origin_of, parse_domains, with_origin, within
-from worker.events import InvalidEvent, default_id
+from worker.events import InvalidEvent
 from worker.stores import open_stores
+from worker.upload_ids import default_id
 
 STREAM, EVENTS = "media:uploads", "media:events"
 SHOP = "media:uploads:shop=uploads/shop/"

@@ -27,12 +27,12 @@ from worker.events import (
     MAX_METADATA_BYTES,
     MAX_READ_BYTES,
     InvalidEvent,
-    default_id,
     event_schema,
     parse_event,
     parse_stream_id,
     read_about,
 )
+from worker.upload_ids import default_id
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "event.schema.json"
 RECIPES = frozenset({"default", "posters"})

@@ -7,7 +7,7 @@ from uuid import UUID
 import orjson
 
 from storage.keys import UPLOADS, owner_of_source
-from worker.events import default_id
+from worker.upload_ids import default_id
 
 _FOLDER = f"{UPLOADS}/"
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{7,35}", re.IGNORECASE)
