@@ -4,6 +4,7 @@ An app's own folders are often called `worker`, `storage` or `scripts` too, and 
 before what is installed.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ class OwnPackages:  # a base class of importlib would take half of the time that
 
 def main() -> None:
     """Run the command line."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some takes a while
+    gc.disable()  # while almost everything that is made stays; what takes longer enables it again
     _open_what_is_closed()
     sys.meta_path.insert(0, OwnPackages())
     if sys.argv[1:2] == ["health"] and _OF_A_PROBE.issuperset(sys.argv[2:]):

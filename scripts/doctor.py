@@ -1,14 +1,14 @@
 """`media doctor`: prints what the doctor finds, and says what to do about what is wrong."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scripts.terminal import AsJson, output, print_json, run, safe
-from worker.doctor.decoders import check_libraries
-from worker.doctor.examination import examine
-from worker.findings import Finding
-from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.findings import Finding
+    from worker.settings import Settings
 
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
 
@@ -22,10 +22,13 @@ def command(
 ) -> None:
     """Check Redis, catalog, storage root, decoders and limits."""
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: "Settings") -> int:
+        from worker.doctor.decoders import check_libraries  # the help is shown without what is examined
+        from worker.doctor.examination import examine
+
         findings = []
 
-        def tell(finding: Finding) -> None:
+        def tell(finding: "Finding") -> None:
             findings.append(finding)
             if not as_json:
                 _print(finding)
@@ -41,7 +44,7 @@ def command(
     run(body, prints_files=True)
 
 
-def _print(finding: Finding) -> None:
+def _print(finding: "Finding") -> None:
     color = _COLORS[finding.level]
     output.print(
         f"[{color}]{finding.level:>7}[/{color}]  [bold]{finding.what}[/bold]: {safe(finding.detail)}"

@@ -1,16 +1,16 @@
 """`media events`: the messages about uploads, printed again from the catalog."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scripts.terminal import AsJson, output, print_json, run, safe
-from storage.catalog.opening import open_catalog
-from storage.catalog.records import Message
-from worker.documents import payload
-from worker.settings import Settings
-from worker.srcset import Link, lasting_link
+
+if TYPE_CHECKING:
+    from storage.catalog.records import Message
+    from worker.settings import Settings
 
 _PAUSE_S = 0.5
 
@@ -22,14 +22,20 @@ def command(
 ) -> None:
     """Print the messages of the last 7 days."""
 
-    async def body(settings: Settings) -> None:
+    async def body(settings: "Settings") -> None:
+        from storage.catalog.database import open_database  # the help is shown without a catalog
+        from storage.catalog.outbox import Outbox
+        from worker.documents import payload
+        from worker.srcset import lasting_link
+
         last, link = since, lasting_link(settings.http_url, settings.http_files)
-        async with open_catalog(settings.catalog, create=False) as catalog:
+        async with open_database(settings.catalog, create=False, migrate=False) as database:
+            outbox = Outbox(database)
             while True:
-                messages = await catalog.outbox.since(last)
+                messages = await outbox.since(last)
                 for message in messages:
                     last = message.seq
-                    _print(message, link, as_json=as_json)
+                    _print(message, payload(message, link), as_json=as_json)
                 if not messages and not follow:
                     return
                 if not messages:
@@ -38,8 +44,7 @@ def command(
     run(body)
 
 
-def _print(message: Message, link: Link, *, as_json: bool) -> None:
-    body = payload(message, link)
+def _print(message: "Message", body: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(body)
         return

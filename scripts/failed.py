@@ -1,7 +1,7 @@
 """`media failed`: uploads that failed, and dead letters."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -18,14 +18,13 @@ from scripts.terminal import (
     safe,
     table,
 )
-from storage.catalog.opening import Catalog, open_catalog
 from storage.filenames import name_for_people
 from worker.amounts import counted
-from worker.failures import NO_EVENT, Chosen, choose, discard, list_failures, retry
-from worker.queue import open_queue
-from worker.retry import CODES
-from worker.settings import Settings
-from worker.stores import open_stores
+
+if TYPE_CHECKING:
+    from storage.catalog.opening import Catalog
+    from worker.failures import Chosen
+    from worker.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -58,9 +57,12 @@ def list_failed(
 ) -> None:
     """List failed uploads with their codes, those that wait for another try, and dead letters."""
 
-    async def body(settings: Settings) -> None:
-        async with open_catalog(settings.catalog, create=False) as catalog:
-            found = await list_failures(catalog, limit)
+    async def body(settings: "Settings") -> None:
+        from storage.catalog.database import open_database  # the help is shown without a catalog
+        from worker.failure_lists import list_failures
+
+        async with open_database(settings.catalog, create=False, migrate=False) as database:
+            found = await list_failures(database, limit)
         if as_json:
             print_json(found)
         else:
@@ -82,7 +84,11 @@ def retry_failed(
     stays: it can only be discarded.
     """
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: "Settings") -> int:
+        from worker.failures import retry
+        from worker.queue import open_queue
+        from worker.stores import open_stores
+
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(stores.catalog.id)
             chosen = await _choose(stores.catalog, ids, code, everything=everything, waits=True)
@@ -99,7 +105,10 @@ def discard_failed(
 ) -> None:
     """Forget failed uploads without variants, and dead letters. Originals stay where they are."""
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: "Settings") -> int:
+        from storage.catalog.opening import open_catalog
+        from worker.failures import discard
+
         async with open_catalog(settings.catalog, create=False) as catalog:
             chosen = await _choose(catalog, ids, code, everything=everything)
             gone = await discard(chosen, catalog)
@@ -110,13 +119,16 @@ def discard_failed(
 
 
 async def _choose(
-    catalog: Catalog,
+    catalog: "Catalog",
     ids: Sequence[str] | None,
     code: str | None,
     *,
     everything: bool,
     waits: bool = False,
-) -> Chosen:
+) -> "Chosen":
+    from worker.failures import choose
+    from worker.retry import CODES
+
     if sum((bool(ids), code is not None, everything)) != 1:
         raise CommandError("Choose by ids, --code or --all.", code=2)
     require_one_of("code", code, CODES)
@@ -128,12 +140,14 @@ async def _choose(
 def _report(
     done: str,
     uploads: Sequence[UUID],
-    chosen: Chosen,
+    chosen: "Chosen",
     numbers: Sequence[int],
     *,
     due: Sequence[UUID] | None = None,
     as_json: bool,
 ) -> int:
+    from worker.failures import NO_EVENT
+
     unsent = [str(letter.id) for letter in chosen.letters if letter.id not in set(numbers)]
     ids = [str(one) for one in uploads]
     gone = set(uploads)

@@ -6,8 +6,6 @@ import typer
 
 from scripts.health_probe import EXAMPLE, probe, show
 from scripts.terminal import AsJson, print_error
-from worker.health_check import examine, examine_life
-from worker.main import load_or_exit
 
 
 def command(
@@ -29,6 +27,9 @@ def command(
 
 def _ask_redis(*, live: bool, as_json: bool) -> int:
     """Print how the worker here is by its heartbeats, and return the exit code."""
+    from worker.health_check import examine, examine_life  # with Redis' client
+    from worker.settings_or_exit import load_or_exit
+
     if not live:
         is_healthy, detail = examine(load_or_exit())
         show({"status": "ok" if is_healthy else "unhealthy", "reason": detail}, as_json=as_json)

@@ -1,15 +1,16 @@
 """`media keys`: the keys of the HTTP server. The catalog keeps their digests."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.moments import moment
 from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
-from storage.catalog.http_keys import HttpKey
-from storage.catalog.opening import open_catalog
-from worker.http.keys import SCOPES, KeyMistake, new_key
-from worker.settings import Settings
+from worker.http.scopes import SCOPES
+
+if TYPE_CHECKING:
+    from storage.catalog.http_keys import HttpKey
+    from worker.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -26,14 +27,18 @@ def new(
 ) -> None:
     """Make a key, and print its secret, which nobody can read again."""
 
-    async def body(settings: Settings) -> None:
+    async def body(settings: "Settings") -> None:
+        from storage.catalog.database import open_database  # the help is shown without a catalog
+        from storage.catalog.http_keys import HttpKeys
+        from worker.http.keys import KeyMistake, new_key
+
         scopes = [each.strip() for each in scope.split(",") if each.strip()]
-        async with open_catalog(settings.catalog, create=False) as catalog:
+        async with open_database(settings.catalog, create=False, migrate=False) as database:
             try:
-                secret, key = new_key(name, scopes, owner, prefix, catalog.database.now_ms())
+                secret, key = new_key(name, scopes, owner, prefix, database.now_ms())
             except KeyMistake as error:
                 raise CommandError(str(error), code=2) from error
-            if not await catalog.http_keys.add(key):
+            if not await HttpKeys(database).add(key):
                 raise CommandError(f"There is, or was, a key {name}: choose another name.")
         if as_json:
             print_json({**_document(key), "secret": secret})
@@ -47,9 +52,12 @@ def new(
 def list_keys(as_json: AsJson = False) -> None:
     """List all keys, without their secrets."""
 
-    async def body(settings: Settings) -> None:
-        async with open_catalog(settings.catalog, create=False) as catalog:
-            keys = [_document(key) for key in await catalog.http_keys.all()]
+    async def body(settings: "Settings") -> None:
+        from storage.catalog.database import open_database
+        from storage.catalog.http_keys import HttpKeys
+
+        async with open_database(settings.catalog, create=False, migrate=False) as database:
+            keys = [_document(key) for key in await HttpKeys(database).all()]
         if as_json:
             print_json({"keys": keys})
         elif not keys:
@@ -66,9 +74,12 @@ def list_keys(as_json: AsJson = False) -> None:
 def revoke(name: Name, as_json: AsJson = False) -> None:
     """Revoke a key: a few seconds later every server refuses it."""
 
-    async def body(settings: Settings) -> None:
-        async with open_catalog(settings.catalog, create=False) as catalog:
-            if not await catalog.http_keys.revoke(name):
+    async def body(settings: "Settings") -> None:
+        from storage.catalog.database import open_database
+        from storage.catalog.http_keys import HttpKeys
+
+        async with open_database(settings.catalog, create=False, migrate=False) as database:
+            if not await HttpKeys(database).revoke(name):
                 raise CommandError(f"There is no key {name} that counts.")
         if as_json:
             print_json({"revoked": name})
@@ -78,7 +89,7 @@ def revoke(name: Name, as_json: AsJson = False) -> None:
     run(body)
 
 
-def _document(key: HttpKey) -> dict[str, object]:
+def _document(key: "HttpKey") -> dict[str, object]:
     return {
         "name": key.name,
         "scopes": sorted(key.scopes),

@@ -1,17 +1,15 @@
 """`media listen`: takes the notifications of a bucket from a queue, and sends the events that apps would."""
 
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scripts.terminal import AsJson, CommandError, print_json, run
-from storage.blobs.opening import read_owner
-from storage.blobs.s3_place import is_s3, parse_s3
 from storage.errors import lacking
-from worker.logs import configure_logs
-from worker.queue import open_queue
-from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -29,7 +27,12 @@ def sqs(
 ) -> None:
     """Send an event for each original that is put into the bucket of MEDIA_STORAGE_URL, until SIGTERM."""
 
-    async def body(settings: Settings) -> None:
+    async def body(settings: "Settings") -> None:
+        from storage.blobs.opening import read_owner  # the help is shown without a bucket
+        from storage.blobs.s3_place import is_s3, parse_s3
+        from worker.logs import configure_logs
+        from worker.queue import open_queue
+
         if not is_s3(settings.storage_url):
             raise CommandError(
                 "MEDIA_STORAGE_URL names no bucket, and folders send no notifications.", code=2

@@ -1,14 +1,14 @@
 """`media serve`: the HTTP server."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scripts.targets import with_setting
 from scripts.terminal import CommandError, run
 from storage.errors import lacking
-from worker.listening import CannotListen
-from worker.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 _NO_KEYS = (
     "{bind} is reached by {others}, and there is no key yet: make one (media keys new NAME), or listen on "
@@ -23,7 +23,11 @@ def command(
 ) -> None:
     """Serve uploads, status, lists, progress, files and the console over HTTP until SIGTERM or Ctrl-C."""
 
-    async def body(settings: Settings) -> None:
+    async def body(settings: "Settings") -> None:
+        from scripts.targets import with_setting  # the help is shown without a server
+        from worker.listening import CannotListen
+        from worker.settings import SettingsError
+
         if bind is not None:
             settings = with_setting(settings, "http_bind", bind, option="--bind")
         try:

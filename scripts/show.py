@@ -1,19 +1,20 @@
 """`media show`: one upload, as the catalog knows it."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 from rich.filesize import decimal as size
 
 from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
-from storage.catalog.opening import open_catalog
-from storage.catalog.records import Upload
 from storage.filenames import filename_in
-from worker.documents import upload_document
-from worker.events import default_id
-from worker.settings import Settings
 from worker.traceparent import trace_id_of
+from worker.upload_ids import default_id
+
+if TYPE_CHECKING:
+    from storage.catalog.records import Upload
+    from worker.settings import Settings
 
 
 def command(
@@ -22,16 +23,20 @@ def command(
 ) -> None:
     """Show one upload: state, variants, error, attempts."""
 
-    async def body(settings: Settings) -> None:
+    async def body(settings: "Settings") -> None:
+        from storage.catalog.database import open_database  # the help is shown without a catalog
+        from storage.catalog.reports import Reports
+        from worker.documents import upload_document
+
         upload_id = parse_id(upload)
-        async with open_catalog(settings.catalog, create=False) as catalog:
-            found = await catalog.reports.find(upload_id)
+        async with open_database(settings.catalog, create=False, migrate=False) as database:
+            found = await Reports(database).find(upload_id)
         if found is None:
             raise CommandError(f"There is no upload {upload}.")
         if as_json:
             print_json(upload_document(found))
         else:
-            _print(found)
+            _print(found, upload_document(found))
 
     run(body)
 
@@ -46,8 +51,8 @@ def parse_id(text: str) -> UUID:
         raise CommandError(f"{text} is neither an id nor a source.", code=2) from error
 
 
-def _print(upload: Upload) -> None:
-    document = {"file": filename_in(upload.metadata), **upload_document(upload)}
+def _print(upload: "Upload", document: Mapping[str, Any]) -> None:
+    document = {"file": filename_in(upload.metadata), **document}
     for name in (
         "file",
         "id",

@@ -1,12 +1,11 @@
 """`media stats`: stored files, queue depth, drift and growth."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal as size
 
 from pipelines.stats.report import DriftReport, QueueDepth, StorageReport, report
-from scripts.stats_chart import Point, chart
 from scripts.terminal import AsJson, output, print_error, print_json, run, safe, table
 from storage.blobs import Space
 from storage.blobs.opening import open_blobs
@@ -16,10 +15,11 @@ from storage.filenames import name_for_people
 from storage.tasks import together
 from storage.totals import StorageTotals
 from worker.amounts import counted
-from worker.queue import QueueUnavailable, open_queue
-from worker.queue_depth import queue_depth
-from worker.settings import Settings
+from worker.queue.errors import QueueUnavailable
 from worker.sweep_words import MEANING
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 _DAYS = 7  # shown to people
 
@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Report uploads by state, files by variant, day and size, queue depth, drift, free space and growth."""
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: "Settings") -> int:
         drift = await scanned(settings) if scan else None
         totals, queue, space = await together(stored(settings), waiting(settings), room(settings))
         found = report(totals, queue=queue, space=space, drift=drift, history=history)
@@ -53,7 +53,7 @@ def command(
     run(body)
 
 
-async def stored(settings: Settings) -> StorageTotals:
+async def stored(settings: "Settings") -> StorageTotals:
     """The totals of the catalog, also of one of an older schema.
 
     Raises: NoCatalog, CatalogObsolete, CatalogUnavailable.
@@ -63,8 +63,11 @@ async def stored(settings: Settings) -> StorageTotals:
     return await read_totals(settings.catalog, print_error)
 
 
-async def waiting(settings: Settings) -> QueueDepth | None:
+async def waiting(settings: "Settings") -> QueueDepth | None:
     """The queue depth; None when Redis does not answer."""
+    from worker.queue import open_queue  # with Redis' client
+    from worker.queue_depth import queue_depth
+
     try:
         async with open_queue(settings) as queue:
             return await queue_depth(queue)
@@ -74,7 +77,7 @@ async def waiting(settings: Settings) -> QueueDepth | None:
         return None
 
 
-async def room(settings: Settings) -> Space | None:
+async def room(settings: "Settings") -> Space | None:
     """The free space of the storage; None when it does not answer."""
     try:
         async with open_blobs(settings.storage_url, create=False) as blobs:
@@ -83,7 +86,7 @@ async def room(settings: Settings) -> Space | None:
         return None
 
 
-async def scanned(settings: Settings) -> DriftReport:
+async def scanned(settings: "Settings") -> DriftReport:
     """Where catalog and storage do not agree now. Raises: StorageError."""
     # Imported here, so that a report without a scan starts faster.
     from pipelines.stats.drift import scan
@@ -216,10 +219,12 @@ def _print_room(report: StorageReport) -> None:
 
 
 def _print_history(report: StorageReport, *, has_room: bool) -> None:
-    days = [Point(past.day, past.uploads, past.bytes) for past in report.history or ()]
-    if not days:
+    if not report.history:
         output.print("There is no snapshot yet; the first worker each day saves one.")
         return
+    from scripts.stats_chart import Point, chart
+
+    days = [Point(past.day, past.uploads, past.bytes) for past in report.history or ()]
     uploads = sum(count for state, count in report.uploads.items() if state != "deleted")
     output.print(chart([*days, Point("now", uploads, report.bytes)], output.encoding))
     if has_room:

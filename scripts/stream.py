@@ -1,13 +1,13 @@
 """`media stream`: begins the stream of events anew, where its IDs lie in the future."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scripts.terminal import AsJson, CommandError, output, print_json, run
-from storage.catalog.opening import open_catalog
-from worker.queue import open_queue
-from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -26,7 +26,10 @@ def reset(
 ) -> None:
     """Delete the stream and begin it anew, with IDs that follow the clock. Workers may keep running."""
 
-    async def body(settings: Settings) -> None:
+    async def body(settings: "Settings") -> None:
+        from storage.catalog.opening import open_catalog  # the help is shown without a catalog
+        from worker.queue import open_queue
+
         async with open_catalog(settings.catalog, create=False) as catalog, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(catalog.id)
             waiting = await queue.stream.depth()

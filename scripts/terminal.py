@@ -1,6 +1,7 @@
 """The terminal: the one place that prints, escapes, and turns an outcome into an exit code."""
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import IO, Annotated, Any, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import orjson
 import typer
@@ -20,12 +21,15 @@ from pipelines.errors import PipelineError
 from storage.errors import StorageError
 from worker.amounts import counted
 from worker.env_files import find_env_files
-from worker.queue import QueueUnavailable
-from worker.settings import Settings, SettingsError
+from worker.queue.errors import QueueUnavailable
 from worker.standard_error import StandardError
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
+COLLECTS_AFTER_S = 1.0  # until then a command makes hardly anything but what stays
 _WIDE = 1000  # characters
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
@@ -43,13 +47,15 @@ class CommandError(Exception):
         self.code = code
 
 
-def run(body: Callable[[Settings], Coroutine[Any, Any, int | None]], *, prints_files: bool = False) -> None:
+def run(body: Callable[["Settings"], Coroutine[Any, Any, int | None]], *, prints_files: bool = False) -> None:
     """Run a command with the settings, and exit with the code that it returns (None: 0).
 
     The code is 2 for wrong settings, 1 for a catalog, storage or Redis that does not answer, and 128 + number
     for a signal, after everything that was opened is closed. Unless the command `prints_files` itself, the
     files that the settings come from are printed on a terminal, and elsewhere beside an error.
     """
+    from worker.settings import Settings, SettingsError  # the help of a command is shown without them
+
     try:
         settings = Settings.load()
         if not prints_files:
@@ -95,6 +101,7 @@ def _warn_of_unread_files() -> None:
 async def _until_stopped(body: Coroutine[Any, Any, int | None]) -> int:
     # asyncio's own handler covers only SIGINT, and may cancel a task in the middle of a step.
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(body)
+    loop.call_later(COLLECTS_AFTER_S, gc.enable)
     signals: list[int] = []
 
     def stop(number: int) -> None:

@@ -5,9 +5,6 @@ from typing import Annotated
 
 import typer
 
-from worker.main import load_or_exit
-from worker.supervise import run
-
 
 def command(
     burst: Annotated[
@@ -15,4 +12,7 @@ def command(
     ] = False,
 ) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""
+    from worker.settings_or_exit import load_or_exit  # the help is shown without a worker
+    from worker.supervise import run
+
     asyncio.run(run(load_or_exit(), burst=burst))

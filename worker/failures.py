@@ -1,14 +1,12 @@
-"""The operations on failures: list, retry and discard failed uploads and dead letters."""
+"""The operations on failures: retry and discard failed uploads and dead letters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from pipelines.poison import DEADLY_CODES, remove_poison
 from storage.catalog.opening import Catalog
 from storage.catalog.records import DeadLetter, State, Upload
-from worker.documents import dead_letter_document, failure_document, retry_document
 from worker.domains import origin_of
 from worker.events import NO_FIELD
 from worker.queue import Queue
@@ -41,20 +39,6 @@ class TriedAgain:
     queued: Sequence[UUID]
     due: Sequence[UUID]
     sent: Sequence[int]
-
-
-async def list_failures(catalog: Catalog, limit: int) -> dict[str, Any]:
-    """The newest `limit` of each kind, and how many there are, as JSON. Raises: CatalogUnavailable."""
-    return {
-        "uploads": [failure_document(upload) for upload in await catalog.failures.newest(limit)],
-        "waiting": [retry_document(upload) for upload in await catalog.failures.waiting(limit)],
-        "dead_letters": [dead_letter_document(one) for one in await catalog.dead_letters.newest(limit)],
-        "total": {
-            "uploads": (await catalog.reports.states())[State.FAILED],
-            "waiting": await catalog.failures.count_waiting(),
-            "dead_letters": await catalog.dead_letters.count(),
-        },
-    }
 
 
 async def choose(

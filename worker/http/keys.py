@@ -9,8 +9,8 @@ from hashlib import sha256
 from storage.catalog.http_keys import NAME, HttpKey
 from storage.errors import KeyRefused
 from storage.keys import UPLOADS, source_key
+from worker.http.scopes import SCOPES
 
-SCOPES = ("upload", "read", "operate", "originals")
 SECRET_PREFIX = "mw_"  # noqa: S105 (how each begins)
 
 NOBODY = "local"  # the name in the log of whoever needs no key
