@@ -3,7 +3,6 @@
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -67,6 +66,8 @@ def build(arguments: list[str]) -> typer.Typer:
 
 def _print_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version  # with parsers of zip files and of e-mail
+
         print(version("media-worker"))  # noqa: T201
         raise typer.Exit
 

@@ -1,6 +1,7 @@
 """The life of the process: a worker that ends in an outage is restarted until a signal stops it."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 _GOODBYE_TIMEOUT_S = 5  # for the last commands to a Redis that may hang
 _HEALTHY_S = 30
+_COLLECTS_AFTER_S = 1.0  # until then a start makes hardly anything but what stays
 
 
 async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:
@@ -39,6 +41,7 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
     `decoder` is the command line of its decoder processes.
     """
     configure_logs(settings.log)
+    asyncio.get_running_loop().call_later(_COLLECTS_AFTER_S, gc.enable)
     shutdown = Shutdown()
     status, metrics = Status(shutdown.stopping.is_set), WorkerMetrics()
     instance = new_instance()  # one for all restarts: what is in its queue is still its own

@@ -6,23 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, literal, select, update
-from sqlalchemy.dialects.postgresql import insert
 
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.rows import Row
 from storage.catalog.schema import is_table
 from storage.catalog.tables import http_keys
+from storage.catalog.upserts import insert
 
 ALL_KEYS = select(http_keys).order_by(http_keys.c.made_ms, http_keys.c.name)
 NAME = re.compile(r"[a-z0-9_-]{1,32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_INSERT = insert(http_keys).on_conflict_do_nothing()
-_GIVEN = insert(http_keys)
-_TAKE_OVER = _GIVEN.on_conflict_do_update(
-    index_elements=["name"],
-    set_={"revoked_ms": func.coalesce(http_keys.c.revoked_ms, _GIVEN.excluded.revoked_ms)},
-)
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,9 @@ class HttpKeys:
             raise ValueError("the hash of a key's secret has 64 lower-case hexadecimal digits")
         row = _row(key) | {"made_ms": key.made_ms or self._database.now_ms()}
         async with self._database.writing() as connection:
-            return bool((await connection.execute(_INSERT.values(row))).rowcount)
+            return bool(
+                (await connection.execute(insert(http_keys).on_conflict_do_nothing().values(row))).rowcount
+            )
 
     @repeated
     async def revoke(self, name: str) -> bool:
@@ -71,8 +67,11 @@ class HttpKeys:
         """Have the keys of the catalog in whose place this one is put; those revoked there are so here."""
         if not keys:
             return
+        given = insert(http_keys)
+        revoked_ms = func.coalesce(http_keys.c.revoked_ms, given.excluded.revoked_ms)
+        take_over = given.on_conflict_do_update(index_elements=["name"], set_={"revoked_ms": revoked_ms})
         async with self._database.writing() as connection:
-            await connection.execute(_TAKE_OVER, [_row(key) for key in keys])
+            await connection.execute(take_over, [_row(key) for key in keys])
 
     async def all(self) -> Sequence[HttpKey]:
         """Every key, revoked ones too, oldest first."""

@@ -1,9 +1,10 @@
 """What the pictures of each owner cost: added up by the hour, and forgotten after a while."""
 
 from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.conflicts import repeated
@@ -11,17 +12,25 @@ from storage.catalog.database import Database
 from storage.catalog.paging import pages
 from storage.catalog.pruning import prune
 from storage.catalog.tables import owner_costs, summed
+from storage.catalog.upserts import insert
 from storage.totals import OwnerCost
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.postgresql import Insert
 
 HOUR_MS = 3_600_000
 HOURS = 24  # that a report looks back, the present one included
 
 _AMOUNTS = ("cpu_ms", "uploads", "bytes")
-_NEW = insert(owner_costs)
-_ADD = _NEW.on_conflict_do_update(
-    index_elements=["owner", "hour"],
-    set_={name: owner_costs.c[name] + _NEW.excluded[name] for name in _AMOUNTS},
-)
+
+
+@cache
+def _adding() -> "Insert":
+    new = insert(owner_costs)
+    return new.on_conflict_do_update(
+        index_elements=["owner", "hour"],
+        set_={name: owner_costs.c[name] + new.excluded[name] for name in _AMOUNTS},
+    )
 
 
 class OwnerCosts:
@@ -39,7 +48,7 @@ class OwnerCosts:
     async def _add_page(self, costs: Sequence[OwnerCost]) -> None:
         hour = self._database.now_ms() // HOUR_MS
         async with self._database.writing(relaxed_durability=True) as connection:
-            await connection.execute(_ADD, [{**vars(cost), "hour": hour} for cost in costs])
+            await connection.execute(_adding(), [{**vars(cost), "hour": hour} for cost in costs])
 
     async def prune(self, before_ms: int) -> int:
         """Remove what was debited in hours before that one, or some of it; returns how many rows."""

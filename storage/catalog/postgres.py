@@ -23,7 +23,7 @@ from storage.catalog.reading_queries import rows_as_json, unindexed
 from storage.catalog.server_clock import ServerClock
 from storage.catalog.servers import Servers
 from storage.catalog.sqlite_file import FileRoom
-from storage.catalog.tables import totals_delta
+from storage.catalog.tables import metadata, totals_delta
 from storage.errors import CatalogUnfit
 
 T = TypeVar("T")
@@ -37,6 +37,9 @@ OLDEST = 13
 IDLE_S = 10.0
 TRANSACTION_S = 30.0  # from PostgreSQL 17 on
 RECYCLE_S = 1800
+for _table in metadata.tables.values():
+    for _index in _table.indexes:
+        _index.dialect_options["postgresql"]["where"] = _index.dialect_options["sqlite"]["where"]
 _KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 _MIGRATION = "migration"
 _TOTALS = "totals"

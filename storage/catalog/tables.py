@@ -1,7 +1,8 @@
 """The catalog's tables and the indexes that its frequent queries stand on. Times are ms since 1970.
 
 Two databases keep them. What one of them would take for something else is said to both here: numbers have 64
-bits, texts that are compared are in the order of their bytes, and partial indexes are partial.
+bits, and texts that are compared are in the order of their bytes. The condition of a partial index is said to
+SQLite here; `postgres.py` says it to Postgres, whose dialect takes a while to import.
 """
 
 from typing import Any
@@ -45,7 +46,7 @@ def Ascii(length: int) -> String:  # noqa: N802 (a type)
 
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+    return Index(name, *columns, unique=unique, sqlite_where=text(where))
 
 
 kv = Table(
@@ -118,7 +119,6 @@ Index(
     uploads.c.changed_ms,
     uploads.c.id,
     sqlite_where=IS_NAMED,
-    postgresql_where=IS_NAMED,
 )
 owner = owner_of(uploads.c.owner, uploads.c.source)
 Index("uploads_by_owner", owner, uploads.c.changed_ms, uploads.c.id)
@@ -134,7 +134,6 @@ for _name, _columns in _OF_FAILED.items():
         _name,
         *(uploads.c.state, *_columns, uploads.c.changed_ms, uploads.c.id),
         sqlite_where=IS_FAILED,
-        postgresql_where=IS_FAILED,
     )
 
 IS_PUT_OFF = text("CASE WHEN state IN ('queued', 'deleting') THEN error_code END IS NOT NULL")
@@ -144,7 +143,6 @@ Index(
     uploads.c.changed_ms,
     uploads.c.id,
     sqlite_where=IS_PUT_OFF,
-    postgresql_where=IS_PUT_OFF,
 )
 
 PARKED = ""
@@ -161,7 +159,6 @@ Index(
     uploads.c.changed_ms,
     uploads.c.id,
     sqlite_where=IS_ON_A_JOB,
-    postgresql_where=IS_ON_A_JOB,
 )
 account = owner_of(uploads.c.account, uploads.c.owner, uploads.c.source)
 _PARKED_BY = {
@@ -169,7 +166,7 @@ _PARKED_BY = {
     "uploads_parked_by_age": (uploads.c.queued_ms, uploads.c.number),
 }
 for _name, _columns in _PARKED_BY.items():
-    Index(_name, *_columns, sqlite_where=IS_PARKED, postgresql_where=IS_PARKED)
+    Index(_name, *_columns, sqlite_where=IS_PARKED)
 
 variants = Table(
     "variants",
