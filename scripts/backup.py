@@ -3,7 +3,7 @@
 from collections import Counter
 from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal as size
@@ -11,21 +11,16 @@ from rich.filesize import decimal as size
 from scripts.identity import become_owner_of
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, output, print_error, print_json, run, safe
-from storage.backups.folder import BackupFolder
 from storage.backups.keep import Keep
-from storage.catalog.database import Database, open_to_read
 from storage.errors import CopyRefused
 from storage.keys import shown
 from worker.amounts import counted
-from worker.backups import (
-    Backup,
-    back_up,
-    back_up_originals,
-    check_folder,
-    compare_originals,
-    is_expected_in,
-)
-from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from storage.backups.folder import BackupFolder
+    from storage.catalog.database import Database
+    from worker.backups import Backup
+    from worker.settings import Settings
 
 _SHOWN = 20  # originals that could not be copied, or differ from what the catalog says
 
@@ -46,8 +41,11 @@ def command(
     system. What they replace there is kept in DIR/replaced. Those that do not
     fit the catalog are named. Run by root it works as the owner of DIR.
     """
+    from storage.backups.folder import BackupFolder
+    from storage.catalog.database import open_to_read
+    from worker.backups import back_up, is_expected_in
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: "Settings") -> int:
         place = _place(settings, folder)
         kept = _keep(keep)
         become_owner_of(place)
@@ -76,7 +74,9 @@ def command(
     run(body)
 
 
-def _place(settings: Settings, folder: Path | None) -> Path:
+def _place(settings: "Settings", folder: Path | None) -> Path:
+    from worker.backups import check_folder
+
     place = settings.backup_folder if folder is None else folder.absolute()
     if place is None:
         raise CommandError("Name the folder for the copies, or set MEDIA_BACKUP.", code=2)
@@ -99,8 +99,14 @@ def _keep(text: str | None) -> Keep | None:
 
 
 async def _add_originals(
-    settings: Settings, database: Database, into: BackupFolder, added: Counter[str], refused: dict[str, str]
+    settings: "Settings",
+    database: "Database",
+    into: "BackupFolder",
+    added: Counter[str],
+    refused: dict[str, str],
 ) -> None:
+    from worker.backups import back_up_originals
+
     with Progress("originals", None) as progress:
         async with aclosing(back_up_originals(settings, database, into)) as steps:
             async for step in steps:
@@ -110,14 +116,16 @@ async def _add_originals(
 
 
 async def _compare_originals(
-    settings: Settings, database: Database, into: BackupFolder, differing: dict[str, str]
+    settings: "Settings", database: "Database", into: "BackupFolder", differing: dict[str, str]
 ) -> None:
+    from worker.backups import compare_originals
+
     async with aclosing(compare_originals(settings, database, into)) as pages:
         async for page in pages:
             differing |= page
 
 
-def _print_json(made: Backup, originals: object) -> None:
+def _print_json(made: "Backup", originals: object) -> None:
     manifest = made.copy.manifest
     document = {
         "copy": str(made.copy.path),
@@ -130,7 +138,7 @@ def _print_json(made: Backup, originals: object) -> None:
     print_json(document)
 
 
-def _report(made: Backup) -> None:
+def _report(made: "Backup") -> None:
     manifest = made.copy.manifest
     uploads = counted(sum(manifest.uploads.values()), "upload")
     output.print(f"Copied to {safe(made.copy.path)}: {uploads}, {size(manifest.bytes)}; the copy is sound.")

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,11 +20,13 @@ from storage.blobs.opening import open_target
 from storage.blobs.owners import unfinished
 from storage.blobs.places import holding_area, is_one_place
 from storage.blobs.seal import Seal
-from storage.catalog.kv import Checkpoint
-from storage.catalog.opening import Catalog
 from storage.keys import UPLOADS, VARIANTS
-from worker.settings import Settings
-from worker.stores import Stores, open_stores
+
+if TYPE_CHECKING:
+    from storage.catalog.kv import Checkpoint
+    from storage.catalog.opening import Catalog
+    from worker.settings import Settings
+    from worker.stores import Stores
 
 _PAGE = 500  # keys of the catalog
 
@@ -78,9 +80,11 @@ def command(
     Without --finish it may be run beside workers, and again: it copies what is new, and resumes where it was
     stopped. With --finish, once they are stopped, the copy becomes the storage.
     """
+    from worker.stores import open_stores
+
     options = Options(finish, cancel, dry_run, extra, leave)
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: "Settings") -> int:
         options.check()
         url = with_target(settings, "storage_url", to).storage_url
         _check_apart(settings, url, to)
@@ -106,8 +110,8 @@ def command(
 class _Move:
     """The move of the storage to `target`, or a step of it."""
 
-    settings: Settings
-    stores: Stores
+    settings: "Settings"
+    stores: "Stores"
     target: Storage
     place: str  # the URL of the target, with its options
     url: str  # the same as it was given
@@ -216,7 +220,7 @@ class _Move:
         )
 
 
-def _check_apart(settings: Settings, url: str, shown_url: str) -> None:
+def _check_apart(settings: "Settings", url: str, shown_url: str) -> None:
     """Raises: CommandError where one place lies in what the other lists: it would be copied into itself."""
     here = settings.storage_url
     for area, inner in ((holding_area(here, url), shown_url), (holding_area(url, here), settings.storage)):
@@ -230,7 +234,7 @@ def _check_apart(settings: Settings, url: str, shown_url: str) -> None:
 class _Keys:
     """The keys that must be in a copy, whatever a listing says."""
 
-    catalog: Catalog
+    catalog: "Catalog"
 
     async def keys(self, area: str, after: str, upto: str | None) -> Sequence[str]:
         if area == VARIANTS:
@@ -239,14 +243,14 @@ class _Keys:
 
 
 @asynccontextmanager
-async def _progress(catalog: Catalog) -> AsyncIterator[Progress]:
+async def _progress(catalog: "Catalog") -> AsyncIterator[Progress]:
     totals = await catalog.reports.totals()
     expected = [totals.count(what).count for what in ("original", "variant", "superseded")]
     with Progress("blobs", sum(expected)) as progress:
         yield progress
 
 
-async def _resumed(copying: BlobCopy, checkpoint: Checkpoint, done: Copied, progress: Progress) -> None:
+async def _resumed(copying: BlobCopy, checkpoint: "Checkpoint", done: Copied, progress: Progress) -> None:
     place = await checkpoint.load() or {"area": "", "after": ""}
     if place["after"]:
         print_error(f"Resuming behind {place['after']}.")

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal as size
 
-from pipelines.stats.report import report
 from scripts.contact_sheet import write_contact_sheet
 from scripts.demo_server import choose_port, console_at, until_it_answers
 from scripts.enqueue import Sent, enqueue, find_files
@@ -20,8 +19,9 @@ from scripts.redis_server import RedisNotFoundError, RedisNotStartedError, priva
 from scripts.storage_stats import print_stored, stored
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run, safe, table
 from worker.amounts import counted
-from worker.queue import open_queue
-from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 BUNDLED = Path(__file__).parent / "pictures"
 _POLL_INTERVAL_S = 0.05
@@ -47,7 +47,7 @@ def command(
 ) -> None:
     """Turn the pictures of DIR into variants, and show them on a contact sheet."""
 
-    async def body(settings: Settings) -> None:
+    async def body(settings: "Settings") -> None:
         if port is not None and not serve:
             raise CommandError("--port is where --serve serves, which is not asked for.", code=2)
         files = list(find_files([folder or BUNDLED]))
@@ -70,7 +70,7 @@ def command(
 
 
 async def _show(
-    pictures: Sequence[Path], results: Path, settings: Settings, port: int | None, *, as_json: bool
+    pictures: Sequence[Path], results: Path, settings: "Settings", port: int | None, *, as_json: bool
 ) -> None:
     with ExitStack() as stack:
         redis = stack.enter_context(private_redis())
@@ -101,8 +101,10 @@ async def _show(
                 await while_alive(programs, asyncio.Event().wait())
 
 
-async def _work(pictures: Sequence[Path], settings: Settings) -> tuple[Sequence[Sent], float]:
+async def _work(pictures: Sequence[Path], settings: "Settings") -> tuple[Sequence[Sent], float]:
     """What became of the pictures, and the seconds it took once the worker was there."""
+    from worker.queue import open_queue
+
     async with open_queue(settings) as queue:
         while not await queue.heartbeats.any_healthy():  # noqa: ASYNC110 (of another process)
             await asyncio.sleep(_POLL_INTERVAL_S)
@@ -111,8 +113,10 @@ async def _work(pictures: Sequence[Path], settings: Settings) -> tuple[Sequence[
     return sent, time.monotonic() - began
 
 
-def _own_settings(settings: Settings, results: Path, port: int | None) -> Settings:
+def _own_settings(settings: "Settings", results: Path, port: int | None) -> "Settings":
     # What an installation has of its own, whose worker and server may be running: as if nothing were set.
+    from worker.settings import Settings
+
     fields = Settings.model_fields
     own = {name: fields[name].get_default() for name in fields if name.startswith(_OF_INSTALLATION)}
     own |= {
@@ -132,8 +136,16 @@ def _own_settings(settings: Settings, results: Path, port: int | None) -> Settin
 
 
 async def _report(
-    sent: Sequence[Sent], settings: Settings, seconds: float, sheet: Path, port: int | None, *, as_json: bool
+    sent: Sequence[Sent],
+    settings: "Settings",
+    seconds: float,
+    sheet: Path,
+    port: int | None,
+    *,
+    as_json: bool,
 ) -> None:
+    from pipelines.stats.report import report
+
     stats = report(await stored(settings))
     if as_json:
         print_json(

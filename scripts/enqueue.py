@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import aiofiles
 import typer
@@ -19,11 +19,12 @@ from pipelines.placeholders import NO_PLACEHOLDER, Kind, Placeholder, parse
 from scripts.progress import Progress
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, require_one_of, run, table
 from storage.tasks import together
-from worker.queue import Queue, open_queue
-from worker.receiving import Received, Receiver
-from worker.settings import Settings
-from worker.stores import open_stores
 from worker.traceparent import parse_traceparent
+
+if TYPE_CHECKING:
+    from worker.queue import Queue
+    from worker.receiving import Received, Receiver
+    from worker.settings import Settings
 
 _FOLDER = "cli"  # in uploads/
 _CHUNK = 1024 * 1024
@@ -78,7 +79,7 @@ def command(
 ) -> None:
     """Copy files to the storage and enqueue them."""
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: "Settings") -> int:
         require_one_of("recipe", recipe, settings.recipe_book)
         files = list(find_files(paths))
         trace = _read_traceparent(traceparent)
@@ -118,13 +119,17 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
 
 async def enqueue(
     files: Sequence[Path],
-    settings: Settings,
+    settings: "Settings",
     *,
     wait: bool,
     recipe: str = "default",
     traceparent: str | None = None,
 ) -> Sequence[Sent]:
     """Copy `files` to the storage, enqueue each, and with `wait` follow them to their outcomes."""
+    from worker.queue import open_queue
+    from worker.receiving import Receiver
+    from worker.stores import open_stores
+
     sent = [Sent(path) for path in files]
     async with open_stores(settings) as stores, open_queue(settings) as queue:
         await queue.ownership.check_not_of_another(stores.catalog.id)
@@ -140,8 +145,8 @@ async def enqueue(
 
 async def _send_all(
     sent: Sequence[Sent],
-    receiver: Receiver,
-    announce: Callable[[Received], Awaitable[str]],
+    receiver: "Receiver",
+    announce: "Callable[[Received], Awaitable[str]]",
     follower: "Follower | None",
     progress: Progress,
 ) -> None:
@@ -157,7 +162,7 @@ async def _send_all(
         follower.all_sent.set()
 
 
-async def _store(sent: Sent, receiver: Receiver) -> Received | None:
+async def _store(sent: Sent, receiver: "Receiver") -> "Received | None":
     try:
         sent.bytes = sent.path.stat().st_size
         received = await receiver.store(partial(_chunks, sent.path), sent.path.name)
@@ -174,7 +179,7 @@ async def _store(sent: Sent, receiver: Receiver) -> Received | None:
 class Follower:
     """Reads the messages about the files that were sent."""
 
-    def __init__(self, queue: Queue, since: str) -> None:
+    def __init__(self, queue: "Queue", since: str) -> None:
         self._queue = queue
         self._since = since
         self._expected: dict[str, list[Sent]] = {}

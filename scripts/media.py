@@ -1,4 +1,7 @@
-"""The command `media`: names its subcommands, and imports only the one that runs."""
+"""The command `media`: names its subcommands, and imports only the one that runs.
+
+What a command works with it imports when it runs, for its help needs none of that.
+"""
 
 import os
 import sys

@@ -1,17 +1,15 @@
 """`media migrate`: brings the catalog to this version's schema, or back to the copy from before that."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scripts.restore import look_ahead, restore
 from scripts.terminal import AsJson, CommandError, output, print_error, print_json, run, safe
-from storage.backups.earlier import earlier_copy
-from storage.backups.making import check_copy
-from storage.catalog.database import open_database, open_to_read, pending_migration, schema_of
 from storage.errors import CopyRefused
-from worker.backups import copy_before_migration
-from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 
 def command(
@@ -26,7 +24,7 @@ def command(
     made before the migration becomes the catalog again, with what happened since, as media restore does.
     """
 
-    async def body(settings: Settings) -> None:
+    async def body(settings: "Settings") -> None:
         if back:
             await _go_back(settings, as_json=as_json)
         else:
@@ -35,7 +33,10 @@ def command(
     run(body)
 
 
-async def _migrate(settings: Settings, *, as_json: bool) -> None:
+async def _migrate(settings: "Settings", *, as_json: bool) -> None:
+    from storage.catalog.database import open_database, schema_of
+    from worker.backups import copy_before_migration
+
     copy = await copy_before_migration(settings)
     if copy is None and not settings.catalog.is_file and await _is_pending(settings):
         raise CommandError("Set MEDIA_BACKUP: a copy of the catalog is made there before the migration.")
@@ -52,12 +53,17 @@ async def _migrate(settings: Settings, *, as_json: bool) -> None:
         output.print(f"Its copy from before is {safe(kept)}. Back: media migrate --back, by the old version.")
 
 
-async def _is_pending(settings: Settings) -> bool:
+async def _is_pending(settings: "Settings") -> bool:
+    from storage.catalog.database import open_to_read, pending_migration
+
     async with open_to_read(settings.catalog) as database:
         return await pending_migration(database) is not None
 
 
-async def _go_back(settings: Settings, *, as_json: bool) -> None:
+async def _go_back(settings: "Settings", *, as_json: bool) -> None:
+    from storage.backups.earlier import earlier_copy
+    from storage.backups.making import check_copy
+
     try:
         copy = await earlier_copy(settings.catalog, settings.backup_folder)
     except CopyRefused as error:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,10 +11,12 @@ from scripts.progress import Progress
 from scripts.targets import require_no_worker, with_target
 from scripts.terminal import AsJson, CommandError, output, print_json, run, table
 from storage.catalog.address import Address
-from storage.catalog.database import Database, open_database
-from storage.catalog.moving import CatalogMove, MoveRefused, cancel, count_rows
 from storage.errors import NoCatalog
-from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from storage.catalog.database import Database
+    from storage.catalog.moving import CatalogMove
+    from worker.settings import Settings
 
 
 def command(
@@ -30,8 +32,10 @@ def command(
     The old one is marked once rows are counted and added up on both sides. A move that was killed begins
     again.
     """
+    from storage.catalog.database import open_database
+    from storage.catalog.moving import MoveRefused, cancel
 
-    async def body(settings: Settings) -> None:
+    async def body(settings: "Settings") -> None:
         if (to is None) != cancels:
             raise CommandError("Name the database with --to, or take a move back with --cancel.", code=2)
         target = None if to is None else with_target(settings, "catalog_url", to).catalog
@@ -53,7 +57,10 @@ def command(
     run(body)
 
 
-async def _move(settings: Settings, source: Database, to: Address, *, dry_run: bool) -> Mapping[str, int]:
+async def _move(settings: "Settings", source: "Database", to: Address, *, dry_run: bool) -> Mapping[str, int]:
+    from storage.catalog.database import open_database
+    from storage.catalog.moving import count_rows
+
     expected = await count_rows(source)
     if dry_run:
         await _check(settings, source, to)
@@ -70,7 +77,9 @@ async def _move(settings: Settings, source: Database, to: Address, *, dry_run: b
     return copied
 
 
-async def _check(settings: Settings, source: Database, to: Address) -> None:
+async def _check(settings: "Settings", source: "Database", to: Address) -> None:
+    from storage.catalog.database import open_database
+
     try:
         async with open_database(to, create=False, migrate=False, even_if_moved=True) as target:
             await _plan(settings, source, target, to).check()
@@ -78,7 +87,9 @@ async def _check(settings: Settings, source: Database, to: Address) -> None:
         return  # it will be made
 
 
-def _plan(settings: Settings, source: Database, target: Database, to: Address) -> CatalogMove:
+def _plan(settings: "Settings", source: "Database", target: "Database", to: Address) -> "CatalogMove":
+    from storage.catalog.moving import CatalogMove
+
     return CatalogMove(source, target, source_name=settings.catalog.name, target_name=to.name)
 
 

@@ -9,12 +9,13 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scripts.processes import launch, tail
 from scripts.terminal import CommandError
-from worker.settings import Settings
-from worker.variables import environment
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 T = TypeVar("T")
 
@@ -41,8 +42,10 @@ class Program:
 
 
 @contextmanager
-def running(name: str, command: str, settings: Settings, log: Path) -> Iterator[Program]:
+def running(name: str, command: str, settings: "Settings", log: Path) -> Iterator[Program]:
     """`media COMMAND` as an operator would run it; it is stopped when the block ends."""
+    from worker.variables import environment
+
     words = [sys.executable, "-P", "-m", "media_worker", command]
     with log.open("wb") as lines:
         process = launch(words, lines, {**os.environ, **environment(settings)})

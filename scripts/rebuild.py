@@ -1,7 +1,7 @@
 """`media rebuild`: a new catalog for an existing storage root, from the originals that lie there."""
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,11 +10,10 @@ from scripts.targets import require_no_worker
 from scripts.terminal import AsJson, CommandError, errors, output, print_json, run
 from storage.blobs.opening import open_blobs
 from storage.blobs.owners import check_in_use
-from storage.catalog.opening import Catalog, open_catalog
-from worker.adoption import is_rebuild_interrupted, rebuild
-from worker.logs import configure_logs
-from worker.queue import open_queue
-from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from storage.catalog.opening import Catalog
+    from worker.settings import Settings
 
 _LOSSES = """\
 A new catalog has the originals, and nothing else of the lost one: ids that apps chose, recipes, metadata,
@@ -27,8 +26,11 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Make a new catalog for the storage root, and queue every original. Nothing is deleted."""
+    from storage.catalog.opening import open_catalog
+    from worker.adoption import is_rebuild_interrupted
+    from worker.logs import configure_logs
 
-    async def body(settings: Settings) -> None:
+    async def body(settings: "Settings") -> None:
         configure_logs(settings.log)  # adoption logs
         await require_no_worker(settings)
         await _check_storage(settings)
@@ -52,14 +54,14 @@ def command(
     run(body)
 
 
-async def _check_storage(settings: Settings) -> None:
+async def _check_storage(settings: "Settings") -> None:
     """Raises: RootMismatch where the storage has moved, or is half a copy."""
     async with open_blobs(settings.storage_url, create=False) as blobs:
         if (owner := await blobs.catalog_id()) is not None:
             check_in_use(owner, settings.storage)
 
 
-def _ask(settings: Settings) -> None:
+def _ask(settings: "Settings") -> None:
     question = f"Give {settings.storage} to a new catalog {settings.catalog_name}? (--yes: do not ask)"
     try:
         typer.confirm(question, abort=True, err=True)
@@ -67,7 +69,10 @@ def _ask(settings: Settings) -> None:
         raise CommandError(f"Nobody can answer on standard error ({error}); --yes does not ask.") from error
 
 
-async def _rebuild(catalog: Catalog, settings: Settings) -> int:
+async def _rebuild(catalog: "Catalog", settings: "Settings") -> int:
+    from worker.adoption import rebuild
+    from worker.queue import open_queue
+
     queued = 0
     async with open_blobs(settings.storage_url, create=False) as blobs, open_queue(settings) as queue:
         with Progress("originals", None) as progress:

@@ -5,12 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.poison import DEADLY_CODES, remove_poison
-from pipelines.reprocess import Selection
 from scripts.progress import Progress
 from scripts.terminal import (
     AsJson,
@@ -23,14 +21,14 @@ from scripts.terminal import (
     run,
 )
 from storage.blobs import Storage
-from storage.catalog.backfill import Filter
-from storage.catalog.opening import Catalog
 from storage.catalog.records import State, Upload
 from storage.keys import shown
-from worker.queue import Queue, open_queue
-from worker.retry import CODES
-from worker.settings import Settings
-from worker.stores import open_stores
+
+if TYPE_CHECKING:
+    from pipelines.reprocess import Selection
+    from storage.catalog.opening import Catalog
+    from worker.queue import Queue
+    from worker.settings import Settings
 
 _PAGE = 200
 _SHOWN = 20  # originals whose uploads are left alone
@@ -57,8 +55,13 @@ def command(
     With --stale and --missing, ready uploads whose originals are gone, or of another size, or whose recipe
     is gone, are left alone and named.
     """
+    from pipelines.reprocess import Selection
+    from storage.catalog.backfill import Filter
+    from worker.queue import open_queue
+    from worker.retry import CODES
+    from worker.stores import open_stores
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: "Settings") -> int:
         require_one_of("recipe", recipe, settings.recipe_book)
         require_one_of("code", failed, CODES)
         state = State.READY if failed is None else State.FAILED
@@ -97,11 +100,11 @@ class Reprocessor:
     `differing` says by original why its uploads were left alone.
     """
 
-    settings: Settings
-    catalog: Catalog
+    settings: "Settings"
+    catalog: "Catalog"
     blobs: Storage
-    queue: Queue
-    selection: Selection
+    queue: "Queue"
+    selection: "Selection"
     differing: dict[str, str] = field(default_factory=dict)
 
     async def run(self, limit: int | None) -> int:
@@ -134,6 +137,8 @@ class Reprocessor:
         return queued
 
     async def _requeue(self, uploads: Sequence[Upload]) -> int:
+        from pipelines.poison import DEADLY_CODES, remove_poison
+
         await self._until_short()
         deadly = [one.source for one in uploads if one.error_code in DEADLY_CODES and one.source]
         if deadly:  # or the poison list would refuse them again

@@ -5,14 +5,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.filesize import decimal as size
 
-from pipelines.reprocess import count_missing
-from pipelines.stats.report import DriftReport
-from pipelines.sweep.plan import implausible
 from scripts.progress import Progress
 from scripts.storage_stats import print_drift, scanned
 from scripts.terminal import (
@@ -25,17 +22,17 @@ from scripts.terminal import (
     run,
     safe,
 )
-from storage.backups.folder import BackupCopy, BackupFolder
-from storage.backups.making import check_copy
 from storage.blobs.opening import open_blobs, read_owner
-from storage.catalog.opening import open_catalog
 from storage.errors import CopyDamaged, StorageError
 from storage.keys import TRASH, shown, trash_folder
 from worker.amounts import counted
-from worker.logs import configure_logs
-from worker.queue import QueueUnavailable, open_queue
-from worker.restoring import Restore, Restored, choose_copy, copy_before
-from worker.settings import Settings
+from worker.queue.errors import QueueUnavailable
+
+if TYPE_CHECKING:
+    from pipelines.stats.report import DriftReport
+    from storage.backups.folder import BackupCopy
+    from worker.restoring import Restored
+    from worker.settings import Settings
 
 _SHOWN = 20  # originals that could not be brought back
 _COUNTED = ("seq", "deleted", "announced", "adopted", "originals")
@@ -62,7 +59,7 @@ def command(
     of them; originals that the storage has lost come back from the backup.
     """
 
-    async def body(settings: Settings) -> int:
+    async def body(settings: "Settings") -> int:
         with _refusals_as_json(dry_run=dry_run) if as_json else nullcontext():
             chosen = _choose(settings, copy, at, adopt_root=adopt_root)
             await _check(chosen, is_named=copy is not None and chosen.path == copy.absolute())
@@ -91,8 +88,11 @@ def _refusals_as_json(*, dry_run: bool) -> Iterator[None]:
         raise
 
 
-async def _check(copy: BackupCopy, *, is_named: bool) -> None:
+async def _check(copy: "BackupCopy", *, is_named: bool) -> None:
     """Raises: CopyDamaged, with the copy that may be taken instead."""
+    from storage.backups.making import check_copy
+    from worker.restoring import copy_before
+
     try:
         await check_copy(copy)
     except CopyDamaged as error:
@@ -103,7 +103,10 @@ async def _check(copy: BackupCopy, *, is_named: bool) -> None:
         raise CopyDamaged(f"{error}. Take the one before: {instead}") from error
 
 
-def _choose(settings: Settings, place: Path | None, at: str | None, *, adopt_root: bool) -> BackupCopy:
+def _choose(settings: "Settings", place: Path | None, at: str | None, *, adopt_root: bool) -> "BackupCopy":
+    from storage.backups.folder import BackupFolder
+    from worker.restoring import choose_copy
+
     folder = place or settings.backup_folder
     if folder is None:
         raise CommandError("Name the copy, or set MEDIA_BACKUP.", code=2)
@@ -122,12 +125,16 @@ def _choose(settings: Settings, place: Path | None, at: str | None, *, adopt_roo
 
 
 async def restore(
-    settings: Settings, copy: BackupCopy, *, adopt_root: bool = False, dry_run: bool = False
-) -> Restored:
+    settings: "Settings", copy: "BackupCopy", *, adopt_root: bool = False, dry_run: bool = False
+) -> "Restored":
     """Restore that copy while no worker runs; a dry run says what would be, and what would refuse it.
 
     Raises: StorageError, QueueUnavailable.
     """
+    from worker.logs import configure_logs
+    from worker.queue import open_queue
+    from worker.restoring import Restore
+
     configure_logs(settings.log)  # adoption logs
     async with open_queue(settings) as queue:
         restoring = Restore(settings, copy, queue, adopt_root=adopt_root, dry_run=dry_run)
@@ -135,7 +142,7 @@ async def restore(
             return await restoring.run(lambda _, count: progress.advance(count))
 
 
-def _say_what_would_be(done: Restored, *, as_json: bool) -> None:
+def _say_what_would_be(done: "Restored", *, as_json: bool) -> None:
     if as_json:
         would = {"mended": dict.fromkeys(done.mended), "refusals": done.refusals}  # a folder is chosen then
         print_json({**_identity(done.copy), "dry_run": True, **_told(done), **would})
@@ -152,17 +159,17 @@ def _say_what_would_be(done: Restored, *, as_json: bool) -> None:
         print_error(f"Would be refused: {reason}")
 
 
-def _brought_back(done: Restored) -> int:
+def _brought_back(done: "Restored") -> int:
     """How many originals came back: lost ones, and torn ones."""
     return done.originals + len(done.mended)
 
 
-def _told(done: Restored) -> dict[str, Any]:
+def _told(done: "Restored") -> dict[str, Any]:
     found = {name: getattr(done, name) for name in (*_COUNTED, *_NAMED)}
     return {**found, "originals": _brought_back(done)}
 
 
-def _print_originals(done: Restored, was_not: str, was: str) -> None:
+def _print_originals(done: "Restored", was_not: str, was: str) -> None:
     for key, reason in list(done.refused.items())[:_SHOWN]:
         print_error(f"{shown(key)} {was_not} brought back: {reason}")
     for key, reason in list(done.differing.items())[:_SHOWN]:
@@ -177,7 +184,7 @@ def _print_originals(done: Restored, was_not: str, was: str) -> None:
         )
 
 
-def _identity(copy: BackupCopy) -> dict[str, Any]:
+def _identity(copy: "BackupCopy") -> dict[str, Any]:
     manifest = copy.manifest
     return {
         "copy": str(copy.path),
@@ -187,18 +194,21 @@ def _identity(copy: BackupCopy) -> dict[str, Any]:
     }
 
 
-def _time_of(copy: BackupCopy) -> str:
+def _time_of(copy: "BackupCopy") -> str:
     return copy.manifest.time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _print_copy(verb: str, copy: BackupCopy) -> None:
+def _print_copy(verb: str, copy: "BackupCopy") -> None:
     uploads = counted(sum(copy.manifest.uploads.values()), "upload")
     moment = copy.manifest.time.isoformat(timespec="seconds")
     output.print(f"{verb} {safe(copy.path)}, of {moment}: {uploads}, {size(copy.manifest.bytes)}.")
 
 
-async def look_ahead(settings: Settings, done: Restored) -> "Outlook":
+async def look_ahead(settings: "Settings", done: "Restored") -> "Outlook":
     """Compare catalog and storage, once that has been restored. Raises: StorageError."""
+    from pipelines.reprocess import count_missing
+    from storage.catalog.opening import open_catalog
+
     drift, uploads, files = await scanned(settings), 0, 0
     if drift.findings["missing"].count:  # also of uploads that are deleted, and of superseded variants
         async with (
@@ -215,8 +225,8 @@ class Outlook:
     made again.
     """
 
-    done: Restored
-    drift: DriftReport
+    done: "Restored"
+    drift: "DriftReport"
     lacking: int
     missing: int
 
@@ -235,6 +245,8 @@ class Outlook:
     @property
     def breaker(self) -> str | None:
         """Why the next sweep would be stopped; None where it would not."""
+        from pipelines.sweep.plan import implausible
+
         orphans = sum(self._count(kind) for kind in ("orphan", "young"))
         return implausible(self.drift.disk.count, self.drift.catalog.count, orphans)
 

@@ -5,10 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal as size
 
-from pipelines.stats.report import DriftReport, QueueDepth, StorageReport, report
 from scripts.terminal import AsJson, output, print_error, print_json, run, safe, table
 from storage.blobs import Space
-from storage.blobs.opening import open_blobs
 from storage.blobs.s3_place import is_s3
 from storage.errors import StorageError
 from storage.filenames import name_for_people
@@ -19,6 +17,7 @@ from worker.queue.errors import QueueUnavailable
 from worker.sweep_words import MEANING
 
 if TYPE_CHECKING:
+    from pipelines.stats.report import DriftReport, QueueDepth, StorageReport
     from worker.settings import Settings
 
 _DAYS = 7  # shown to people
@@ -30,6 +29,7 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Report uploads by state, files by variant, day and size, queue depth, drift, free space and growth."""
+    from pipelines.stats.report import report
 
     async def body(settings: "Settings") -> int:
         drift = await scanned(settings) if scan else None
@@ -63,7 +63,7 @@ async def stored(settings: "Settings") -> StorageTotals:
     return await read_totals(settings.catalog, print_error)
 
 
-async def waiting(settings: "Settings") -> QueueDepth | None:
+async def waiting(settings: "Settings") -> "QueueDepth | None":
     """The queue depth; None when Redis does not answer."""
     from worker.queue import open_queue  # with Redis' client
     from worker.queue_depth import queue_depth
@@ -79,6 +79,8 @@ async def waiting(settings: "Settings") -> QueueDepth | None:
 
 async def room(settings: "Settings") -> Space | None:
     """The free space of the storage; None when it does not answer."""
+    from storage.blobs.opening import open_blobs
+
     try:
         async with open_blobs(settings.storage_url, create=False) as blobs:
             return await blobs.space()
@@ -86,12 +88,13 @@ async def room(settings: "Settings") -> Space | None:
         return None
 
 
-async def scanned(settings: "Settings") -> DriftReport:
+async def scanned(settings: "Settings") -> "DriftReport":
     """Where catalog and storage do not agree now. Raises: StorageError."""
     # Imported here, so that a report without a scan starts faster.
     from pipelines.stats.drift import scan
     from pipelines.sweep.findings import Ages
     from scripts.progress import Progress
+    from storage.blobs.opening import open_blobs
     from storage.catalog.opening import open_catalog
 
     async with (
@@ -106,7 +109,7 @@ async def scanned(settings: "Settings") -> DriftReport:
             return await scan(catalog, blobs, ages, progress.advance)
 
 
-def print_stored(report: StorageReport) -> None:
+def print_stored(report: "StorageReport") -> None:
     """Uploads and files, for people."""
     states = [(state, count) for state, count in report.uploads.items() if count]
     output.print(table("Uploads", ("state", "#number"), states))
@@ -125,13 +128,13 @@ def print_stored(report: StorageReport) -> None:
         output.print(f"Dead letters: {report.dead_letters}; see `media failed list`.")
 
 
-def _print_days(report: StorageReport) -> None:
+def _print_days(report: "StorageReport") -> None:
     rows = [(day.day, day.files, size(day.bytes)) for day in report.days[-_DAYS:]]
     if rows:
         output.print(table("Variants by the day they were made", ("day", "#files", "#size"), rows))
 
 
-def _print_largest(report: StorageReport) -> None:
+def _print_largest(report: "StorageReport") -> None:
     found = [one for one in report.largest if one.bytes]
     rows = [
         (name_for_people(one.source, one.filename), size(one.bytes), size(one.variant_bytes), one.id)
@@ -141,7 +144,7 @@ def _print_largest(report: StorageReport) -> None:
         output.print(table("Largest uploads", ("file", "#original", "#variants", "id"), rows))
 
 
-def _print_owners(report: StorageReport) -> None:
+def _print_owners(report: "StorageReport") -> None:
     rows = [
         (one.owner or "(in no folder)", f"{one.cpu_seconds:.1f}", one.uploads, size(one.bytes))
         for one in report.owners
@@ -151,7 +154,7 @@ def _print_owners(report: StorageReport) -> None:
         output.print(table("Dearest owners of the last 24 hours", columns, rows))
 
 
-def _print_queue(queue: QueueDepth | None, *, queued: int) -> None:
+def _print_queue(queue: "QueueDepth | None", *, queued: int) -> None:
     output.print("[bold]Queue[/bold]")
     if queue is None:
         output.print("Redis does not answer: the queue depth is unknown.")
@@ -164,7 +167,7 @@ def _print_queue(queue: QueueDepth | None, *, queued: int) -> None:
         output.print("[bold red]No worker is running to process them:[/bold red] start `media worker`.")
 
 
-def _print_disk(report: StorageReport, *, has_room: bool) -> None:
+def _print_disk(report: "StorageReport", *, has_room: bool) -> None:
     output.print("[bold]Disk[/bold]")
     if report.sweep is None:
         output.print("There was no sweep yet; `media sweep` makes a plan.")
@@ -185,7 +188,7 @@ def _print_disk(report: StorageReport, *, has_room: bool) -> None:
         _print_room(report)
 
 
-def print_drift(drift: DriftReport) -> None:
+def print_drift(drift: "DriftReport") -> None:
     seen = "now" if drift.origin == "scan" else drift.time
     if drift.areas is not None:
         areas = [(f"{name}/", amount.count, size(amount.bytes)) for name, amount in drift.areas.items()]
@@ -204,7 +207,7 @@ def print_drift(drift: DriftReport) -> None:
     )
 
 
-def _print_room(report: StorageReport) -> None:
+def _print_room(report: "StorageReport") -> None:
     space, growth = report.space, report.growth
     if space is None:
         output.print("The storage does not answer: its free space is unknown.")
@@ -218,7 +221,7 @@ def _print_room(report: StorageReport) -> None:
     output.print(f"{line}.")
 
 
-def _print_history(report: StorageReport, *, has_room: bool) -> None:
+def _print_history(report: "StorageReport", *, has_room: bool) -> None:
     if not report.history:
         output.print("There is no snapshot yet; the first worker each day saves one.")
         return

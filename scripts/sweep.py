@@ -1,28 +1,25 @@
 """`media sweep`: compares files and records, writes a plan, and applies it only on demand."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.filesize import decimal as size
 
 from pipelines.formats import MIB
-from pipelines.sweep import trash
-from pipelines.sweep.applying import apply_plan
-from pipelines.sweep.plan import Plan, PlanUnknown, PlanUnreadable, load
-from pipelines.sweep.planning import make_plan
-from pipelines.sweep.sweeper import Sweeper, SweepRefused
-from pipelines.sweep.verify import Pace, Verified, verify
 from scripts.terminal import AsJson, CommandError, counted_are, output, print_json, run, safe, table
-from storage.catalog.opening import Catalog
 from storage.errors import StorageError
 from storage.keys import plan_key
-from worker.documents import plan_document
-from worker.queue import Queue, QueueUnavailable, open_queue
-from worker.settings import Settings
-from worker.stores import open_stores
+from worker.queue.errors import QueueUnavailable
 from worker.sweep_words import ACTION, MEANING
-from worker.sweeping import alarm, forbidden, sweeper_of
+
+if TYPE_CHECKING:
+    from pipelines.sweep.plan import Plan
+    from pipelines.sweep.sweeper import Sweeper
+    from pipelines.sweep.verify import Verified
+    from storage.catalog.opening import Catalog
+    from worker.queue import Queue
+    from worker.settings import Settings
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -42,6 +39,11 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Compare files and records, and write a plan; with --apply, apply it."""
+    from pipelines.sweep.applying import apply_plan
+    from pipelines.sweep.planning import make_plan
+    from worker.documents import plan_document
+    from worker.sweeping import alarm
+
     if context.invoked_subcommand is not None:
         if given := [option.opts[0] for option in context.command.params if _is_given(option, context)]:
             raise typer.BadParameter(f"{', '.join(given)} cannot stand before {context.invoked_subcommand}.")
@@ -52,7 +54,7 @@ def sweep(
         _verify(rate, as_json=as_json)
         return
 
-    async def body(sweeper: Sweeper, queue: Queue) -> int:
+    async def body(sweeper: "Sweeper", queue: "Queue") -> int:
         made = await make_plan(sweeper)
         done = await apply_plan(made.id, sweeper) if apply and made.counts and not made.stopped else {}
         if as_json:
@@ -78,8 +80,10 @@ def apply_written(
     as_json: AsJson = False,
 ) -> None:
     """Apply a plan that was written before."""
+    from pipelines.sweep.applying import apply_plan
+    from pipelines.sweep.plan import load
 
-    async def body(sweeper: Sweeper, _queue: Queue) -> int:
+    async def body(sweeper: "Sweeper", _queue: "Queue") -> int:
         done = await apply_plan(plan, sweeper, force=force)
         planned = await load(plan, sweeper.blobs)
         text = f"Plan {plan} is applied."
@@ -94,8 +98,9 @@ def apply_written(
 @app.command("restore")
 def restore(plan: Annotated[str, typer.Argument(metavar="PLAN")], as_json: AsJson = False) -> None:
     """Put back everything that a plan moved to the trash."""
+    from pipelines.sweep import trash
 
-    async def body(sweeper: Sweeper, _queue: Queue) -> int:
+    async def body(sweeper: "Sweeper", _queue: "Queue") -> int:
         restored = await trash.restore(plan, sweeper)
         text = f"{counted_are(restored, 'file')} back."
         _print_done({"plan": plan, "restored": restored}, text, {}, as_json=as_json)
@@ -107,8 +112,9 @@ def restore(plan: Annotated[str, typer.Argument(metavar="PLAN")], as_json: AsJso
 @app.command("purge")
 def purge(as_json: AsJson = False) -> None:
     """Remove from the trash, for good, everything older than MEDIA_RETENTION."""
+    from pipelines.sweep import trash
 
-    async def body(sweeper: Sweeper, _queue: Queue) -> int:
+    async def body(sweeper: "Sweeper", _queue: "Queue") -> int:
         done = await trash.purge(sweeper)
         text = "Purged." if any(done.values()) else "Nothing in the trash is older than MEDIA_RETENTION."
         _print_done({"done": done}, text, done, as_json=as_json)
@@ -118,7 +124,9 @@ def purge(as_json: AsJson = False) -> None:
 
 
 def _verify(rate: float, *, as_json: bool) -> None:
-    async def body(sweeper: Sweeper, _queue: Queue) -> int:
+    from pipelines.sweep.verify import Pace, verify
+
+    async def body(sweeper: "Sweeper", _queue: "Queue") -> int:
         found = await verify(sweeper.blobs, sweeper, Pace(rate * MIB))
         if as_json:
             print_json(found)
@@ -130,13 +138,19 @@ def _verify(rate: float, *, as_json: bool) -> None:
 
 
 def _with_sweeper(
-    body: Callable[[Sweeper, Queue], Awaitable[int]],
+    body: "Callable[[Sweeper, Queue], Awaitable[int]]",
     *,
     deletes: bool = False,
     queues: bool = False,
     alarms: bool = False,
 ) -> None:
-    async def opened(settings: Settings) -> int:
+    from pipelines.sweep.plan import PlanUnknown, PlanUnreadable
+    from pipelines.sweep.sweeper import SweepRefused
+    from worker.queue import open_queue
+    from worker.stores import open_stores
+    from worker.sweeping import alarm, forbidden, sweeper_of
+
+    async def opened(settings: "Settings") -> int:
         async with open_queue(settings) as queue:
             try:
                 async with open_stores(settings, create=False) as stores:
@@ -155,7 +169,7 @@ def _with_sweeper(
     run(opened)
 
 
-async def _check_owner(queue: Queue, catalog: Catalog) -> None:
+async def _check_owner(queue: "Queue", catalog: "Catalog") -> None:
     """Raises: QueueRefused where the stream is another catalog's. An unreachable one takes no job anyway."""
     try:
         await queue.ownership.check_not_of_another(catalog.id)
@@ -173,7 +187,7 @@ def _print_done(document: dict[str, Any], text: str, done: Mapping[str, int], *,
         output.print(f"  {count} {what}")
 
 
-def _print(plan: Plan, done: Mapping[str, int], *, applied: bool) -> None:
+def _print(plan: "Plan", done: Mapping[str, int], *, applied: bool) -> None:
     rows = [
         (kind, count, size(plan.bytes[kind]), done.get(kind, "") if applied else "", MEANING[kind], action)
         for kind, action in ACTION.items()
@@ -195,7 +209,7 @@ def _print(plan: Plan, done: Mapping[str, int], *, applied: bool) -> None:
         output.print(f"To apply it: media sweep apply {plan.id}")
 
 
-def _print_verified(found: Verified) -> None:
+def _print_verified(found: "Verified") -> None:
     output.print(f"{found.files} files with {size(found.bytes)} were read.")
     kinds = {"damaged": found.damaged, "unreadable": found.unreadable, "missing": found.missing}
     for kind, keys in kinds.items():

@@ -2,14 +2,16 @@
 
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.moments import moment, precise_moment
 from pipelines.sweep.findings import Kind
-from pipelines.sweep.plan import Plan
 from storage.catalog.records import DeadLetter, Message, Original, State, StoredVariant, Upload
 from storage.filenames import filename_in
 from worker.srcset import Link, srcset
+
+if TYPE_CHECKING:
+    from pipelines.sweep.plan import Plan
 
 OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
 PLANNED = (Kind.ORPHAN, Kind.MISSING, Kind.OUTDATED, Kind.LEFTOVER, Kind.RETIRED, Kind.UNKNOWN)
@@ -105,7 +107,7 @@ def dead_letter_document(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
+def plan_document(plan: "Plan") -> dict[str, Any]:
     """The head of a sweep's plan, with how much it found of each kind."""
     return {
         "plan": plan.id,

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, select, type_coerce
-from sqlalchemy.dialects.postgresql import insert
 
 from storage.catalog import locks
 from storage.catalog.clock import SKEW_MS
@@ -15,6 +14,7 @@ from storage.catalog.database import Database
 from storage.catalog.kv import Checkpoint, dump, field_of, read_value, write_value
 from storage.catalog.records import State
 from storage.catalog.tables import Big, kv, summed, totals, uploads, variants
+from storage.catalog.upserts import insert
 from storage.totals import LAST_SWEEP, Count, Swept
 
 SWEEP = "lease:sweep"

@@ -24,12 +24,31 @@ from tests.support.rights import give_up_roots_rights
 _PR_SET_PDEATHSIG = 1
 # What commands import only where they need it, which is nearly always.
 _LATE = (
+    "aiosqlite",
     "alembic.command",
     "encodings.idna",
+    "rich.bar",
+    "scripts.targets",
     "storage.catalog.sqlite",
+    "storage.catalog.moving",
     "storage.catalog.postgres",
+    "pipelines.stats.drift",
+    "pipelines.sweep.applying",
+    "pipelines.sweep.planning",
+    "pipelines.sweep.trash",
+    "pipelines.sweep.verify",
     "typer.rich_utils",
+    "worker.doctor.examination",
+    "worker.failure_lists",
+    "worker.failures",
+    "worker.health_check",
+    "worker.http.keys",
     "worker.http.server",
+    "worker.queue_depth",
+    "worker.receiving",
+    "worker.restoring",
+    "worker.settings_or_exit",
+    "worker.supervise",
 )
 
 
