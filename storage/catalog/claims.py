@@ -5,10 +5,11 @@ from dataclasses import replace
 from itertools import chain
 from uuid import UUID
 
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import bindparam, case, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import tokens
+from storage.catalog.claim_groups import ClaimGroups, Wanted
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
@@ -17,15 +18,15 @@ from storage.catalog.locks import SWEEP, lock_uploads
 from storage.catalog.outbox import insert_messages
 from storage.catalog.outcomes import HELD, parameters_of, write_outcomes
 from storage.catalog.paging import pages
-from storage.catalog.records import WAITING, Claim, Committed, Outcome, Ready, State, StoredVariant
+from storage.catalog.records import WAITING, Claim, Committed, Outcome, Ready, State
 from storage.catalog.rows import Row, to_upload, to_variant
 from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import Big, uploads, variants
 
 # What every upload asks, made once: making a statement costs more than running it.
 _DUE = (
-    uploads.c.id == bindparam("upload"),
-    uploads.c.job_id == bindparam("job"),
+    uploads.c.id.in_(bindparam("ids", expanding=True)),  # whose index serves
+    tuple_(uploads.c.id, uploads.c.job_id).in_(bindparam("jobs", expanding=True)),
     uploads.c.state.in_(WAITING),
     # Whoever put it off did so by a clock that has been put back since: how long it was to wait is lost.
     (uploads.c.not_before_ms <= bindparam("now"))
@@ -67,7 +68,9 @@ _OWNERS = select(uploads.c.id, uploads.c.account, uploads.c.owner, uploads.c.sou
     uploads.c.id.in_(bindparam("ids", expanding=True))
 )
 _IS_HELD = select(uploads.c.id).where(*HELD)
-_ALL_OF_UPLOAD = PreparedStatement(select(variants).where(variants.c.upload_id == bindparam("upload")))
+_ALL_OF_UPLOADS = PreparedStatement(
+    select(variants).where(variants.c.upload_id.in_(bindparam("uploads", expanding=True)))
+)
 
 
 class Claims:
@@ -76,23 +79,27 @@ class Claims:
     def __init__(self, database: Database, committing: Database | None = None) -> None:
         self._database = database
         self._committing = committing or database
+        self._groups = ClaimGroups(self._claim_some)
 
-    @repeated
     async def claim(self, upload_id: UUID, job_id: str, holder: str) -> Claim | None:
         """Take the right to the upload's next outcome from whoever has it.
 
         None when there is nothing to do: it is on another job, it is done, or its time has not come.
         """
-        due = {"upload": str(upload_id), "job": job_id, "by": holder, "now": self._database.now_ms()}
-        due |= {"chance": tokens.chance()}
+        return await self._groups.claim(upload_id, job_id, holder)
+
+    @repeated
+    async def _claim_some(self, wanted: Sequence[Wanted]) -> Sequence[Claim | None]:
+        now = self._database.now_ms()
         # A crash of the database that loses such a claim leaves the upload queued as before. Its worker may
         # go on: no later claim has the same token.
         async with self._database.writing(inline=True, relaxed_durability=True) as connection:
-            claim = await _claim(connection, _CLAIM_THAT_MAY_BE_LOST, due)
-            if claim or not await _IS_DUE.rows(connection, due):
-                return claim
-        async with self._database.writing(inline=True) as connection:
-            return await _claim(connection, _CLAIM, due)
+            claims = await _claim(connection, _CLAIM_THAT_MAY_BE_LOST, wanted, now)
+            left = await _due(connection, [each for each in wanted if each.upload_id not in claims], now)
+        if left:  # if this fails, whoever asks again has the others once more: they are the same holder's
+            async with self._database.writing(inline=True) as connection:
+                claims |= await _claim(connection, _CLAIM, left, now)
+        return [claims.get(each.upload_id) for each in wanted]
 
     async def holds(self, claim: Claim) -> bool:
         """Whether `claim` is still the newest of its upload."""
@@ -182,29 +189,49 @@ class Claims:
                 await connection.execute(_RELEASE, {**parameters_of(claim), "now": now})
 
 
-async def _claim(connection: AsyncConnection, statement: PreparedStatement, due: Row) -> Claim | None:
-    rows = await statement.rows(connection, due)
-    if not rows:
-        return None
-    [found] = rows
-    is_first = tokens.count(found["claim"]) == 1  # so nobody can have written variants
-    current, superseded = ([], []) if is_first else await _variants(connection, found["id"])
+def _asked(wanted: Sequence[Wanted], now: int) -> Row:
+    """What `_DUE` asks of these uploads."""
+    jobs = [(str(each.upload_id), each.job_id) for each in wanted]
+    return {"ids": [upload_id for upload_id, _ in jobs], "jobs": jobs, "now": now}
+
+
+async def _due(connection: AsyncConnection, wanted: Sequence[Wanted], now: int) -> Sequence[Wanted]:
+    """Those that may be claimed."""
+    rows = await _IS_DUE.rows(connection, _asked(wanted, now)) if wanted else ()
+    due = {row["id"] for row in rows}
+    return [each for each in wanted if str(each.upload_id) in due]
+
+
+async def _claim(
+    connection: AsyncConnection, statement: PreparedStatement, wanted: Sequence[Wanted], now: int
+) -> dict[UUID, Claim]:
+    if len(wanted) > 1:
+        await lock_uploads(connection, [each.upload_id for each in wanted])  # an UPDATE would in any order
+    asked = {**_asked(wanted, now), "by": wanted[0].holder, "chance": tokens.chance()}
+    rows = await statement.rows(connection, asked)
+    # Nobody can have written variants of one that was never claimed before.
+    made = await _variants(connection, [row["id"] for row in rows if tokens.count(row["claim"]) > 1])
+    claims = (_to_claim(row, made.get(row["id"], ()), now) for row in rows)
+    return {claim.upload.id: claim for claim in claims}
+
+
+def _to_claim(row: Row, made: Sequence[Row], now: int) -> Claim:
     return Claim(
-        upload=to_upload(found, current),
-        token=found["claim"],
-        generation=found["generation"],
-        crash_count=found["crash_count"],
-        delete_original=found["delete_original"],
-        account=effective_account(found),
-        began_ms=due["now"],
-        superseded=superseded,
+        upload=to_upload(row, [to_variant(each) for each in made if each["superseded_ms"] is None]),
+        token=row["claim"],
+        generation=row["generation"],
+        crash_count=row["crash_count"],
+        delete_original=row["delete_original"],
+        account=effective_account(row),
+        began_ms=now,
+        superseded=[to_variant(each) for each in made if each["superseded_ms"] is not None],
     )
 
 
-async def _variants(
-    connection: AsyncConnection, upload_id: str
-) -> tuple[Sequence[StoredVariant], Sequence[StoredVariant]]:
-    """The upload's current variants, and its superseded ones."""
-    found = await _ALL_OF_UPLOAD.rows(connection, {"upload": upload_id})
-    current = [to_variant(row) for row in found if row["superseded_ms"] is None]
-    return current, [to_variant(row) for row in found if row["superseded_ms"] is not None]
+async def _variants(connection: AsyncConnection, upload_ids: Sequence[str]) -> Mapping[str, Sequence[Row]]:
+    """The variants of these uploads, superseded ones too."""
+    made: dict[str, list[Row]] = {}
+    if upload_ids:
+        for row in await _ALL_OF_UPLOADS.rows(connection, {"uploads": list(upload_ids)}):
+            made.setdefault(row["upload_id"], []).append(row)
+    return made
