@@ -89,7 +89,7 @@ def _rounds(options: Options, kinds: Sequence[type[Contender]], work: Path) -> I
                 servers.append((cores, stack.enter_context(temporary_redis())))
         for number in range(options.count):
             yield [
-                _said(rounds.run(kind, files, server, _plan(options, name, cores, work)), number)
+                _said(rounds.run(kind, files, server, _plan(options, name, cores, number, work)), number)
                 for name, files in pictures.items()
                 for cores, server in servers
                 for kind in turned(kinds, number)
@@ -106,16 +106,18 @@ def _pictures(options: Options, work: Path) -> Mapping[str, Sequence[Path]]:
     }
 
 
-def _plan(options: Options, name: str, cores: Sequence[int], work: Path) -> Plan:
+def _plan(options: Options, name: str, cores: Sequence[int], number: int, work: Path) -> Plan:
     asked = CLASSES[name]
     seconds = asked.seconds if options.seconds is None else options.seconds
     singles = asked.singles if len(cores) == 1 else 0
+    idle_s = asked.idle_s if len(cores) == 1 and number == 0 else 0.0
     return Plan(
         cores,
         seconds,
         picture_class=name,
         warm_up=asked.warm_up,
         singles=min(2, singles) if options.is_quick else singles,
+        idle_s=min(3, idle_s) if options.is_quick else idle_s,
         work=work,
     )
 

@@ -92,13 +92,16 @@ def parts(one: Summary) -> Mapping[str, float]:
     """The core time of one picture by what it was spent on.
 
     The decoder's stages are its own measurements, brought to the CPU time that it really had: on a
-    shared core its clock runs while others work.
+    shared core its clock runs while others work. The worker's own time is told apart from what the kernel
+    has spent for it.
     """
     child = {name: one.stages.get(name, 0.0) for name in _CHILD}
     spent = one.cpu.get("worker: children", 0.0)
     scale = spent / (sum(child.values()) or 1)
     known = {name: ms * scale for name, ms in child.items()}
-    known["publish, catalog, queue"] = one.cpu.get("worker", 0.0)
+    kernel = one.kernel.get("worker", 0.0)
+    known["publish, catalog, queue"] = one.cpu.get("worker", 0.0) - kernel
+    known["kernel: files, flushes, sockets"] = kernel
     known["redis"] = one.cpu.get("redis", 0.0)
     known[_IDLE] = max(0.0, 1000 * one.cores / one.undisturbed.median - sum(known.values()))
     return known

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +31,12 @@ def cpu_ms(pid: int) -> float:
     """CPU time of a process and of its children that have ended, in ms; 0 for a process that has ended."""
     fields = _stat(pid)
     return sum(map(int, fields[11:15])) * 1000 / _TICK if fields else 0.0
+
+
+def kernel_ms(pid: int) -> float:
+    """How much of that the kernel has spent for them."""
+    fields = _stat(pid)
+    return sum(map(int, fields[12:15:2])) * 1000 / _TICK if fields else 0.0
 
 
 def memory(pids: Collection[int]) -> int:
@@ -70,8 +76,9 @@ def busy_ms(cores: Collection[int]) -> float:
 class Costs:
     """CPU time of some trees of processes, by name, since it was made."""
 
-    def __init__(self, roots: Mapping[str, int]) -> None:
+    def __init__(self, roots: Mapping[str, int], spent: Callable[[int], float] = cpu_ms) -> None:
         self._roots = roots
+        self._spent = spent
         self._before = self._now()
 
     def so_far(self) -> Mapping[str, float]:
@@ -83,9 +90,9 @@ class Costs:
         spent = {}
         for name, root in self._roots.items():
             first, *others = tree(root)
-            spent[name] = cpu_ms(first)
+            spent[name] = self._spent(first)
             if others:
-                spent[f"{name}: children"] = sum(map(cpu_ms, others))
+                spent[f"{name}: children"] = sum(map(self._spent, others))
         return spent
 
 

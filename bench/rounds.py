@@ -14,12 +14,11 @@ import redis
 
 from bench import photos
 from bench.contenders import VARIANTS, BenchError, Contender, MediaWorker, Place, Start
-from bench.processes import Costs, Peak, busy_ms, bytes_written, pinned, tree
+from bench.processes import Costs, Peak, busy_ms, bytes_written, cpu_ms, kernel_ms, pinned, tree
 from scripts.redis_server import RedisServer
 
 _TIMEOUT_S = 300.0
 _PAUSE_S = 0.15  # between two single uploads
-_IDLE_S = 10.0  # the kernel counts CPU time in hundredths of a second
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Plan:
     picture_class: str = ""
     warm_up: int = 13
     singles: int = 0
+    idle_s: float = 0.0
     passes: int | None = None
     work: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
 
@@ -57,6 +57,8 @@ class Round:
     stages: Mapping[str, float] = field(default_factory=dict)
     """The worker's own measurements, ms for one picture."""
     picture_class: str = ""
+    kernel: Mapping[str, float] = field(default_factory=dict)
+    """How much of `cpu` the kernel has spent."""
     servers: Mapping[str, float] = field(default_factory=dict)
     """CPU of servers beside Redis, on cores of their own, for one picture; no part of `cpu`."""
 
@@ -133,14 +135,14 @@ def _measure(
     contender.freeze()
     contender.put(files)
     apart = Costs(contender.servers())
-    costs = Costs({"worker": root, "redis": server.pid})
+    costs, kernel = (Costs({"worker": root, "redis": server.pid}, spent) for spent in (cpu_ms, kernel_ms))
     busy, written = busy_ms(plan.cores), bytes_written(tree(root))
     with Peak(root).watched() as peak, Peak(server.pid, 1).watched() as peak_redis:
         began = time.perf_counter()
         contender.thaw()
         contender.await_done(before + len(files), _TIMEOUT_S)
         seconds = time.perf_counter() - began
-        spent, beside = costs.so_far(), apart.so_far()
+        spent, within, beside = costs.so_far(), kernel.so_far(), apart.so_far()
         busy = busy_ms(plan.cores) - busy
     disk = bytes_written(tree(root)) - written
     count = len(files)
@@ -162,7 +164,8 @@ def _measure(
         others=max(0.0, busy - sum(spent.values())) / (seconds * 1000 * len(plan.cores)),
         stages=_stages(contender, lines, count),
         picture_class=plan.picture_class,
-        idle=_idle(root, server) if plan.singles and isinstance(contender, MediaWorker) else 0.0,
+        kernel={name: ms / count for name, ms in within.items()},
+        idle=_idle(root, server, plan.idle_s) if isinstance(contender, MediaWorker) else 0.0,
         singles=_singles(contender, files, before + count, plan.singles),
     )
 
@@ -179,10 +182,12 @@ def _stages(contender: Contender, skipped: int, count: int) -> Mapping[str, floa
     return {name[:-3]: sum(line.get(name, 0.0) for line in lines) / count for name in sorted(names)}
 
 
-def _idle(root: int, server: RedisServer) -> float:
+def _idle(root: int, server: RedisServer, seconds: float) -> float:
+    if not seconds:
+        return 0.0
     costs = Costs({"worker": root, "redis": server.pid})
-    time.sleep(_IDLE_S)
-    return sum(costs.so_far().values()) / (_IDLE_S * 1000)
+    time.sleep(seconds)
+    return sum(costs.so_far().values()) / (seconds * 1000)
 
 
 def _singles(contender: Contender, files: Sequence[Path], before: int, count: int) -> Sequence[float]:

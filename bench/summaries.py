@@ -22,6 +22,7 @@ class Summary:
     rate: Spread
     undisturbed: Spread
     cpu: Mapping[str, float]
+    kernel: Mapping[str, float]
     peak: int
     peak_redis: int
     variant_bytes: int
@@ -60,13 +61,14 @@ def _summary(group: Sequence[Round]) -> Summary:
         rate=spread([one.rate for one in group]),
         undisturbed=spread([one.undisturbed for one in group]),
         cpu=_middles([one.cpu for one in group]),
+        kernel=_middles([one.kernel for one in group]),
         peak=max(one.peak for one in group),
         peak_redis=max(one.peak_redis for one in group),
         variant_bytes=int(middle(lambda one: one.variant_bytes)),
         disk_bytes=int(middle(lambda one: one.disk_bytes)),
         others=middle(lambda one: one.others),
         singles=_three(singles) if singles else None,
-        idle=middle(lambda one: one.idle),
+        idle=max(one.idle for one in group),
         stages=_middles([one.stages for one in group]),
     )
 

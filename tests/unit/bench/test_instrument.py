@@ -59,6 +59,18 @@ def test_cpu_time_that_a_process_spends_is_counted() -> None:
     assert 80 <= costs.so_far()["this"] < 1000
 
 
+def test_the_time_that_the_kernel_spends_for_a_process_is_a_part_of_it() -> None:
+    costs, kernel = (
+        processes.Costs({"": os.getpid()}),
+        processes.Costs({"": os.getpid()}, processes.kernel_ms),
+    )
+    until = time.process_time() + 0.1
+    while time.process_time() < until:
+        os.stat("/")
+
+    assert 10 <= kernel.so_far()[""] <= costs.so_far()[""]
+
+
 def test_what_is_started_while_pinned_runs_on_those_cores_only() -> None:
     mine = os.sched_getaffinity(0)
     program = "import os; print(len(os.sched_getaffinity(0)))"
