@@ -22,7 +22,18 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from pipelines.placeholders import Kind
-from pipelines.recipe import BUILT_IN, DEFAULT, Crop, Fit, OutputFormat, Recipe, Recipes, Subsampling, Variant
+from pipelines.recipe import (
+    BUILT_IN,
+    DEFAULT,
+    Crop,
+    Effort,
+    Fit,
+    OutputFormat,
+    Recipe,
+    Recipes,
+    Subsampling,
+    Variant,
+)
 
 MOST_VARIANTS = 16  # of one recipe: a decoder lists all of them in one answer
 LARGEST_BOX = 16_384  # px
@@ -59,6 +70,7 @@ class _VariantTable(BaseModel):
     progressive: bool = False
     subsampling: Subsampling = "4:2:0"
     crop: Crop = "centre"
+    effort: Effort = "fast"
 
     @field_validator("progressive")
     @classmethod
@@ -82,6 +94,13 @@ class _VariantTable(BaseModel):
         if info.data.get("fit") == "inside":
             raise PydanticCustomError("crop", 'only what has fit = "cover" is cropped')
         return crop
+
+    @field_validator("effort")
+    @classmethod
+    def _makes_small_jpegs(cls, effort: Effort, info: ValidationInfo) -> Effort:
+        if effort != "fast" and info.data.get("format", "jpeg") != "jpeg":
+            raise PydanticCustomError("effort", "only a JPEG is made smaller by more effort")
+        return effort
 
     def variant(self, name: str) -> Variant:
         red, green, blue = bytes.fromhex(self.background[1:])

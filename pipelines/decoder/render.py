@@ -7,6 +7,7 @@ from typing import Any
 import pyvips
 
 from pipelines.decoder import colour, vips
+from pipelines.decoder.jpeg_options import jpeg_options
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import corrupt
 from pipelines.formats import memory
@@ -202,29 +203,25 @@ def crop(image: Image, target: Target) -> Image:
 def encoder(spec: dict[str, Any]) -> str:
     """What a variant's encoder is called in the table of their memory."""
     name = str(spec["format"])
-    if spec.get("subsampling") != "4:4:4" or not (name == "avif" or spec.get("progressive")):
+    if spec.get("effort") == "small":
+        name = f"small {name}"
+    if spec.get("subsampling") != "4:4:4":
         return name
-    return f"{name} 4:4:4" if name == "avif" else f"progressive {name} 4:4:4"
+    if name == "jpeg":
+        return "progressive jpeg 4:4:4" if spec.get("progressive") else name
+    return f"{name} 4:4:4"
 
 
 def encode(image: Image, target: Target) -> bytes:
     """Return the variant's file, with no metadata of any kind."""
     quality = int(target.spec["quality"])
-    subsample = "off" if target.spec.get("subsampling") == "4:4:4" else "on"
     match target.spec["format"]:
         case "jpeg":
-            return bytes(
-                image.jpegsave_buffer(
-                    Q=quality,
-                    keep="none",
-                    subsample_mode=subsample,
-                    optimize_coding=False,
-                    interlace=bool(target.spec.get("progressive")),
-                )
-            )
+            return bytes(image.jpegsave_buffer(keep="none", **jpeg_options(target.spec)))
         case "webp":
             return bytes(image.webpsave_buffer(Q=quality, keep="none"))
         case "avif":
+            subsample = "off" if target.spec.get("subsampling") == "4:4:4" else "on"
             return bytes(
                 image.heifsave_buffer(
                     Q=quality, compression="av1", effort=2, keep="none", subsample_mode=subsample

@@ -12,6 +12,7 @@ _SECONDS = 2.0
 _FOR_A_MEGAPIXEL = 0.8
 _FOR_A_MEGABYTE = 0.5
 _FOR_A_MEGAPIXEL_MADE = {"jpeg": 0.4, "webp": 0.9, "avif": 4.5}
+_FOR_A_MEGAPIXEL_SMALL = 6.8  # a JPEG of effort "small"
 
 
 def cpu_limit(most: float, picture: Probed, size: int, variants: Sequence[Variant]) -> float:
@@ -20,5 +21,6 @@ def cpu_limit(most: float, picture: Probed, size: int, variants: Sequence[Varian
     made = 0.0
     for variant in variants:
         width, height = variant.size_of(picture.width, picture.height)
-        made += _FOR_A_MEGAPIXEL_MADE[variant.format] * width * height
+        small = variant.effort == "small"
+        made += (_FOR_A_MEGAPIXEL_SMALL if small else _FOR_A_MEGAPIXEL_MADE[variant.format]) * width * height
     return min(most, ceil(10 * (_SECONDS + (decoded + made) / 1e6)) / 10)

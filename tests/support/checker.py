@@ -155,7 +155,7 @@ def _check_upload(upload: Row, variants: list[Row], found: Findings, settled: bo
 def _check_derived(upload: Row, variant: Row, found: Findings) -> None:
     box = _BOXES[variant["name"]]
     spec = json.dumps(
-        {"box": box, "fit": "inside", "format": "jpeg", "quality": 80, "v": 1}, separators=(",", ":")
+        {"box": box, "fit": "inside", "format": "jpeg", "quality": 80, "v": 2}, separators=(",", ":")
     )
     fingerprint = sha256(spec.encode()).hexdigest()[:16]
     name = str(uuid5(UUID(upload["id"]), f"{upload['sha256']}/{variant['name']}/{fingerprint}"))

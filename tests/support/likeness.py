@@ -1,5 +1,7 @@
 """How alike two pictures look: SSIM (Wang et al., 2004) with Pillow alone."""
 
+from statistics import fmean
+
 from PIL import Image, ImageMath
 
 _WINDOW = 8
@@ -41,6 +43,12 @@ def ssim(one: Image.Image, other: Image.Image) -> float:
     )
     values = list(likeness.get_flattened_data())
     return float(sum(values) / len(values))
+
+
+def ssim_of_colours(one: Image.Image, other: Image.Image) -> float:
+    """The mean of the structural similarity of red, green and blue, for which colour counts as well."""
+    pairs = zip(one.convert("RGB").split(), other.convert("RGB").split(), strict=True)
+    return fmean(ssim(before, after) for before, after in pairs)
 
 
 def _means(picture: Image.Image) -> Image.Image:

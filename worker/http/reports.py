@@ -85,6 +85,7 @@ class VariantLimits(BaseModel):
     progressive: bool
     subsampling: str = Field(description="of its colour")
     crop: str | None = Field(description="what is kept where it covers its box; null where it fits in")
+    effort: str = Field(description="how hard its encoder works for fewer bytes")
 
 
 class RecipeView(BaseModel):
@@ -236,7 +237,7 @@ _PLAN: Mapping[str, Any] = {
     "stopped": None,
     "applied": None,
 }
-_FINDING = {"kind": "orphan", "key": "variants/67/c6/67c6e2a2-cfa4-5a7e-aa92-c4f3bd948e6d.jpg", "bytes": 4211}
+_FINDING = {"kind": "orphan", "key": "variants/b2/bf/b2bf9aec-d6b9-5c89-90b6-5217b806b15f.jpg", "bytes": 4211}
 _LIMITS = {
     "version": "1.0.0",
     "max_bytes": 10_485_760,

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.catalog.records import State
 
 ID = "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"
-KEY = "variants/67/c6/67c6e2a2-cfa4-5a7e-aa92-c4f3bd948e6d.jpg"
+KEY = "variants/b2/bf/b2bf9aec-d6b9-5c89-90b6-5217b806b15f.jpg"
 
 
 Next = Annotated[str | None, Field(description="the `cursor` of the next page; null: this is the last")]

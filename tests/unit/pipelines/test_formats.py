@@ -102,6 +102,9 @@ def test_a_costlier_encoder_and_a_larger_source_count_as_well() -> None:
     for usual in ("jpeg", "avif"):
         full = f"{'progressive ' if usual == 'jpeg' else ''}{usual} 4:4:4"
         assert jpeg.estimate(PHOTO, encoder=full) > jpeg.estimate(PHOTO, encoder=usual)
+    for small in ("small jpeg", "small jpeg 4:4:4"):
+        usual = small.removeprefix("small ").replace("jpeg 4", "progressive jpeg 4")
+        assert jpeg.estimate(PHOTO, encoder=small) > jpeg.estimate(PHOTO, encoder=usual)
     assert jpeg.estimate(PHOTO, 10 * MIB) >= jpeg.estimate(PHOTO) + 10 * MIB
 
 

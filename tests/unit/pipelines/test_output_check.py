@@ -5,6 +5,7 @@ import time
 import pytest
 import pyvips
 
+from pipelines.decoder.jpeg_options import jpeg_options
 from pipelines.errors import DecoderCrashed
 from pipelines.placeholders import Kind
 from pipelines.recipe import Variant
@@ -35,6 +36,16 @@ def test_what_libvips_writes_is_accepted(kind: str, bands: int, lossless: bool) 
 @pytest.mark.parametrize("bands", [1, 3])
 def test_a_jpeg_of_one_scan_or_many_is_accepted(bands: int, interlace: bool) -> None:
     assert _size_of(_made("jpeg", bands, interlace=interlace), "jpeg") == (40, 30)
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("quality", [1, 69, 70, 100])
+def test_a_jpeg_of_any_effort_is_accepted(bands: int, quality: int, subsampling: str) -> None:
+    for effort in ("fast", "small"):
+        options = jpeg_options({"quality": quality, "subsampling": subsampling, "effort": effort})
+
+        assert _size_of(_made("jpeg", bands, **options), "jpeg") == (40, 30)
 
 
 @pytest.mark.parametrize("length", [0, 1])

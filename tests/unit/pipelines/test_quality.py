@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageOps
 
 from tests.support.decoder_child import BOXES, DecoderProcess, spec
-from tests.support.likeness import ssim
+from tests.support.likeness import ssim, ssim_of_colours
 from tests.support.picture_folders import corpus_folder
 
 ALIKE = 0.98
@@ -54,7 +54,9 @@ def check(photo: Path, child: DecoderProcess) -> None:
         reference = reduced(photo, best.size)
         assert max(best.size) <= box
         assert ssim(reference, best) >= ALIKE
-        assert ssim(reference, usual) >= ssim(reference, encoded(reference)) - AS_GOOD
+        # Its table has less of brightness and more of colour than the one that Pillow takes.
+        libjpegs = ssim_of_colours(reference, encoded(reference))
+        assert ssim_of_colours(reference, usual) >= libjpegs - AS_GOOD
 
 
 def render(child: DecoderProcess, photo: Path, quality: int) -> Sequence[Image.Image]:

@@ -35,13 +35,14 @@ crop = "attention"
 box = 512
 progressive = true
 subsampling = "4:4:4"
+effort = "small"
 """
 
     recipes = load_recipes(written(tmp_path, file))
 
     assert recipes["avatar"].variants == (
         Variant("small", 64, "cover", "webp", 70, (16, 32, 48), crop="attention"),
-        Variant("large", 512, progressive=True, subsampling="4:4:4"),
+        Variant("large", 512, progressive=True, subsampling="4:4:4", effort="small"),
     )
 
 
@@ -287,6 +288,9 @@ box = 1
             "'centre', 'attention' or 'entropy'",
         ),
         ("[a.b]\nbox = 1\nfit = 'fill'\ncrop = 'entropy'\n", "a.b.fit", "'inside' or 'cover'"),
+        ("[a.b]\nbox = 1\nformat = 'avif'\neffort = 'small'\n", "a.b.effort", "only a JPEG"),
+        ("[a.b]\nbox = 1\neffort = 'tiny'\n", "a.b.effort", "'fast' or 'small'"),
+        ("[a.b]\nbox = 1\neffort = 2\n", "a.b.effort", "'fast' or 'small'"),
         ("[a.b]\nquality = 80\n", "a.b.box", "is missing"),
         ("[a.b]\nbox = 1\ncolour = 3\n", "a.b.colour", "there are box, fit, quality, format"),
     ],
