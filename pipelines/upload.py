@@ -24,7 +24,7 @@ from pipelines.missing_placeholders import attempt_at, lacks_placeholder, withou
 from pipelines.poison import Deadly, PoisonList
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
-from storage.blobs import BlobInfo, Delete, Existence, Move, Open, Source, Stat, Store
+from storage.blobs import BlobInfo, Delete, Existence, Move, Open, Source, Stamp, Stat, Store
 from storage.catalog.records import Claim, Original, Ready, Removed, StoredVariant
 from storage.catalog.requeuer import DAMAGED
 from storage.errors import BlobChanged, BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable, KeyRefused
@@ -46,7 +46,7 @@ Kept = Mapping[str, StoredVariant]
 """Stored variants by name."""
 
 
-class PictureBlobs(Open, Store, Stat, Protocol):
+class PictureBlobs(Open, Stamp, Store, Stat, Protocol):
     """The verbs of a storage that making variants uses; none destroys anything."""
 
 
@@ -276,11 +276,10 @@ async def _may_be_unfinished(error: PictureRefused, source: Source) -> bool:
     return len(begin) < _BEGIN or not any(begin)
 
 
-async def _check_unchanged(key: str, source: Source, blobs: Open) -> None:
+async def _check_unchanged(key: str, source: Source, blobs: Stamp) -> None:
     try:
-        async with blobs.open(key, fetched=False) as now:
-            if now.stamp == source.stamp:
-                return
+        if await blobs.stamp(key) == source.stamp:
+            return
     except BlobNotFound:
         pass
     raise SourceChanged(_CHANGED)

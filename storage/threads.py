@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Generic, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -17,6 +19,7 @@ A = TypeVar("A")
 
 LEAST_THREADS = 8  # they mostly wait for a disk, whatever the CPUs
 _MOST_THREADS = 32
+_SLOW_S, _SLOW_EACH_S = 0.05, 0.01  # beyond what a busy machine makes of what is quick
 
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, ThreadPoolExecutor] = WeakKeyDictionary()
 
@@ -96,15 +99,28 @@ class Grouped(Generic[Q, A]):
     """Calls that wait at the same moment are done by one call of `work` in a thread, at most so many.
 
     `work` returns for each request its answer or the exception that its caller gets. A caller waits for the
-    next turn of the event loop and for the group before its own, and for nothing else. One that is cancelled
-    leaves at once while its group has not begun, and otherwise when that has ended, as from `in_thread`.
+    next turn of the event loop and, unless groups may `overlap`, for the group before its own; where they
+    may, each call has a thread of its own while others take long. One that is cancelled leaves at once while
+    its group has not begun, and otherwise when that has ended, as from `in_thread`; what it would have got is
+    passed to `undo`.
     """
 
-    def __init__(self, work: Callable[[Sequence[Q]], Sequence[A | Exception]], most: int) -> None:
+    def __init__(
+        self,
+        work: Callable[[Sequence[Q]], Sequence[A | Exception]],
+        most: int,
+        *,
+        overlap: bool = False,
+        undo: Callable[[A], object] = lambda _: None,
+    ) -> None:
         self._work = work
         self._most = most
+        self._overlap = overlap
+        self._undo = undo
         self._waiting: list[_Call[Q, A]] = []
         self._is_busy = False
+        self._running: dict[asyncio.Future[Sequence[A | Exception]], float] = {}
+        self._was_slow = False
 
     async def __call__(self, request: Q) -> A:
         loop = asyncio.get_running_loop()
@@ -123,37 +139,49 @@ class Grouped(Generic[Q, A]):
                     raise
                 cancelled, call.woken = error, loop.create_future()
         if cancelled is not None:
+            if not isinstance(call.answer, BaseException):
+                with suppress(OSError):
+                    await in_thread(self._undo, cast(A, call.answer))
             raise cancelled
         if isinstance(call.answer, BaseException):
             raise call.answer
         return cast(A, call.answer)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-        self._is_busy = bool(group)
-        if not group:
-            return
-        try:
-            running = loop.run_in_executor(None, self._work, [call.request for call in group])
-        except RuntimeError as error:  # no thread can be started
-            self._end(loop, group, [error] * len(group))
-            return
+        while self._waiting:
+            most = 1 if self._overlap and self._is_slow() else self._most
+            group, self._waiting = self._waiting[:most], self._waiting[most:]
+            try:
+                running = loop.run_in_executor(None, self._work, [call.request for call in group])
+            except RuntimeError as error:  # no thread can be started
+                _end(group, [error] * len(group))
+                continue
+            self._running[running] = time.monotonic()
+            running.add_done_callback(partial(self._ended, loop, group))
+            if not self._overlap:
+                return
+        self._is_busy = False
 
-        def end(ended: asyncio.Future[Sequence[A | Exception]]) -> None:
-            error = asyncio.CancelledError() if ended.cancelled() else ended.exception()
-            self._end(loop, group, ended.result() if error is None else [error] * len(group))
+    def _is_slow(self) -> bool:
+        return self._was_slow or time.monotonic() - min(self._running.values(), default=inf) > _SLOW_S
 
-        running.add_done_callback(end)
-
-    def _end(
+    def _ended(
         self,
         loop: asyncio.AbstractEventLoop,
         group: Sequence[_Call[Q, A]],
-        answers: Sequence[A | BaseException],
+        ended: asyncio.Future[Sequence[A | Exception]],
     ) -> None:
-        self._begin(loop)
-        for call, answer in zip(group, answers, strict=True):
-            call.end(answer)
+        took = time.monotonic() - self._running.pop(ended)
+        self._was_slow = took > _SLOW_S + _SLOW_EACH_S * (len(group) - 1)
+        if not self._overlap:
+            self._begin(loop)
+        error = asyncio.CancelledError() if ended.cancelled() else ended.exception()
+        _end(group, ended.result() if error is None else [error] * len(group))
+
+
+def _end(group: Sequence[_Call[Q, A]], answers: Sequence[A | BaseException]) -> None:
+    for call, answer in zip(group, answers, strict=True):
+        call.end(answer)
 
 
 def cancellation() -> Callable[[], bool]:

@@ -103,6 +103,11 @@ class Open(Protocol):
         """
 
 
+class Stamp(Protocol):
+    async def stamp(self, key: str) -> str:
+        """The stamp with which the blob under `key` would be opened. Raises: BlobNotFound, BlobRefused."""
+
+
 class Read(Protocol):
     def read(self, key: str) -> AsyncGenerator[bytes, None]:
         """The bytes under `key`, part by part, in bounded memory; all of one content.
@@ -236,6 +241,7 @@ async def stat_listed(
 
 class Blobs(
     Open,
+    Stamp,
     Read,
     ReadPart,
     Get,

@@ -12,12 +12,14 @@ from storage import keys
 from storage.blobs import BlobInfo, BlobPart, Existence, Source, Space, stat_listed
 from storage.blobs.linking import link_file, remove_unfinished
 from storage.blobs.mapping import mapped
+from storage.blobs.open_folders import OpenFolders
 from storage.blobs.reading import (
     info_of,
     list_files,
     list_folders,
     open_file,
     read_part,
+    stamp_at,
     stamp_of,
     stat_files,
 )
@@ -36,8 +38,12 @@ T = TypeVar("T")
 _KEYS_A_PAGE = 5000
 _PART = 1024 * 1024  # bytes that are read at once
 _STORED_TOGETHER = 16  # callers, of whom each has some files open
+_LOOKED_AT_TOGETHER = 64  # callers
 _PROBE_BYTES = 64 * 1024
 _PROBE = f"{keys.VARIANTS}/{keys.HIDDEN}probe"
+
+
+_Opened = tuple[int, os.stat_result]
 
 
 class Linker(Protocol):
@@ -72,6 +78,10 @@ class LocalBlobs:
         self._root = root
         self._staging = Staging(root)
         self._writer = Writer(root, self._staging, file_mode)
+        # One that hangs holds up no other but those that came with it.
+        opened, stamped = partial(_each, root, _open_file), partial(_each, root, stamp_at)
+        self._opens = Grouped[str, _Opened](opened, _LOOKED_AT_TOGETHER, overlap=True, undo=_close)
+        self._stamps = Grouped[str, str](stamped, _LOOKED_AT_TOGETHER, overlap=True)
         # By area, so that a volume that hangs holds up no other.
         self._stores = defaultdict[str, _Stores](lambda: _Stores(self._writer))
 
@@ -83,12 +93,15 @@ class LocalBlobs:
     @asynccontextmanager
     async def open(self, key: str, *, fetched: bool = True) -> AsyncIterator[Source]:
         with mapped(key):
-            fd = await in_thread_or_undo(os.close, partial(open_file, self._root, key))
+            fd, status = await self._opens(key)
         try:
-            status = os.fstat(fd)
             yield Source(fd, status.st_size, stamp_of(status), info_of(key, status))
         finally:
             os.close(fd)
+
+    async def stamp(self, key: str) -> str:
+        with mapped(key):
+            return await self._stamps(key)
 
     async def read(self, key: str) -> AsyncGenerator[bytes, None]:
         async with self.open(key) as source:
@@ -263,6 +276,28 @@ async def open_local(root: Path, *, create: bool, private: bool = False) -> Asyn
         yield blobs
     finally:
         blobs.close()
+
+
+def _each(
+    root: Root, look: Callable[[OpenFolders, str], T], wanted: Sequence[str]
+) -> Sequence[T | Exception]:
+    """What `look` finds at each of the keys, or raises; folders are opened once."""
+    found: list[T | Exception] = []
+    with closing(OpenFolders(root)) as folders:
+        for key in wanted:
+            try:
+                found.append(look(folders, key))
+            except Exception as error:  # its caller's alone
+                found.append(error)
+    return found
+
+
+def _open_file(folders: OpenFolders, key: str) -> _Opened:
+    return open_file(folders, key)
+
+
+def _close(opened: _Opened) -> None:
+    os.close(opened[0])
 
 
 def _area_of(contents: Contents) -> str:

@@ -45,6 +45,9 @@ class MemoryBlobs:
                 await fetch()
             yield Source(file.fd, len(blob.content), stamp, _info(key, blob), fetch, file.empty)
 
+    async def stamp(self, key: str) -> str:
+        return _stamp(self._blob(key))
+
     async def _fetch(self, key: str, blob: _Blob, file: MemoryFile) -> None:
         if self._blob(key) is not blob:
             raise BlobChanged(f"{key} was replaced meanwhile")

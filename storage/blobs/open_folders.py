@@ -20,12 +20,12 @@ class OpenFolders:
 
     def __init__(self, root: Root) -> None:
         root.check_place()
-        self._root = root
+        self.root = root
         self._opened: dict[FolderPath, int] = {}
         self._unsynced: dict[int, FolderPath] = {}  # folders with new ones in them
 
     def close(self) -> None:
-        for fd in {*self._opened.values(), *self._unsynced} - {self._root.fd}:
+        for fd in {*self._opened.values(), *self._unsynced} - {self.root.fd}:
             os.close(fd)
 
     def enter(self, path: FolderPath, *, create: bool = False) -> int:
@@ -48,7 +48,7 @@ class OpenFolders:
 
     def _open(self, path: FolderPath, *, create: bool) -> int:
         if len(path) < 2:
-            return self._deeper(self._root.fd, path, create=create) if path else self._root.fd
+            return self._deeper(self.root.fd, path, create=create) if path else self.root.fd
         # Those on the way are closed again: a key may have hundreds of folders.
         fd = area = self.enter(path[:1], create=create)
         for depth in range(2, len(path) + 1):
@@ -61,7 +61,7 @@ class OpenFolders:
         return fd
 
     def _deeper(self, above: int, path: FolderPath, *, create: bool) -> int:
-        return self._root.enter(above, path, create=create, on_made=self._note_new(path[:-1]))
+        return self.root.enter(above, path, create=create, on_made=self._note_new(path[:-1]))
 
     def _note_new(self, path: FolderPath) -> Callable[[int], None]:
         def note(fd: int) -> None:

@@ -3,39 +3,54 @@
 import os
 import stat
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import groupby
 
 from storage import keys
 from storage.blobs import BlobInfo, BlobPart, Existence
 from storage.blobs.folders import folder_names, walk
+from storage.blobs.open_folders import OpenFolders
 from storage.blobs.root import Root, spelled
 from storage.errors import BlobChanged, BlobForbidden, BlobRefused, StorageError, user
 
 
-def open_file(root: Root, key: str) -> int:
-    """The regular file under `key`, open. Raises: OSError, BlobForbidden, BlobRefused, RootMismatch."""
-    *folders, name = keys.segments(key)
+def open_file(folders: OpenFolders, key: str) -> tuple[int, os.stat_result]:
+    """The regular file under `key`, open, and how it is.
+
+    Raises: OSError, BlobForbidden, BlobRefused, BlobsUnavailable.
+    """
+    *path, name = keys.segments(key)
     # O_NONBLOCK: a pipe under an upload's name must not hang its reader
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        with root.folder(folders) as folder:
-            fd = os.open(spelled(folder, name, key), flags, dir_fd=folder)
+        folder = folders.enter(tuple(path))
+        fd = os.open(spelled(folder, name, key), flags, dir_fd=folder)
     except PermissionError as error:
         raise BlobForbidden(
-            f"{root.path / key} cannot be read by the user {user()}: {error.strerror}"
+            f"{folders.root.path / key} cannot be read by the user {user()}: {error.strerror}"
         ) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         os.close(fd)
         raise BlobRefused(f"{key} is not a regular file")
-    return fd
+    return fd, status
+
+
+def stamp_at(folders: OpenFolders, key: str) -> str:
+    """The stamp of the regular file under `key`. Raises: OSError, BlobRefused, BlobsUnavailable."""
+    *path, name = keys.segments(key)
+    folder = folders.enter(tuple(path))
+    status = os.stat(spelled(folder, name, key), dir_fd=folder, follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        raise BlobRefused(f"{key} is not a regular file")
+    return stamp_of(status)
 
 
 def read_part(key: str, root: Root, start: int, most: int, stamp: str) -> BlobPart:
     """Bytes of the file under `key`, as `ReadPart` says. Raises: as `open_file`, BlobChanged."""
-    fd = open_file(root, key)
+    with closing(OpenFolders(root)) as folders:
+        fd, status = open_file(folders, key)
     try:
-        status = os.fstat(fd)
         found = stamp_of(status)
         if stamp not in ("", found):
             raise BlobChanged(f"{key} was replaced meanwhile")

@@ -72,6 +72,10 @@ class S3Blobs:
             fetch = partial(self._fetch, found, file)
             yield Source(file.fd, found.bytes, found.stamp, found.info(), fetch, file.empty)
 
+    async def stamp(self, key: str) -> str:
+        segments(key)
+        return (await self._sure(self._bucket.head(key))).stamp
+
     async def _fetch(self, found: Found, file: MemoryFile) -> None:
         if not file.size:
             await _read(await self._sure(self._bucket.get(found.key, found.e_tag)), file)

@@ -46,6 +46,10 @@ class WatchedBlobs:
                 source = await opened.enter_async_context(self._blobs.open(key, fetched=fetched))
             yield source if source.is_at_hand else replace(source, fetch=self._timed_fetch(source.fetch))
 
+    async def stamp(self, key: str) -> str:
+        with self._timed("exists"):
+            return await self._blobs.stamp(key)
+
     def _timed_fetch(self, fetch: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         async def timed() -> None:
             with self._timed("read"):

@@ -216,6 +216,21 @@ class BlobsContract:
             with pytest.raises(OSError, match="Bad file descriptor"):
                 os.pwrite(source.fd, b"x", 0)
 
+    async def test_the_stamp_of_a_blob_is_that_with_which_it_is_opened(self, blobs: Storage) -> None:
+        await blobs.put("uploads/a", chunks(b"one"))
+        async with blobs.open("uploads/a", fetched=False) as source:
+            assert await blobs.stamp("uploads/a") == source.stamp
+        await blobs.put("uploads/a", chunks(b"two"))
+
+        assert await blobs.stamp("uploads/a") != source.stamp
+
+    async def test_what_is_missing_or_has_no_key_has_no_stamp(self, blobs: Storage) -> None:
+        with pytest.raises(BlobNotFound):
+            await blobs.stamp("uploads/none")
+        for key in HOSTILE.values():
+            with pytest.raises(KeyRefused):
+                await blobs.stamp(key)
+
     async def test_the_stamp_stays_until_the_blob_changes(self, blobs: Storage) -> None:
         stamps = []
         for content in (b"first", None, b"other"):

@@ -20,7 +20,14 @@ import pytest
 from storage.blobs import Existence
 from storage.blobs.local import LocalBlobs, open_local
 from storage.blobs.staging import Staged
-from storage.errors import BlobRefused, BlobsUnavailable, RootMismatch, StorageFull
+from storage.errors import (
+    BlobNotFound,
+    BlobRefused,
+    BlobsUnavailable,
+    KeyRefused,
+    RootMismatch,
+    StorageFull,
+)
 from storage.keys import MAX_BYTES, shown
 from tests.support.blobs import chunks, info_of, is_there, listed, stat_of
 
@@ -136,6 +143,54 @@ async def test_a_socket_and_a_folder_are_refused_too(local_blobs: LocalBlobs, up
         for verb in READS.values():
             with pytest.raises(BlobRefused):
                 await verb(local_blobs, f"uploads/{name}")
+
+
+async def test_what_is_no_regular_file_has_no_stamp(
+    local_blobs: LocalBlobs, uploads: Path, outside: Path
+) -> None:
+    os.mkfifo(uploads / "pipe")
+    (uploads / "folder").mkdir()
+    (uploads / "link").symlink_to(outside / "secret")
+    (uploads / "way").symlink_to(outside)
+
+    for name in ("pipe", "folder", "link", "way/secret"):
+        with pytest.raises(BlobRefused):
+            await local_blobs.stamp(f"uploads/{name}")
+
+
+async def test_of_several_that_are_opened_at_once_each_has_its_own_file_or_error(
+    local_blobs: LocalBlobs, uploads: Path
+) -> None:
+    (uploads / "folder").mkdir()
+    for name in ("a", "folder/b"):
+        (uploads / name).write_bytes(name.encode())
+    keys = ("uploads/a", "uploads/folder", "uploads/folder/none", "uploads/../a", "uploads/folder/b")
+    found = await asyncio.gather(*map(local_blobs.get, keys), return_exceptions=True)
+
+    assert [type(one) for one in found] == [bytes, BlobRefused, BlobNotFound, KeyRefused, bytes]
+    assert (found[0], found[-1]) == (b"a", b"folder/b")
+
+
+async def test_folders_are_opened_once_for_several_files(
+    local_blobs: LocalBlobs, uploads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (uploads / "folder").mkdir()
+    for name in "abc":
+        (uploads / "folder" / name).write_bytes(b"x")
+    await local_blobs.enter("uploads")  # for the first time
+    names: list[str] = []
+    real = os.open
+
+    def noted(name: Any, *args: Any, **more: Any) -> int:
+        names.append(str(name))
+        return real(name, *args, **more)
+
+    monkeypatch.setattr(os, "open", noted)
+    async with asyncio.TaskGroup() as group:
+        for name in "abc":
+            group.create_task(opened(local_blobs, f"uploads/folder/{name}"))
+
+    assert names == ["uploads", "folder", "a", "b", "c"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")

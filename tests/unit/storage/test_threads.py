@@ -4,7 +4,7 @@ import asyncio
 import operator
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -12,7 +12,7 @@ import pytest
 
 import storage.blobs.local
 from storage.blobs.local import LocalBlobs
-from storage.threads import in_thread, in_thread_or_undo, in_thread_within, start_threads
+from storage.threads import Grouped, in_thread, in_thread_or_undo, in_thread_within, start_threads
 
 
 async def cancelled(task: asyncio.Task[object], started: Event, go: Event, times: int = 1) -> bool:
@@ -121,6 +121,141 @@ async def test_a_put_that_is_cancelled_twice_keeps_its_descriptor_while_a_thread
 
     assert await cancelled(task, started, go, times=2)
     assert failures == []
+
+
+# -- calls that share a thread
+
+
+class GroupsAtWork:
+    """Groups of numbers that a thread each works at until it is let go; which there were, in their order."""
+
+    def __init__(self) -> None:
+        self.begun: list[list[int]] = []
+        self.has_begun = Event()
+        self.waits: dict[int, Event] = {}
+
+    def work(self, numbers: Sequence[int]) -> Sequence[int | Exception]:
+        self.begun.append([*numbers])
+        self.has_begun.set()
+        if wait := self.waits.get(numbers[0]):
+            wait.wait(10)
+        return [ValueError("odd") if number % 2 else -number for number in numbers]
+
+    async def begin(self) -> None:
+        """Wait until the first has begun."""
+        assert await asyncio.to_thread(self.has_begun.wait, 10)
+
+
+def asked(grouped: Grouped[int, int], *numbers: int) -> list[asyncio.Task[int]]:
+    async def ask(number: int) -> int:
+        return await grouped(number)
+
+    return [asyncio.create_task(ask(number)) for number in numbers]
+
+
+async def test_calls_of_one_moment_share_a_thread_and_each_has_its_own_answer() -> None:
+    groups = GroupsAtWork()
+    found = await asyncio.gather(*asked(Grouped(groups.work, 3), 2, 3, 4, 6), return_exceptions=True)
+
+    assert groups.begun == [[2, 3, 4], [6]]
+    assert (found[0], str(found[1]), found[2:]) == (-2, "odd", [-4, -6])
+
+
+async def test_who_calls_while_a_group_is_at_work_waits_for_it_and_is_one_of_the_next() -> None:
+    groups, go = GroupsAtWork(), Event()
+    groups.waits[2] = go
+    grouped = Grouped(groups.work, 9)
+    first = asked(grouped, 2)
+    await groups.begin()
+    others = asked(grouped, 4, 6)
+    await asyncio.sleep(0.01)
+    begun = [*groups.begun]
+    go.set()
+
+    assert await asyncio.gather(*first, *others) == [-2, -4, -6]
+    assert (begun, groups.begun) == ([[2]], [[2], [4, 6]])
+
+
+async def test_where_groups_overlap_one_that_hangs_holds_up_no_later_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    groups, go = GroupsAtWork(), Event()
+    groups.waits[2] = go
+    grouped = Grouped(groups.work, 9, overlap=True)
+    hanging = asked(grouped, 2)
+    await groups.begin()
+    assert await asyncio.gather(*asked(grouped, 4, 6)) == [-4, -6]
+    monkeypatch.setattr("storage.threads._SLOW_S", 0.0)
+    assert await asyncio.gather(*asked(grouped, 8, 10)) == [-8, -10]
+    go.set()
+    await asyncio.gather(*hanging)
+
+    assert groups.begun == [[2], [4, 6], [8], [10]]
+
+
+async def test_after_work_that_was_slow_calls_have_threads_of_their_own_until_one_is_quick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    groups = GroupsAtWork()
+    grouped = Grouped(groups.work, 9, overlap=True)
+    monkeypatch.setattr("storage.threads._SLOW_S", -1.0)
+    await asyncio.gather(*asked(grouped, 2, 4))
+    await asyncio.gather(*asked(grouped, 6, 8))
+    monkeypatch.undo()
+    await asyncio.gather(*asked(grouped, 10))
+    await asyncio.gather(*asked(grouped, 12, 14))
+
+    assert groups.begun == [[2, 4], [6], [8], [10], [12, 14]]
+
+
+async def test_who_is_cancelled_before_its_group_begins_leaves_at_once() -> None:
+    groups, go = GroupsAtWork(), Event()
+    groups.waits[2] = go
+    grouped = Grouped(groups.work, 9)
+    first = asked(grouped, 2)
+    await groups.begin()
+    leaving, staying = asked(grouped, 4, 6)
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving], timeout=10)
+    left = leaving.cancelled()
+    go.set()
+
+    assert left
+    assert await asyncio.gather(*first, staying) == [-2, -6]
+    assert groups.begun == [[2], [6]]
+
+
+async def test_an_answer_that_nobody_is_left_to_take_is_undone_and_the_others_have_theirs() -> None:
+    groups, go, undone = GroupsAtWork(), Event(), list[int]()
+    groups.waits[2] = go
+    staying, leaving = asked(Grouped(groups.work, 9, undo=undone.append), 2, 4)
+    await groups.begin()
+    leaving.cancel()
+    done, _ = await asyncio.wait([leaving], timeout=0.05)
+    go.set()
+
+    assert await staying == -2
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert (done, undone) == (set(), [-4])
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+async def test_where_no_thread_can_be_started_all_hear_of_it_and_later_calls_work(
+    monkeypatch: pytest.MonkeyPatch, *, overlap: bool
+) -> None:
+    grouped = Grouped(GroupsAtWork().work, 2, overlap=overlap)
+
+    def refuse(*_args: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", refuse)
+    refused = await asyncio.gather(*asked(grouped, 2, 4, 6), return_exceptions=True)
+    monkeypatch.undo()
+
+    assert [type(error) for error in refused] == [RuntimeError] * 3
+    assert await grouped(8) == -8
 
 
 def test_a_thread_that_hangs_is_left_alone_and_keeps_no_loop_from_ending() -> None:
