@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from pipelines import formats
-from pipelines.decoder import fork_loop, landlock, limits, seccomp, session, vips
+from pipelines.decoder import fork_loop, landlock, limits, plain_jpeg, seccomp, session, vips
 from pipelines.decoder.reading import Output
 from pipelines.decoder.refusal import Declined
 from pipelines.decoder.wire import Channel, close_all
@@ -123,7 +123,7 @@ def serve(channel: Channel, bounds: session.Limits) -> None:
     while (received := channel.receive()) is not None:
         request, descriptors = received
         if "trim" in request:
-            limits.trim_heap()
+            _give_back()
             continue
         answer = session.answer_group if "group" in request else _answer_one
         try:
@@ -133,8 +133,13 @@ def serve(channel: Channel, bounds: session.Limits) -> None:
         if any(work.bug for work in works):
             break
         gc.collect()
-        if any(work.estimate > _TRIM_ABOVE for work in works):
-            limits.trim_heap()
+        if any(work.estimate - work.held > _TRIM_ABOVE for work in works):
+            _give_back()
+
+
+def _give_back() -> None:
+    plain_jpeg.give_back()
+    limits.trim_heap()
 
 
 def _answer_one(

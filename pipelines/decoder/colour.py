@@ -1,13 +1,13 @@
 """Colour: whatever the pixels mean, eight-bit sRGB comes out."""
 
 import hashlib
-from collections import Counter, OrderedDict
-from itertools import compress
+from collections import OrderedDict
 from typing import Literal
 
 import pyvips
 
 from pipelines.decoder import cicp, hdr
+from pipelines.decoder.arrays import numpy
 from pipelines.decoder.cicp import Code
 from pipelines.decoder.picture import Image
 
@@ -170,15 +170,14 @@ def _opacity(image: Image, band: int) -> Image:
 
 def dominant(image: Image) -> str:
     """Return the commonest colour of a small eight-bit picture as #rrggbb."""
-    pixels = bytes(image.write_to_memory())
     bands = image.bands
-    step = bands * max(1, len(pixels) // bands // 1024)
-    planes = [pixels[band::step] for band in (range(3) if bands >= 3 else (0, 0, 0))]
-    coarse = list(zip(*(plane.translate(_COARSE) for plane in planes), strict=False))
-    groups = Counter(coarse)
-    commonest = max(groups, key=groups.__getitem__)
-    members = list(compress(zip(*planes, strict=False), map(commonest.__eq__, coarse)))
-    return "#" + "".join(f"{round(sum(band) / len(members)):02x}" for band in zip(*members, strict=True))
+    samples = numpy.frombuffer(image.write_to_memory(), numpy.uint8).reshape(-1, bands)
+    some = samples[:: max(1, len(samples) // 1024), : 3 if bands >= 3 else 1]
+    groups = (some >> 5).astype(numpy.intp) @ _COARSE[: some.shape[1]]
+    sizes = numpy.bincount(groups)[groups]
+    members = some[groups == groups[sizes.argmax()]]  # of the largest groups the one that comes first
+    means = [round(total / len(members)) for total in members.sum(0, dtype=int).tolist()]
+    return "#" + "".join(f"{level:02x}" for level in (means if len(means) == 3 else means * 3))
 
 
-_COARSE = bytes(level >> 5 for level in range(256))
+_COARSE = numpy.array([64, 8, 1])

@@ -183,10 +183,16 @@ def close_from(first: int) -> None:
                 os.close(descriptor)
 
 
-def trim_large_heap() -> None:
-    """Return freed memory before it adds up: a child that has much between pictures is ended."""
-    if hasattr(_libc, "mallinfo2") and _libc.mallinfo2().free > _FREE_HEAP_LIMIT:
-        trim_heap()
+def trim_large_heap() -> int:
+    """Return freed memory before it adds up: a child that has much between pictures is ended.
+
+    Returns how many bytes of the heap are free and kept, as far as that is known.
+    """
+    free = int(_libc.mallinfo2().free) if hasattr(_libc, "mallinfo2") else 0
+    if free <= _FREE_HEAP_LIMIT:
+        return free
+    trim_heap()
+    return 0
 
 
 def trim_heap() -> None:

@@ -1,14 +1,12 @@
 """Placeholders of a picture, made of pixels that are small, eight-bit, and without opacity."""
 
-from array import array
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from functools import cache
 from math import copysign, floor, sqrt
 
-import pyvips
-
-from pipelines.decoder.cosines import planes, transform
+from pipelines.decoder.arrays import numpy
+from pipelines.decoder.cosines import Pixels, pixels, transform
 from pipelines.decoder.picture import Image
 from pipelines.decoder.render import resize
 from pipelines.placeholders import Kind, blurhash, thumbhash
@@ -46,7 +44,7 @@ def encode_thumbhash(image: Image) -> bytes:
         max(1, floor(thumbhash.MOST_WAVES * side / max(width, height) + 0.5)) for side in (width, height)
     )
     sides, *of_colours = thumbhash.planes(across, down)
-    means = transform(planes(image), thumbhash.waves(*sides), centred=True)
+    means = transform(pixels(image), thumbhash.waves(*sides), centred=True)
     values = {wave: _differences(*mean) for wave, mean in means.items()}
     light = _Channel([brightness for brightness, _, _ in values.values()])
     yellow, red = (
@@ -87,8 +85,7 @@ def encode_blurhash(image: Image) -> str:
     """The BlurHash of a picture: four components along its longer side, three along the other."""
     shorter, longer = blurhash.SIDES
     across, down = (longer, shorter) if image.width >= image.height else (shorter, longer)
-    pixels = planes(image)
-    light = pixels._replace(image=pixels.image.maplut(_light()))
+    light = _light()[pixels(image)]
     mean, *others = transform(light, blurhash.waves(across, down), centred=False).values()
     waves = [2 * value for colour in others for value in colour]
     level = max(0, min(82, floor(max(map(abs, waves)) * blurhash.STEPS - 0.5)))
@@ -101,9 +98,8 @@ def encode_blurhash(image: Image) -> str:
 
 
 @cache
-def _light() -> Image:
-    levels = array("d", map(blurhash.to_linear, range(256)))
-    return pyvips.Image.new_from_memory(levels.tobytes(), 256, 1, 1, "double")
+def _light() -> Pixels:
+    return numpy.array([blurhash.to_linear(level) for level in range(256)])
 
 
 def _step(share: float) -> int:

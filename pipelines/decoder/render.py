@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyvips
@@ -110,7 +111,7 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
     if turn and picture.at_hand():
         image, turn = _upright(image, width, height, turn, sideways=picture.turned), None
     else:
-        image = resize(image, width, height, _FROM_WHOLE)
+        image = resize(image, width, height, _FROM_WHOLE, streams=not picture.at_hand())
     described = profile is not None or numbered is not None
     if described or image.format != "uchar" or image.interpretation not in ("srgb", "b-w"):
         # A picture that streams can be read only once.
@@ -144,34 +145,43 @@ def _upright(
     return resize(upright, height, width, _FROM_WHOLE)
 
 
-def resize(image: Image, width: int, height: int, kernel: str = "lanczos3") -> Image:
-    """Scale down to exactly that size; colour under transparent pixels does not bleed."""
+def resize(
+    image: Image, width: int, height: int, kernel: str = "lanczos3", *, streams: bool = False
+) -> Image:
+    """Scale down to exactly that size; colour under transparent pixels does not bleed.
+
+    A picture that `streams` is first shrunk to twice the size, so that few of its rows are kept.
+    """
     size = image.width, image.height
     if size == (width, height):
         return image
+    scale = partial(_scale, size=size, width=width, height=height, kernel=kernel, streams=streams)
     if not image.hasalpha():
-        return _scale(image, size, width, height, kernel)
-    small = _scale(image.premultiply().cast(image.format), size, width, height, kernel)
-    return small.unpremultiply().cast(image.format)
+        return scale(image)
+    return scale(image.premultiply().cast(image.format)).unpremultiply().cast(image.format)
 
 
-def _scale(image: Image, size: tuple[int, int], width: int, height: int, kernel: str) -> Image:
+def _scale(
+    image: Image, size: tuple[int, int], width: int, height: int, kernel: str, *, streams: bool
+) -> Image:
     """Scale pixels; where only few rows or columns are left, each is the mean of its share of the picture.
 
     Of so few most of a kernel lies outside, and what it makes of the edges there changes the colours.
     """
     across, down = size
     if height < _FEW and height < down:
-        wide = image if width == across else _scale(image, size, width, down, kernel)
+        wide = image if width == across else _scale(image, size, width, down, kernel, streams=streams)
         fewer = down // (_ENOUGH * height)
         wide = wide.shrinkv(fewer, ceil=True) if fewer > 1 else wide
         return wide.zoom(1, height).shrinkv(wide.height)
     if width < _FEW and width < across:
-        high = image if height == down else _scale(image, size, across, height, kernel)
+        high = image if height == down else _scale(image, size, across, height, kernel, streams=streams)
         fewer = across // (_ENOUGH * width)
         high = high.shrinkh(fewer, ceil=True) if fewer > 1 else high
         return high.zoom(width, 1).shrinkh(high.width)
-    return image.resize(width / across, vscale=height / down, kernel=kernel)
+    if streams:
+        return image.resize(width / across, vscale=height / down, kernel=kernel)
+    return image.reduce(across / width, down / height, kernel=kernel)
 
 
 def smaller(image: Image, width: int, height: int) -> Image:

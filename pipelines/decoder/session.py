@@ -13,7 +13,17 @@ from typing import Any, Protocol
 import pyvips
 
 from pipelines import formats
-from pipelines.decoder import colour, kinds, placeholder, reading, refusal, render, shortage, vips
+from pipelines.decoder import (
+    colour,
+    kinds,
+    placeholder,
+    plain_jpeg,
+    reading,
+    refusal,
+    render,
+    shortage,
+    vips,
+)
 from pipelines.decoder.limits import trim_large_heap
 from pipelines.decoder.picture import Picture
 from pipelines.decoder.refusal import Declined
@@ -23,6 +33,7 @@ from pipelines.placeholders import Kind
 _GROUP_LASTS_S = 0.25  # after which no picture of a group is begun: others wait for this decoder, too
 _GROUP_BYTES = 4 * formats.MIB  # of variants, likewise: all of them are in memory until the end
 _NOT_ARRIVED = "the picture did not arrive: too many open files"
+_MOST_KEPT = 34 * formats.MIB  # bytes without a use: a child that keeps a little more is ended
 _FOR_A_HEADER = 96 * formats.MIB  # beside the file itself; beyond that the parent ends its decoder
 
 
@@ -63,6 +74,8 @@ class Work:
     ms: dict[str, float] = field(default_factory=dict)
     bytes: int = 0
     estimate: int = 0
+    held: int = 0
+    """Bytes of the estimate that are no part of the heap."""
     bug: bool = False
     _since: float = field(default_factory=perf_counter)
 
@@ -168,7 +181,8 @@ def _reply(
     close_all(descriptors)  # before the answer: its reader may rely on it
     if reply is None:
         return None
-    trim_large_heap()  # before the parent measures this process
+    if trim_large_heap() + plain_jpeg.kept() > _MOST_KEPT:  # before the parent measures this process
+        plain_jpeg.give_back()
     lack = _lack(reply, work)
     return {"status": "starved", "message": lack} if lack else reply
 
@@ -222,7 +236,7 @@ def _process(
     try:
         with _distrust(work):
             picture = check(data, limits, work)
-            work.estimate = _estimate(picture, specs, size)
+            work.estimate = _estimate(picture, specs, size, work)
     except WrongEngine:
         return {"status": "changed"}
     work.lap("probe")
@@ -276,11 +290,11 @@ def _in_words(format: formats.Format, data: bytearray) -> Iterator[None]:
         raise
 
 
-def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int) -> int:
+def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int, work: Work) -> int:
     order = render.targets(picture.width, picture.height, specs)
     pixels = order[0].width * order[0].height
-    rows, held = render.rows_at_hand(picture, order[0]), render.held(picture, order[0])
-    shape = replace(picture.decoded, rows=rows, held=picture.decoded.held + held)
+    rows, work.held = render.rows_at_hand(picture, order[0]), render.held(picture, order[0])
+    shape = replace(picture.decoded, rows=rows, held=picture.decoded.held + work.held)
     encoders = {render.encoder(spec) for spec in specs}
     return max(picture.format.estimate(shape, size, pixels, encoder) for encoder in encoders)
 

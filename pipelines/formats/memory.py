@@ -66,7 +66,8 @@ def _streamed(shape: Shape) -> float:
 
 def jpeg(shape: Shape) -> int:
     coefficients = shape.pixels * 2 * shape.density if shape.whole else 0.0
-    return int(coefficients + shape.held + shape.bands * max(shape.pixels * 0.1, shape.width * shape.rows))
+    streamed = shape.bands * max(shape.pixels * 0.1, shape.width * shape.rows)
+    return int(coefficients + max(shape.held, streamed))
 
 
 def png(shape: Shape) -> int:

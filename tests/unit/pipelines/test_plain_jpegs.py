@@ -11,7 +11,7 @@ import pytest
 import pyvips
 from PIL import Image
 
-from pipelines.decoder import plain_jpeg
+from pipelines.decoder import colour, plain_jpeg
 from pipelines.decoder.plain_jpeg import Header
 from tests.support.decoder_child import DEFAULT, DecoderProcess, spec
 from tests.support.picture_folders import corpus_folder
@@ -189,7 +189,9 @@ def test_pixels_that_are_damaged_are_left_to_libvips(kind: str) -> None:
 
 
 def test_a_picture_of_more_memory_than_that_is_streamed_by_libvips() -> None:
-    content = photo(2400, 2400)
+    file = io.BytesIO()
+    Image.new("RGB", (3600, 3600)).save(file, "JPEG")
+    content = file.getvalue()
 
     assert plain_jpeg.decode(bytearray(content), header(content), 1) is None
     assert plain_jpeg.decode(bytearray(content), header(content), 2) is not None
@@ -223,3 +225,29 @@ def test_what_a_decoder_answers_to_damage_is_the_same_too(
             content[chance.randrange(len(content))] = chance.randrange(256)
             first, second = (child.run(bytes(content), (spec(100),)) for child in children)
             assert (first.answer.get("code"), first.variants) == (second.answer.get("code"), second.variants)
+
+
+def test_the_memory_of_pixels_is_kept_until_it_is_given_back_or_a_picture_is_damaged() -> None:
+    content = bytearray(photo(1200, 900))
+    found = header(bytes(content))
+    plain_jpeg.give_back()
+    least = plain_jpeg.kept()
+
+    assert plain_jpeg.decode(content, found, 1) is not None
+    assert plain_jpeg.kept() > 1200 * 900 * 3
+    plain_jpeg.give_back()
+    assert plain_jpeg.kept() == least
+    assert plain_jpeg.decode(content[:-5000], found, 1) is None
+    assert plain_jpeg.kept() == least
+
+
+def test_of_two_colours_that_are_equally_common_the_first_is_the_pictures() -> None:
+    halves = bytes((200, 10, 20)) * 50 + bytes((10, 20, 250)) * 50
+    picture = pyvips.Image.new_from_memory(halves, 10, 10, 3, "uchar")
+    grey = pyvips.Image.new_from_memory(bytes((200, 7)) * 50, 10, 10, 1, "uchar")
+
+    assert [colour.dominant(image) for image in (picture, picture.flipver(), grey)] == [
+        "#c80a14",
+        "#0a14fa",
+        "#c8c8c8",
+    ]
