@@ -18,6 +18,7 @@ from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.locks import lock_uploads
 from storage.catalog.paging import PAGE
+from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import IS_PARKED, account, uploads
 
 OWNERS = 100  # that are told at once
@@ -59,7 +60,7 @@ def _oldest_of(whose: Any, most: Any) -> Select[Any]:  # noqa: ANN401 (expressio
     return first.with_for_update(key_share=True, skip_locked=True)  # another dispatcher is taking those
 
 
-_OLDEST = _oldest_of(bindparam("whose"), bindparam("most"))
+_OLDEST = PreparedStatement(_oldest_of(bindparam("whose"), bindparam("most")))
 _WANTED = (
     func.unnest(bindparam("owners", type_=ARRAY(String)), bindparam("numbers", type_=ARRAY(BigInteger)))
     .table_valued(column("owner", String), column("most", BigInteger))
@@ -67,7 +68,7 @@ _WANTED = (
 )
 _ITS_OLDEST = _oldest_of(_WANTED.c.owner, _WANTED.c.most).correlate(_WANTED).lateral()
 _OLDEST_OF_ALL = select(_ITS_OLDEST.c.id, _WANTED.c.owner).select_from(_WANTED.join(_ITS_OLDEST, true()))
-_TAKE = (
+_TAKE = PreparedStatement(
     update(uploads)
     .where(uploads.c.id.in_(bindparam("ids", expanding=True)), IS_PARKED)
     .values(job_id=bindparam("job"), changed_ms=bindparam("now"))
@@ -165,7 +166,7 @@ class Parking:
             whose = await self._find(connection, wanted)
             for job_id, ids in spread(list(whose), uploads_per_job).items():
                 values = {"ids": list(ids), "job": job_id, "now": now}
-                if taken := (await connection.execute(_TAKE, values)).scalars().all():
+                if taken := [row["id"] for row in await _TAKE.rows(connection, values)]:
                     jobs[job_id] = {UUID(each): whose[each] for each in taken}
         return jobs
 
@@ -192,6 +193,6 @@ class Parking:
             return {row.id: row.owner for row in await connection.execute(_OLDEST_OF_ALL, values)}
         whose: dict[str, str] = {}
         for name, most in wanted.items():
-            found = await connection.execute(_OLDEST, {"whose": name, "most": most})
-            whose |= dict.fromkeys(found.scalars(), name)
+            found = await _OLDEST.rows(connection, {"whose": name, "most": most})
+            whose |= {row["id"]: name for row in found}
         return whose

@@ -86,6 +86,9 @@ class SqliteBackend:
         self.engine = _new_engine(address.url, self.condition.file, busy_timeout_s)
         # SQLite's own busy wait polls and is unfair; within a process an ordinary queue is neither.
         self._writers = asyncio.Lock()
+        # To take one of the pool and give it back costs more than a small transaction.
+        self._writer: AsyncConnection | None = None
+        self._options: dict[str, bool] = {}  # of `_writer`
         self._reported_log = False
         self._checked_at = self._rewrite_at = float("-inf")
 
@@ -111,7 +114,9 @@ class SqliteBackend:
         """A transaction that holds the write lock from its start."""
         options = {"writes": True, "inline": inline, "relaxed_durability": relaxed_durability}
         async with self._alone() as connection:
-            await connection.execution_options(**options)
+            if options != self._options:
+                await connection.execution_options(**options)
+                self._options = options
             async with connection.begin():
                 yield connection
 
@@ -241,6 +246,7 @@ class SqliteBackend:
 
     async def close(self) -> None:
         """End all connections."""
+        await self._leave_writer()
         await self.engine.dispose()
 
     async def _is_busy(self) -> bool:
@@ -260,8 +266,19 @@ class SqliteBackend:
         """The only connection of this process that writes. Raises: CatalogUnavailable (another file)."""
         if exchanged := self.condition.exchanged():
             raise CatalogUnavailable(exchanged)
-        async with self._writers, self.engine.connect() as connection:
-            yield connection
+        async with self._writers:
+            if self._writer is None:
+                self._writer = await self.engine.connect()
+            try:
+                yield self._writer
+            except BaseException:
+                await self._leave_writer()  # the pool knows what to do with one that met an error
+                raise
+
+    async def _leave_writer(self) -> None:
+        writer, self._writer, self._options = self._writer, None, {}
+        if writer is not None:
+            await writer.close()
 
 
 async def examine_file(path: Path) -> None:
