@@ -14,6 +14,7 @@ import orjson
 
 from pipelines import formats
 from pipelines.decoder import fork_loop, landlock, limits, plain_jpeg, seccomp, session, vips
+from pipelines.decoder.jpeg_options import has_tables
 from pipelines.decoder.reading import Output
 from pipelines.decoder.refusal import Declined
 from pipelines.decoder.wire import Channel, close_all
@@ -74,6 +75,7 @@ def decode(order: fork_loop.Order, config: dict[str, Any]) -> None:
     landlock_version, calls_closed = (0, False) if is_off else (landlock.confine(), seccomp.confine())
     if order.warm_up:
         _warm_up(bounds)
+        lacks += [] if has_tables() else ["mozjpeg"]
         gc.collect()
     gc.freeze()
     channel.send(

@@ -52,5 +52,5 @@ def _encoders(quality: int, known: Sequence[tuple[int, int]]) -> int:
 def has_tables() -> bool:
     """Return whether this libvips has mozjpeg: another takes the standard's table instead, and no trellis."""
     image = pyvips.Image.black(8, 8)
-    made = {bytes(image.jpegsave_buffer(Q=50, keep="none", quant_table=table)) for table in (0, _USUAL)}
+    made = {bytes(image.jpegsave_buffer(Q=50, quant_table=table)) for table in (0, _USUAL)}
     return len(made) == 2

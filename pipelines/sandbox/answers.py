@@ -40,7 +40,7 @@ class Hello(_Frame):
     """A child is ready: it can open no file, and make no call that it does not need (seccomp).
 
     `landlock` is the version of the kernel's, 0 for none. It `lacks` those of its limits that the
-    system did not let it set.
+    system did not let it set, and mozjpeg, if its libvips was built without that.
     """
 
     hello: Literal[1]

@@ -41,6 +41,7 @@ async def check_decoders(settings: Settings) -> Sequence[Finding]:
         inspect_confinement(hellos, settings.confinement),
         inspect_isolation(settings.isolation),
         *inspect_missing(hellos),
+        *inspect_encoder(hellos),
         Finding("Formats", "ok", f"{reach}, at least"),
     ]
 
@@ -119,12 +120,20 @@ def inspect_isolation(isolation: Isolation) -> Finding:
 
 def inspect_missing(hellos: Sequence[Hello]) -> Sequence[Finding]:
     """What the system did not let the decoders set, if there is such a thing."""
-    lacks = {lack for hello in hellos for lack in hello.lacks}
+    lacks = {lack for hello in hellos for lack in hello.lacks} & _LACKS.keys()
     if not lacks:
         return []
     refused = ", ".join(words for name, words in _LACKS.items() if name in lacks)
     advice = "Allow @resources in SystemCallFilter=, and make /proc/self/oom_score_adj writable."
     return [Finding("Decoder limits", "warning", f"the system refuses a decoder {refused}", advice)]
+
+
+def inspect_encoder(hellos: Sequence[Hello]) -> Sequence[Finding]:
+    """That JPEG variants are not what their quality says, where libvips is another one than the bundled."""
+    if not any("mozjpeg" in hello.lacks for hello in hellos):
+        return []
+    detail = 'libvips has no mozjpeg: JPEG variants lack quality, and effort = "small" makes none smaller'
+    return [Finding("JPEG", "warning", detail, "Install pyvips-binary, whose libvips has it.")]
 
 
 def check_limits(settings: Settings) -> Sequence[Finding]:

@@ -21,7 +21,9 @@ from worker.doctor.decoders import (
     check_libraries,
     check_limits,
     inspect_confinement,
+    inspect_encoder,
     inspect_isolation,
+    inspect_missing,
     libraries,
 )
 from worker.doctor.rows import by_python, inspect_growth, inspect_room
@@ -68,6 +70,16 @@ def test_the_doctor_says_whose_pictures_a_decoder_sees(isolation: Isolation, lev
 
     assert finding.level == level
     assert words in finding.detail
+
+
+def test_the_doctor_warns_of_a_libvips_without_mozjpeg_and_blames_no_limit() -> None:
+    told = {"hello": 1, "engine": "vips", "version": "libvips 8.14", "landlock": 7, "calls_closed": True}
+    hello = Hello.model_validate(told | {"lacks": ["mozjpeg"]})
+
+    assert [finding.advice for finding in inspect_encoder([hello])] == [
+        "Install pyvips-binary, whose libvips has it."
+    ]
+    assert inspect_missing([hello]) == inspect_encoder([Hello.model_validate(told)]) == []
 
 
 def test_the_doctor_names_each_library_once() -> None:
