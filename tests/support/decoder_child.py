@@ -181,6 +181,13 @@ class DecoderProcess:
         """Bytes of memory that it holds now."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def peak(self) -> int:
+        """Bytes of memory that it had at most since it was asked last. Only root may ask."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")  # proc_pid_clear_refs(5)
+        return int(found.split()[1]) * 1024
+
     def cpu_ms(self) -> float:
         """The CPU time that it has taken so far, with that of all its threads."""
         return time.clock_gettime(~self.pid << 3 | _CPUCLOCK_SCHED) * 1000

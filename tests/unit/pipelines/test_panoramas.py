@@ -1,7 +1,6 @@
 """Wide and low pictures: what scaling them takes is a number of their rows, not a share of the picture."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,14 +17,6 @@ RECIPES = {
 }
 
 
-def peak(process: DecoderProcess) -> int:
-    """Bytes that it had at most since it was asked last."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    found = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # proc_pid_clear_refs(5)
-    return int(found.split()[1]) * 1024
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may reset the peak of another process's memory")
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("kind", ["low.png", "low.jpg"])
@@ -34,10 +25,10 @@ def test_a_panorama_takes_no_more_memory_than_was_estimated(kind: str, recipe: s
     content = WORST[kind](PIXELS)
     with DecoderProcess(names=["jpeg", "png"]) as child:
         child.run(WORST["baseline.jpg"](100_000))
-        peak(child)
+        child.peak()
         before = child.resident()
         outcome = child.run(content, RECIPES[recipe])
-        growth = peak(child) - before
+        growth = child.peak() - before
 
     assert outcome.status == "done"
     assert outcome.probe is not None

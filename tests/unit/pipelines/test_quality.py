@@ -12,7 +12,7 @@ from tests.support.likeness import ssim, ssim_of_colours
 from tests.support.picture_folders import corpus_folder
 
 ALIKE = 0.98
-AS_GOOD = 0.006  # what another encoder of the same quality may differ
+AS_GOOD = 0.008  # what another encoder, and another table, of the same quality may differ
 _REPOSITORY = Path(__file__).parents[3]
 _CORPUS = corpus_folder()
 BUNDLED = sorted((_REPOSITORY / "scripts" / "pictures").glob("*.jpg"))
