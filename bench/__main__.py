@@ -3,7 +3,8 @@
 `python -m bench scale` measures uploads in large catalogs and behind long queues, `python -m bench load` how
 long they take under a load, `python -m bench http` what the HTTP server answers beside a worker at full load,
 `python -m bench stores` what uploads cost with Postgres and S3, `python -m bench writers` how many commits
-several workers make on Postgres, `python -m bench budget` the instructions of a decode and of an upload.
+several workers make on Postgres, `python -m bench budget` the instructions of a decode and of an upload,
+`python -m bench quality` the bytes of variants beside their likeness.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from bench import (
     http,
     load,
     machine,
+    photos,
+    quality,
     report,
     scale,
     stores,
@@ -37,7 +40,7 @@ _RESULTS = _HERE / "results"
 _DOCS = _HERE.parent / "docs"
 _WHAT = (
     "Measure this worker, its peers and the bare libvips loop side by side. "
-    "See also: scale, load, http, stores, writers, budget."
+    "See also: scale, load, http, stores, writers, budget, quality."
 )
 _STAGES = {classes.PHOTOS: "bench-stages.svg", classes.SMALL: "bench-stages-small.svg"}
 _ALONE = (contenders.MediaWorker, contenders.Floor)
@@ -53,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "stores": _stores,
         "writers": _writers,
         "budget": _budget,
+        "quality": _quality,
     }
     try:
         if arguments and arguments[0] in commands:
@@ -171,6 +175,16 @@ def _budget(arguments: Sequence[str]) -> int:
         budget.write(found)
         return 0
     return 0 if all(finding.is_kept for finding in found) else 1
+
+
+def _quality(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench quality", description=quality.__doc__)
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of JPEGs")
+    parser.add_argument("--quality", type=int, default=80, help="of the variants; 80 by default")
+    asked = parser.parse_args(arguments)
+    table, kept = quality.main(photos.find(asked.photos), asked.quality)
+    sys.stdout.write(table)
+    return 0 if kept else 1
 
 
 def _parser() -> argparse.ArgumentParser:
