@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from pipelines.formats import FORMATS, Format
 from pipelines.stats import report
-from worker.app import allowance
+from worker.decoders import allowance
 from worker.events import event_schema
 from worker.http.app import description
 from worker.limits import available_cpus

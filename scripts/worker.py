@@ -12,7 +12,11 @@ def command(
     ] = False,
 ) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""
-    from worker.settings_or_exit import load_or_exit  # the help is shown without a worker
+    from worker.decoders import spawn  # the help is shown without a worker
+    from worker.settings_or_exit import load_or_exit
+
+    settings = load_or_exit()
+    spawned = spawn(settings)  # on another core it is ready when the rest has been imported
     from worker.supervise import run
 
-    asyncio.run(run(load_or_exit(), burst=burst))
+    asyncio.run(run(settings, burst=burst, spawned=spawned))

@@ -9,14 +9,13 @@ from uuid import UUID
 import structlog
 
 from pipelines.accounts import Accounts
-from pipelines.allowance import Allowance
 from pipelines.batch import BatchContext, paused_for_ms
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
-from pipelines.sandbox import DECODER, Sandbox, decoder_version, more_threads, open_sandbox
+from pipelines.sandbox import DECODER, ForkServer, Sandbox, decoder_version, more_threads, open_sandbox
 from pipelines.slots import Slots
 from pipelines.traces import Traces
 from pipelines.watcher import OriginalWatcher
@@ -28,6 +27,7 @@ from storage.threads import start_threads
 from worker.accounting import Accounting
 from worker.adoption import Adoption
 from worker.backups import copy_before_migration
+from worker.decoders import allowance
 from worker.degradation import (
     Degradation,
     now_and_then,
@@ -52,7 +52,7 @@ from worker.health import (
     check_rights,
 )
 from worker.intake import Intake
-from worker.limits import OF_A_PROCESS, available_cpus
+from worker.limits import available_cpus
 from worker.metrics import WorkerMetrics
 from worker.outage_log import OutageLog
 from worker.places import PLACES, JobPlaces
@@ -63,7 +63,7 @@ from worker.recorder import Recorder
 from worker.relay import Relay
 from worker.retry import classify
 from worker.sampling import Sampler
-from worker.settings import LEAST_MEMORY_MB, Settings
+from worker.settings import Settings
 from worker.shutdown import Shutdown
 from worker.srcset import lasting_link
 from worker.status import SWEEP, Status
@@ -130,8 +130,11 @@ async def open_app(
     status: Status,
     traces: Traces,
     decoder: Sequence[str] = DECODER,
+    spawned: ForkServer | None = None,
 ) -> AsyncIterator[App]:
     """Open all parts of a worker; `in_background` runs its background tasks. `decoder` is a command line.
+
+    The parent of decoders may have been `spawned` before.
 
     `instance` is the worker's name in its heartbeats, and in the name of its queue of jobs.
 
@@ -156,7 +159,7 @@ async def open_app(
         await _prepare(stores.blobs)
         accounts = Accounts()
         sandbox = await stack.enter_async_context(
-            open_sandbox(allowance(settings), decoder, metrics, accounts)
+            open_sandbox(allowance(settings), decoder, metrics, accounts, spawned)
         )
         _show_sandbox(sandbox, settings, metrics)
         link = lasting_link(settings.http_url, settings.http_files)
@@ -319,28 +322,3 @@ async def _repeat(
     else:
         if queued:
             log.info("originals_written_to_since", uploads=len(queued))
-
-
-def _limit_of(settings: Settings) -> str:
-    limit = settings.memory_limit
-    return OF_A_PROCESS if limit and limit.by == OF_A_PROCESS else "the container's memory limit"
-
-
-def allowance(settings: Settings) -> Allowance:
-    """The limits of a picture by the settings. Raises: DecoderUnavailable if memory is too small for one."""
-    if settings.budget_mb < LEAST_MEMORY_MB:
-        raise DecoderUnavailable(
-            f"{_limit_of(settings)} of {settings.budget_mb} MiB is too small for a decoder",
-            f"Raise it to {LEAST_MEMORY_MB} MiB at least, better to 512.",
-        )
-    return Allowance(
-        decoders=settings.decoders,
-        memory=settings.budget_mb * MIB,
-        max_source_bytes=settings.max_source_bytes,
-        max_pixels=settings.max_pixels,
-        image_timeout_s=settings.image_timeout,
-        accept_damaged=settings.damaged == "accept",
-        confinement=settings.confinement,
-        isolation=settings.isolation,
-        formats=settings.formats,
-    )

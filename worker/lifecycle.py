@@ -119,6 +119,7 @@ async def _open(ctx: Context, stack: AsyncExitStack, queue: Queue) -> App:
                         ctx["status"],
                         ctx["traces"],
                         ctx["decoder"],
+                        ctx.get("spawned"),
                     )
                 )
             except (BlobsAway, CatalogAway) as error:
@@ -152,8 +153,10 @@ def _freeze_what_stays() -> None:
     """
     if next(_earlier_starts):
         gc.unfreeze()
-    gc.collect()
+    if gc.isenabled():  # otherwise it was quick, and hardly anything was made that does not stay
+        gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 async def _warn(app: App) -> None:

@@ -10,7 +10,7 @@ import structlog
 
 from pipelines.backoff import Backoff
 from pipelines.errors import DecoderUnavailable
-from pipelines.sandbox import DECODER
+from pipelines.sandbox import DECODER, ForkServer
 from storage.errors import StorageError
 from worker.health import check_of
 from worker.lifecycle import monitored, shut_down
@@ -32,13 +32,15 @@ _HEALTHY_S = 30
 _COLLECTS_AFTER_S = 1.0  # until then a start makes hardly anything but what stays
 
 
-async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER) -> None:
+async def run(
+    settings: Settings, *, burst: bool, decoder: Sequence[str] = DECODER, spawned: ForkServer | None = None
+) -> None:
     """Run a worker, and restart it with back-off after an outage of Redis, until a signal stops it.
 
     Once it has worked, it also waits for a storage or a catalog that is unavailable at a restart. Where a
     server of theirs does not answer, each start waits.
 
-    `decoder` is the command line of its decoder processes.
+    `decoder` is the command line of its decoder processes, whose parent may have been `spawned` before.
     """
     configure_logs(settings.log)
     asyncio.get_running_loop().call_later(_COLLECTS_AFTER_S, gc.enable)
@@ -50,7 +52,12 @@ async def run(settings: Settings, *, burst: bool, decoder: Sequence[str] = DECOD
         monitored(settings, status, metrics, burst=burst),
     ):
         lasting = {"shutdown": shutdown, "status": status, "metrics": metrics, "traces": traces}
-        await _run(settings, shutdown, status, lasting, instance=instance, burst=burst, decoder=decoder)
+        lasting |= {"spawned": spawned}
+        try:
+            await _run(settings, shutdown, status, lasting, instance=instance, burst=burst, decoder=decoder)
+        finally:
+            if spawned is not None and not spawned.has_ended:  # no start came so far
+                await spawned.close()
 
 
 async def _run(

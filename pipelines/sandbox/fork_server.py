@@ -12,8 +12,9 @@ from typing import Any, Self
 import orjson
 
 from pipelines import cgroups
+from pipelines.allowance import Allowance
 from pipelines.errors import DecoderKilled, PipelineError
-from pipelines.formats import Engine
+from pipelines.formats import MIB, Engine
 from pipelines.sandbox.exits import EXIT_TIMEOUT_S, START_TIMEOUT_S, meaning_of, not_started
 from pipelines.sandbox.frames import Frames
 from storage.tasks import completed
@@ -25,6 +26,18 @@ _ENVIRONMENT = {
     "VIPS_CONCURRENCY": "1",
 }
 _WAIT_S = 0.1  # for which the end of one decoder may keep others from being forked
+
+
+def config_of(allowance: Allowance) -> dict[str, Any]:
+    """What the process is told of the limits of a picture."""
+    return {
+        "max_bytes": allowance.max_source_bytes,
+        "max_pixels": allowance.max_pixels,
+        "formats": list(allowance.formats),
+        "damaged": "accept" if allowance.accept_damaged else "reject",
+        "memory_mb": allowance.memory // MIB,
+        "confinement": allowance.confinement,
+    }
 
 
 class ForkServer:
@@ -41,14 +54,22 @@ class ForkServer:
     @classmethod
     async def start(cls, config: dict[str, Any], command: Sequence[str] = DECODER) -> Self:
         """Start the process and wait until it is set up. Raises: DecoderUnavailable."""
+        return await cls.spawn(config, command).greeted()
+
+    @classmethod
+    def spawn(cls, config: dict[str, Any], command: Sequence[str] = DECODER) -> Self:
+        """Start the process, for whoever awaits later that it has `greeted`. Raises: DecoderUnavailable."""
         try:
-            server = cls._spawn(config, command)
+            return cls._spawn(config, command)
         except OSError as error:
             raise not_started(error, "") from error
+
+    async def greeted(self) -> Self:
+        """This one, once the process is set up; otherwise it is gone. Raises: DecoderUnavailable."""
         try:
-            return await server._greeted()
+            return await self._greeted()
         except BaseException:
-            await server.close()
+            await self.close()
             raise
 
     async def _greeted(self) -> Self:
@@ -84,6 +105,11 @@ class ForkServer:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is no more, although nobody has asked it anything yet."""
+        return self._process.poll() is not None
 
     @property
     def is_alive(self) -> bool:

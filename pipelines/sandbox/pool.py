@@ -21,7 +21,7 @@ from pipelines.formats import MIB, Engine
 from pipelines.metrics import NO_METRICS, End, Metrics
 from pipelines.sandbox.admission import NoRoomError
 from pipelines.sandbox.child import Child
-from pipelines.sandbox.fork_server import ForkServer
+from pipelines.sandbox.fork_server import ForkServer, config_of
 from storage.tasks import completed, together
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,13 @@ _CONFINE = "Allow it, on x86-64 or arm64, or set MEDIA_CONFINEMENT=try to decode
 class Pool:
     """The decoders that live: idle ones by engine, and those at work."""
 
-    def __init__(self, allowance: Allowance, command: Sequence[str], metrics: Metrics = NO_METRICS) -> None:
+    def __init__(
+        self,
+        allowance: Allowance,
+        command: Sequence[str],
+        metrics: Metrics = NO_METRICS,
+        spawned: ForkServer | None = None,
+    ) -> None:
         self._allowance = allowance
         self._metrics = metrics
         self._cpu_ended_s = 0.0  # of decoders that are gone
@@ -48,6 +54,7 @@ class Pool:
         self._starting = 0
         self._short_of_memory = float("-inf"), ""
         self._failed_engine: Engine = "vips"  # which could not be started last
+        self._spawned = spawned  # started for this pool, which still has to be set up
         self._server: ForkServer | None = None
         self._one_server = asyncio.Lock()
         self._warmed_up: set[Engine] = set()  # whose decoders have warmed up, forked from this server
@@ -218,9 +225,17 @@ class Pool:
                 await self.end_idle()  # those of a server that is gone are, too
                 if self._server is not None:
                     log.warning("decoder_parent_replaced", reason=self._server.end_reason)
-                self._server = await ForkServer.start(self._config(), self._command)
+                self._server = await (await self._next_server()).greeted()
                 self._warmed_up.clear()
             return self._server
+
+    async def _next_server(self) -> ForkServer:
+        spawned, self._spawned = self._spawned, None
+        if spawned is not None:
+            if not spawned.has_ended:
+                return spawned
+            await spawned.close()
+        return ForkServer.spawn(config_of(self._allowance), self._command)
 
     async def _require_confinement(self, child: Child) -> None:
         if self._allowance.confinement == "require" and not child.hello.calls_closed:
@@ -236,17 +251,6 @@ class Pool:
             if child in idle:
                 idle.remove(child)
         await child.kill()
-
-    def _config(self) -> dict[str, object]:
-        allowance = self._allowance
-        return {
-            "max_bytes": allowance.max_source_bytes,
-            "max_pixels": allowance.max_pixels,
-            "formats": list(allowance.formats),
-            "damaged": "accept" if allowance.accept_damaged else "reject",
-            "memory_mb": allowance.memory // MIB,
-            "confinement": allowance.confinement,
-        }
 
 
 def _why_ended(error: BaseException) -> End:

@@ -23,7 +23,7 @@ from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Hello
 from pipelines.sandbox.child import Child
-from pipelines.sandbox.fork_server import DECODER
+from pipelines.sandbox.fork_server import DECODER, ForkServer
 from pipelines.sandbox.group_attempt import LONGEST_S, GroupAttempt
 from pipelines.sandbox.groups import SMALL_BYTES, Alike, AloneError, GroupMember, Groups
 from pipelines.sandbox.output_check import Rendered
@@ -48,10 +48,11 @@ class Sandbox:
         command: Sequence[str] = DECODER,
         metrics: Metrics = NO_METRICS,
         accounts: Accounts | None = None,
+        spawned: ForkServer | None = None,
     ) -> None:
         self._cpu_s = allowance.image_timeout_s
         self._max_source_bytes = allowance.max_source_bytes
-        self.pool = Pool(allowance, command, metrics)
+        self.pool = Pool(allowance, command, metrics, spawned)
         self.guard = MemoryGuard(allowance.memory_alone, self.pool.growth)
         self._accounts = accounts or Accounts()
         self.admission = Admission(allowance.decoders, allowance.memory_shared, self._accounts)
@@ -215,12 +216,15 @@ async def open_sandbox(
     command: Sequence[str] = DECODER,
     metrics: Metrics = NO_METRICS,
     accounts: Accounts | None = None,
+    spawned: ForkServer | None = None,
 ) -> AsyncIterator[Sandbox]:
     """A sandbox with its decoders warmed up, which are gone at the end; owners take turns by `accounts`.
 
+    Their parent is the one that was `spawned` for them, unless that has ended.
+
     Raises: DecoderUnavailable.
     """
-    sandbox = Sandbox(allowance, command, metrics, accounts)
+    sandbox = Sandbox(allowance, command, metrics, accounts, spawned)
     try:
         await sandbox.pool.warm_up()
         yield sandbox

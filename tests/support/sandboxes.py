@@ -16,7 +16,7 @@ from pipelines.allowance import Allowance
 from pipelines.formats import MIB
 from pipelines.recipe import Variant
 from pipelines.sandbox import Rendered, Sandbox
-from pipelines.sandbox.fork_server import DECODER, ForkServer
+from pipelines.sandbox.fork_server import DECODER, ForkServer, config_of
 
 ROGUE = (sys.executable, "-I", str(Path(__file__).with_name("rogue_decoder.py")))
 BOTH = (Variant("thumb", 150), Variant("large", 1920))
@@ -79,7 +79,7 @@ class LentServers:
         """
         sandbox = Sandbox(allowance, command)
         pool = sandbox.pool
-        lent = self._free.pop(command, None) or await ForkServer.start(pool._config(), command)
+        lent = self._free.pop(command, None) or await ForkServer.start(config_of(allowance), command)
         lent._one_at_a_time = asyncio.Lock()  # of this test's loop
         pool._server = lent
         try:

@@ -13,7 +13,7 @@ from pipelines.libraries import BundledLibrary, read_libraries
 from pipelines.sandbox import more_threads, open_sandbox
 from pipelines.sandbox.answers import Hello
 from worker.amounts import counted
-from worker.app import allowance
+from worker.decoders import allowance
 from worker.findings import Finding, inspect_memory
 from worker.limits import CONTAINERS, OF_A_PROCESS, available_cpus
 from worker.settings import Settings

@@ -12,7 +12,7 @@ from pipelines import cgroups, formats
 from pipelines.formats import MIB
 from storage.blobs.s3_place import S3Place, parse_s3
 from storage.catalog.address import Address
-from worker.app import allowance
+from worker.decoders import allowance
 from worker.findings import inspect_memory
 from worker.limits import available_cpus, usual_confinement
 from worker.settings import Settings, SettingsError, unknown_variables, variable
