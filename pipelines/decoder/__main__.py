@@ -13,7 +13,16 @@ from typing import Any
 import orjson
 
 from pipelines import formats
-from pipelines.decoder import fork_loop, landlock, limits, plain_jpeg, seccomp, session, vips
+from pipelines.decoder import (
+    fork_loop,
+    landlock,
+    limits,
+    plain_jpeg,
+    seccomp,
+    session,
+    thumbnail_jpeg,
+    vips,
+)
 from pipelines.decoder.jpeg_options import has_tables
 from pipelines.decoder.reading import Output
 from pipelines.decoder.refusal import Declined
@@ -41,6 +50,7 @@ def main(argument: str) -> None:
     with suppress(OSError):  # of which each child tells
         limits.drop_capabilities()
     vips.set_up(config["formats"])
+    thumbnail_jpeg.set_up()
     control = Channel(socket.socket(fileno=0), fork_loop.DESCRIPTORS)
     limits.trim_heap()
     gc.freeze()  # what is looked through is copied into each child
@@ -94,7 +104,7 @@ def decode(order: fork_loop.Order, config: dict[str, Any]) -> None:
 def _engine(engine: str, max_pixels: int) -> session.Decoder:
     if engine == "vips":
         return vips
-    # Only here: a child for libvips' own formats starts faster and stays smaller without Pillow.
+    # Only here: a child for libvips' own formats starts faster and stays smaller without pillow-heif.
     from pipelines.decoder import pillow
 
     pillow.set_up(max_pixels)

@@ -9,7 +9,7 @@ import pyvips
 from pipelines.decoder import cicp, hdr
 from pipelines.decoder.arrays import numpy
 from pipelines.decoder.cicp import Code
-from pipelines.decoder.picture import Image
+from pipelines.decoder.picture import Image, samples
 
 ProfileKind = Literal["srgb", "usable", "broken"]
 
@@ -171,8 +171,8 @@ def _opacity(image: Image, band: int) -> Image:
 def dominant(image: Image) -> str:
     """Return the commonest colour of a small eight-bit picture as #rrggbb."""
     bands = image.bands
-    samples = numpy.frombuffer(image.write_to_memory(), numpy.uint8).reshape(-1, bands)
-    some = samples[:: max(1, len(samples) // 1024), : 3 if bands >= 3 else 1]
+    pixels = numpy.frombuffer(samples(image), numpy.uint8).reshape(-1, bands)
+    some = pixels[:: max(1, len(pixels) // 1024), : 3 if bands >= 3 else 1]
     groups = (some >> 5).astype(numpy.intp) @ _COARSE[: some.shape[1]]
     sizes = numpy.bincount(groups)[groups]
     members = some[groups == groups[sizes.argmax()]]  # of the largest groups the one that comes first

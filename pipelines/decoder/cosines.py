@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from pipelines.decoder.arrays import numpy
-from pipelines.decoder.picture import Image
+from pipelines.decoder.picture import Image, samples
 from pipelines.placeholders.cosines import Wave, cosines
 
 LARGEST = 100  # px: the reference implementations of placeholders take, or advise, no larger pictures
@@ -19,8 +19,8 @@ def pixels(image: Image) -> Pixels:
     """Take a small eight-bit picture; above `LARGEST` px every second row and column is enough."""
     width, height = image.width, image.height
     step = 1 if max(width, height) <= LARGEST else 2
-    samples = numpy.frombuffer(image.write_to_memory(), numpy.uint8)
-    return samples.reshape(height, width, _BANDS)[::step, ::step]
+    found = numpy.frombuffer(samples(image), numpy.uint8)
+    return found.reshape(height, width, _BANDS)[::step, ::step]
 
 
 def transform(pixels: Pixels, waves: Iterable[Wave], *, centred: bool) -> Mapping[Wave, list[float]]:

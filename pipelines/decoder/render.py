@@ -7,7 +7,7 @@ from typing import Any
 
 import pyvips
 
-from pipelines.decoder import colour, vips
+from pipelines.decoder import colour, thumbnail_jpeg, vips
 from pipelines.decoder.jpeg_options import jpeg_options
 from pipelines.decoder.picture import Image, Picture
 from pipelines.decoder.refusal import corrupt
@@ -227,7 +227,10 @@ def encode(image: Image, target: Target) -> bytes:
     quality = int(target.spec["quality"])
     match target.spec["format"]:
         case "jpeg":
-            return bytes(image.jpegsave_buffer(keep="none", **jpeg_options(target.spec)))
+            options = jpeg_options(target.spec)
+            if thumbnail_jpeg.suits(image, options):
+                return thumbnail_jpeg.encode(image, options)
+            return bytes(image.jpegsave_buffer(keep="none", **options))
         case "webp":
             return bytes(image.webpsave_buffer(Q=quality, keep="none"))
         case "avif":
