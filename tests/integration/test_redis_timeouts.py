@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.queue import Queue, connection
-from worker.queue.awake import AwakeTimeout
+from worker.queue.awake import AwakeTimeout, awake_within
 
 _LIMIT_S = 0.25
 
@@ -55,3 +55,48 @@ async def _stop_within(limit_s: float) -> None:
         await asyncio.sleep(0)
         _stand_still()
         await asyncio.Event().wait()
+
+
+async def test_what_waits_more_than_once_returns_its_result_within_the_limit() -> None:
+    async def body() -> str:
+        await asyncio.sleep(0)
+        await asyncio.sleep(_LIMIT_S / 20)
+        with pytest.raises(LookupError):
+            await asyncio.wait_for(_failing(), _LIMIT_S)
+        return "done"
+
+    assert await awake_within(_LIMIT_S, body()) == "done"
+
+
+async def _failing() -> None:
+    await asyncio.sleep(0)
+    raise LookupError
+
+
+async def test_what_waits_too_long_is_ended_and_so_is_what_is_cancelled() -> None:
+    ended = []
+
+    async def body() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    with pytest.raises(TimeoutError):
+        await awake_within(_LIMIT_S / 10, body())
+    waiting = asyncio.ensure_future(awake_within(60, body()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert ended == [True, True]
+
+
+async def test_what_does_not_wait_takes_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> str:
+        return "at once"
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", None)
+
+    assert await awake_within(60, body()) == "at once"

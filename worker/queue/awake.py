@@ -1,7 +1,12 @@
 """A time limit that counts only the time in which this process ran."""
 
 import asyncio
-from types import TracebackType
+from collections.abc import Coroutine, Generator
+from functools import partial
+from types import TracebackType, coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _PARTS = 5
 
@@ -35,3 +40,34 @@ class AwakeTimeout:
             self._timer = self._loop.call_later(self._part_s, self._part_is_over)
         else:
             self._limit.reschedule(self._loop.time())
+
+
+async def awake_within(seconds: float, body: Coroutine[Any, Any, T]) -> T:
+    """Return what the body returns. Raises: TimeoutError where it waits for longer, as `AwakeTimeout` does.
+
+    A body that does not wait, as most do of those that read one reply of many, takes no timer.
+    """
+    try:
+        waits_for = body.send(None)
+    except StopIteration as ended:
+        result: T = ended.value
+        return result
+    async with AwakeTimeout(seconds):
+        return await _resumed(body, waits_for)
+
+
+@coroutine
+def _resumed(body: Coroutine[Any, Any, T], waits_for: object) -> Generator[Any, Any, T]:
+    """Go on with a body that waits already."""
+    while True:
+        try:
+            answer = yield waits_for
+        except BaseException as error:
+            go_on = partial(body.throw, error)
+        else:
+            go_on = partial(body.send, answer)
+        try:
+            waits_for = go_on()
+        except StopIteration as ended:
+            result: T = ended.value
+            return result

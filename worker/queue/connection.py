@@ -16,7 +16,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.queue.awake import AwakeTimeout
+from worker.queue.awake import awake_within
 from worker.queue.errors import QueueUnavailable
 from worker.queue.mapping import mapped
 from worker.queue.refusals import ConnectionRefused, is_denied, refusal_of
@@ -68,8 +68,7 @@ class _Connection(AbstractConnection):
         if isinstance(reader, BoundedReader):
             reader.begin()
         try:
-            async with AwakeTimeout(_SOCKET_TIMEOUT_S):
-                return await super().read_response(*args, **options)
+            return await awake_within(_SOCKET_TIMEOUT_S, super().read_response(*args, **options))
         except TimeoutError:
             raise RedisTimeoutError("Redis does not answer") from None
         except (AuthenticationError, ResponseError) as error:
@@ -88,8 +87,8 @@ class _Connection(AbstractConnection):
             await self.check_health()  # type: ignore[no-untyped-call]
         command = command.encode() if isinstance(command, str) else command
         try:
-            async with AwakeTimeout(_SOCKET_TIMEOUT_S):
-                await self._send_packed_command([command] if isinstance(command, bytes) else command)
+            sending = self._send_packed_command([command] if isinstance(command, bytes) else command)
+            await awake_within(_SOCKET_TIMEOUT_S, sending)
         except TimeoutError:
             await self.disconnect(nowait=True)
             raise RedisTimeoutError("Redis takes no more commands") from None

@@ -56,8 +56,9 @@ class Jobs:
         if not job_ids:
             return
         now = timestamp_ms()
-        # As arq does it, but all of them at once: a job's ID is new, so nobody has to watch it.
-        async with self._redis.pipeline(transaction=True) as pipe:
+        # As arq does it, but all of them at once: a job's ID is new, so nobody has to watch it. What is left
+        # where Redis dies between two of these is a payload without a job, which expires.
+        async with self._redis.pipeline(transaction=False) as pipe:
             since_ms = self.queues.ask_to_enter_own(pipe)
             for job_id, ids in job_ids.items():
                 texts = [str(upload_id) for upload_id in ids]
@@ -75,7 +76,8 @@ class Jobs:
         """
         if not job_ids:
             return {}
-        async with self._redis.pipeline(transaction=True) as pipe:
+        # First the lock, then the score: of one that ended before it was locked there is none any more.
+        async with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.set(in_progress_key_prefix + job_id, self._consumer, px=int(lease_s * 1000), nx=True)
                 pipe.zscore(self.key, job_id)
