@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -36,7 +36,7 @@ from pipelines.sandbox.child import Child, read_places
 from pipelines.sandbox.groups import AloneError, GroupMember
 from pipelines.sandbox.output_check import Rendered, check_output
 from pipelines.sandbox.pool import MemoryGuard
-from pipelines.sandbox.protocol import Task, error_of
+from pipelines.sandbox.protocol import Task, as_request, error_of
 from storage.errors import BlobsUnavailable
 
 LONGEST_S = 3.0  # of the wall's, for a picture of a group: whatever takes longer may take its time alone
@@ -125,7 +125,7 @@ class GroupAttempt:
         first = self.group[0].task
         request = {
             "group": [_request(one.task) for one in self.group],
-            "variants": [asdict(variant) for variant in first.variants],
+            "variants": [as_request(variant) for variant in first.variants],
             "placeholder": first.placeholder,
             "granted": _MEMORY,
         }

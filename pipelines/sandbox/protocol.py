@@ -1,9 +1,10 @@
 """One attempt at one picture: a decoder reads the header, waits for consent, decodes, and answers."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import lru_cache, partial
+from typing import Any
 
 from pipelines.accounts import Meter
 from pipelines.allowance import CHILD_MEMORY
@@ -101,7 +102,7 @@ class Attempt:
             "bytes": task.source_bytes,
             "known_sha256": task.known_sha256,
             "missing": [variant.name for variant in task.missing],
-            "variants": [asdict(variant) for variant in task.variants],
+            "variants": [as_request(variant) for variant in task.variants],
             "placeholder": task.placeholder,
         }
         await self.child.send(request, [task.source_fd])
@@ -133,6 +134,12 @@ class Attempt:
 
     def _limit(self, probed: Probed) -> float:
         return cpu_limit(self.cpu_s, probed, self.task.source_bytes, self.task.variants)
+
+
+@lru_cache(maxsize=256)
+def as_request(variant: Variant) -> Mapping[str, Any]:
+    """What a child is told of that variant."""
+    return asdict(variant)
 
 
 def _too_much_memory(probed: Probed, most: int) -> PictureRefused:
