@@ -82,12 +82,14 @@ def _compare(arguments: Sequence[str]) -> int:
     )
     measured = compare.run(options)
     where = machine.describe()
-    table = report.markdown(measured, where, _stage_tables(measured))
+    stages = _stage_tables(measured)
+    table = report.markdown(measured, where, stages)
     _save(asked.into, json.dumps(report.as_json(measured, where), indent=1), table, measured)
     if asked.docs:
         _illustrate(_DOCS, measured)
-        lines = report.for_readme(measured, where)
-        readme.README.write_text(readme.with_part(readme.README.read_text("utf-8"), "bench", lines), "utf-8")
+        _write_part(readme.README, "bench", report.for_readme(measured, where))
+        _write_part(_DOCS / "performance.md", "goals", report.for_goals(measured))
+        _write_part(_DOCS / "performance.md", "stages", "\n\n".join(stages).splitlines())
     sys.stdout.write(table)
     return 0
 
@@ -206,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-peers", action="store_true", help="only this worker and the libvips loop")
     parser.add_argument("--quick", action="store_true", help="one short round, of photos alone by default")
     parser.add_argument(
-        "--docs", action="store_true", help="write charts and table to docs/ and README.md too"
+        "--docs", action="store_true", help="write charts and tables to docs/ and README.md too"
     )
     parser.add_argument("--into", type=Path, default=_RESULTS, help="where results go")
     parser.add_argument("--work", type=Path, help="where storage, catalog and Redis live meanwhile")
@@ -216,6 +218,10 @@ def _parser() -> argparse.ArgumentParser:
 def _cores(counts: Sequence[int]) -> Sequence[Sequence[int]]:
     there = sorted(os.sched_getaffinity(0))
     return [there[:count] for count in counts if count <= len(there)]
+
+
+def _write_part(page: Path, name: str, lines: Sequence[str]) -> None:
+    page.write_text(readme.with_part(page.read_text("utf-8"), name, lines), "utf-8")
 
 
 def _save(into: Path, document: str, table: str, measured: compare.Measured) -> None:

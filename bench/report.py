@@ -26,6 +26,11 @@ def for_readme(measured: Measured, machine: Mapping[str, str]) -> Sequence[str]:
     return "\n\n".join(parts).splitlines()
 
 
+def for_goals(measured: Measured) -> Sequence[str]:
+    """The lines of a page that tell what was reached."""
+    return goal_table(goals(summarise(measured.rounds))).splitlines()
+
+
 def _each_class(found: Sequence[Summary], table: Callable[[Sequence[Summary]], str]) -> Iterator[str]:
     for name in dict.fromkeys(one.picture_class for one in found):
         yield f"{title_of(name)}:"

@@ -127,6 +127,18 @@ def test_the_readme_gets_a_row_for_each_contender_of_each_class() -> None:
     assert readme.with_part(once, "bench", lines) == once
 
 
+def test_the_page_of_performance_has_places_for_goals_and_stages() -> None:
+    page = (readme.DOCS / "performance.md").read_text("utf-8")
+    measured = Measured([a_round(OURS, 10), a_round(FLOOR, 12)])
+    filled = readme.with_part(page, "goals", report.for_goals(measured))
+    filled = readme.with_part(filled, "stages", [figures.stage_table(summarise(measured.rounds), PHOTOS)])
+
+    assert (
+        "| photos | images/s on one core, times libvips loop | at least 1.03 | 1.1 | 1.2 | yes, and" in filled
+    )
+    assert "| Camera photos | ms |" in filled
+
+
 def test_programs_get_every_round_and_every_goal_with_its_class() -> None:
     measured = Measured([a_round(OURS, 10, name=SMALL), a_round(FLOOR, 8, name=SMALL)], seconds=3)
     read = json.loads(json.dumps(report.as_json(measured, {})))
