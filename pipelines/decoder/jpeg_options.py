@@ -11,10 +11,10 @@ from typing import Any
 import pyvips
 
 # By mozjpeg's numbers: tuned for MS-SSIM; Ahumada, Watson, Peterson (1992); Peterson, Ahumada, Watson (1993).
-_FOR_LITTLE, _FOR_TRELLIS, _USUAL = 2, 7, 8
-_LITTLE = 70  # the lowest quality at which the usual table is better than the one for little
+_FOR_FEW, _FOR_TRELLIS, _USUAL = 2, 7, 8
+_FEW = 70  # of this quality and above the usual table is better than the one for few bytes
 # A quality of libjpeg, and the encoder's that has as much SSIM with that table; between them, straight lines.
-_SAME: tuple[tuple[int, int], ...] = ((1, 1), (100, 100))
+_WITH_FEW = ((1, 1), (30, 32), (50, 51), (70, 70))
 _WITH_USUAL = ((70, 51), (80, 64), (88, 77), (95, 90), (100, 100))
 _WITH_TRELLIS = ((1, 1), (30, 23), (50, 35), (70, 49), (80, 62), (88, 74), (95, 88), (100, 100))
 
@@ -32,10 +32,10 @@ def jpeg_options(spec: Mapping[str, Any]) -> dict[str, Any]:
             "interlace": True,
             "optimize_scans": True,
         }
-    few = quality < _LITTLE
+    few = quality < _FEW
     return {
-        "Q": _encoders(quality, _SAME if few else _WITH_USUAL),
-        "quant_table": _FOR_LITTLE if few else _USUAL,
+        "Q": _encoders(quality, _WITH_FEW if few else _WITH_USUAL),
+        "quant_table": _FOR_FEW if few else _USUAL,
         "subsample_mode": subsampling,
         "optimize_coding": False,
         "interlace": bool(spec.get("progressive")),
