@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, nullcontext
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
@@ -70,7 +70,7 @@ class BatchContext:
     outage: Outage  # of the storage: a pause for everything
     decoder_outage: Outage  # no decoder can be started: a pause unless one lives
     committer: Committer  # writes the outcomes of several uploads in one transaction
-    slots: Slots  # uploads at work at once in all batches; a few more than decoders
+    slots: Slots  # uploads at work at once in all batches; enough for groups of small ones
     classify: Classify
     may_delete_originals: bool  # where not, a deletion leaves the original in its place
     stopping: asyncio.Event  # once set, no further upload is claimed
@@ -167,6 +167,13 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
             return
         claimed_at = time.perf_counter()
         claim = await _claim(upload_id, turn.job_id, context)
+        if claim is not None and claim.crash_count == RUN_ALONE_AFTER:
+            # Not claimed while it waits: it would be counted where a worker dies with another that is alone.
+            await asyncio.shield(context.claims.release([claim]))
+            await place.aclose()
+            await place.enter_async_context(context.slots.exclusive(claim.account))
+            claimed_at = time.perf_counter()
+            claim = await _claim(upload_id, turn.job_id, context)
         if claim is None:
             report.outcomes["skipped"] += 1
             context.metrics.upload_tried(EndedTry("skipped"))
@@ -175,10 +182,7 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
         tried = stack.enter_context(context.traces.trying(claim, **times))
         report.note_trace(upload_id, tried.traceparent)
         meter = Meter(claim.account)
-        runs_alone = claim.crash_count == RUN_ALONE_AFTER
-        outcome = None if runs_alone else await _outcome(tried, meter, nullcontext(), context, report)
-    if outcome is None:
-        outcome = await _outcome(tried, meter, context.slots.exclusive(meter.owner), context, report)
+        outcome = await _outcome(tried, meter, context, report)
     context.accounts.debit(meter, uploads=int(_is_another_upload(outcome)))
     submitted = time.perf_counter()
     committed = await context.committer.submit(outcome)
@@ -258,7 +262,6 @@ async def _claim(upload_id: UUID, job_id: str, context: BatchContext) -> Claim |
 async def _outcome(
     tried: TryTrace,
     meter: Meter,
-    place: AbstractAsyncContextManager[None],
     context: BatchContext,
     report: BatchReport,
 ) -> Outcome:
@@ -266,8 +269,7 @@ async def _outcome(
     try:
         with tried.working():
             try:
-                async with place:
-                    return await _attempt(tried, meter, context, report)
+                return await _attempt(tried, meter, context, report)
             except Exception as error:
                 outcome = _crashes_kept(await _classified(error, tried.claim, context), error)
                 report.note_details(error, outcome)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -25,13 +25,19 @@ class Slots:
     Who waits is served in fair turns: whoever holds less than half of them goes before the others, and then
     the owner whose turn is next by the `accounts`: it has used little lately, or has waited long; each
     owner's own in the order of asking. So one owner has at most half of the places while others wait; and
-    never more than `share`, if there is one.
+    never more than its `share`, if there is one.
     """
 
-    def __init__(self, count: int, *, share: int | None = None, accounts: Accounts | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        share: int | Callable[[str], int] | None = None,
+        accounts: Accounts | None = None,
+    ) -> None:
         self.count = count
         self._half = max(1, count // 2)
-        self._share = count if share is None else share
+        self._share_of = share if callable(share) else lambda _: count if share is None else share
         self._accounts = accounts or Accounts()
         self._free = count
         self._held: Counter[str] = Counter()
@@ -137,7 +143,7 @@ class Slots:
         return turn
 
     def _may_have_one(self, turn: _Waiter) -> bool:
-        return turn.places == self.count or self._held[turn.owner] < self._share
+        return turn.places == self.count or self._held[turn.owner] < self._share_of(turn.owner)
 
     def _rank(self, turn: _Waiter) -> tuple[bool, float, int, int]:
         held = self._held[turn.owner]

@@ -95,7 +95,10 @@ async def make_variants(
     began = time.perf_counter()
     upload = claim.upload
     known = upload.original and without_unwanted_placeholder(upload.original, recipe)
-    async with blobs.open(upload.source or "", fetched=False) as source:
+    async with (
+        blobs.open(upload.source or "", fetched=False) as source,
+        sandbox.rooms.room(source.bytes, meter.owner if meter else ""),
+    ):
         kept = await _find_stored(claim, recipe, known.sha256, blobs) if known else {}
         missing = [variant for variant in recipe.variants if variant.name not in kept]
         unchanged = None

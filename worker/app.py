@@ -167,8 +167,7 @@ async def open_app(
         stack.push_async_callback(publisher.close)
         stores.catalog.outbox.stay_above(publisher.newest_seq)
         # Whoever fills its share with pictures that take long leaves others the same again.
-        share = 2 * settings.decoders + 2
-        slots = Slots(2 * share, share=share, accounts=accounts)
+        slots = Slots(2 * sandbox.rooms.most, share=sandbox.rooms.share_of, accounts=accounts)
         dispatcher: Dispatcher  # it needs the batch, which needs the watcher
         watcher = OriginalWatcher(
             stores.blobs,

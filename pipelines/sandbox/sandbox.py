@@ -29,6 +29,7 @@ from pipelines.sandbox.groups import SMALL_BYTES, Alike, AloneError, GroupMember
 from pipelines.sandbox.output_check import Rendered
 from pipelines.sandbox.pool import MemoryGuard, Pool
 from pipelines.sandbox.protocol import WALL_FACTOR, Attempt, Task
+from pipelines.sandbox.rooms import Rooms
 from storage.errors import BlobsUnavailable
 
 # Beside others, and again once there is memory for it; both once more in a new child, where the storage left
@@ -56,6 +57,7 @@ class Sandbox:
         self.guard = MemoryGuard(allowance.memory_alone, self.pool.growth)
         self._accounts = accounts or Accounts()
         self.admission = Admission(allowance.decoders, allowance.memory_shared, self._accounts)
+        self.rooms = Rooms(allowance.decoders, self._accounts, groups=allowance.isolation != "picture")
         self._groups = Groups(self.admission.slots, self._decode_group)
         self._may_group = allowance.isolation != "picture"
 

@@ -337,6 +337,23 @@ async def test_an_upload_that_workers_died_with_runs_while_nothing_else_does(
     assert report.outcomes == Counter(ready=4)
 
 
+async def test_who_waits_to_run_alone_has_no_claim_that_counts_where_a_worker_dies(
+    catalog: Catalog, blobs: Storage, uploads: Uploads, rogue: Sandbox
+) -> None:
+    ids = [await uploads.put(f"{n}.jpg", ordered("take a while")) for n in range(3)]
+    for each in ids:
+        await died(catalog, each, RUN_ALONE_AFTER)
+    before = sum([(await found(catalog, each)).claims for each in ids])
+    working = asyncio.create_task(process(catalog, ids, batch_context(catalog, blobs, rogue)))
+    while sum([(await found(catalog, each)).claims for each in ids]) < before + 4:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await asyncio.wait({working}, timeout=0.05)
+    states = [(await found(catalog, each)).state for each in ids]
+
+    assert sorted(states) == [State.PROCESSING, State.QUEUED, State.QUEUED]
+    assert (await working).outcomes == Counter(ready=3)
+
+
 async def test_an_upload_that_killed_a_worker_alone_has_crashed_its_decoder(
     catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
