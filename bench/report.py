@@ -8,6 +8,9 @@ from bench.compare import Measured
 from bench.goals import goal_table, goals
 from bench.summaries import FLOOR, OURS, Summary, cores_of, summarise, times, title_of
 
+_BUSY = 0.15
+"""What others take while a contender waits is taken off as well: the more, the less the rates are true."""
+
 
 def markdown(measured: Measured, machine: Mapping[str, str], more: Sequence[str] = ()) -> str:
     """Tables of each class, `more` of them, the goals, and where it was measured."""
@@ -66,7 +69,7 @@ def _short_table(found: Sequence[Summary]) -> str:
         *(f"CPU ms, {cores_of(counts[0])}", "KB of variants", "peak memory"),
         *(["one when idle, p50 / p95 / p99"] if waited else []),
     ]
-    rows = [_row(head), "|---" + "|---:" * (len(head) - 1) + "|"]
+    rows = [_row(head).replace("|  |", "| |"), "|---" + "|---:" * (len(head) - 1) + "|"]
     for title in dict.fromkeys(one.title for one in found):
         on = {one.cores: one for one in found if one.title == title}
         first = on[min(on)]
@@ -115,11 +118,13 @@ def _where(measured: Measured, machine: Mapping[str, str]) -> str:
     rounds = min(one.rate.count for one in found)
     others = max(one.others for one in found)
     described = ", ".join(f"{name} {value}" for name, value in machine.items())
+    busy = " A machine as busy as that proves little." if others > _BUSY else ""
     minutes = f" in {measured.seconds / 60:.0f} minutes" if measured.seconds else ""
     return (
         f"Medians of {rounds} interleaved rounds{minutes}, ± half of their range; everybody, its children "
         f"and its Redis pinned to the same cores. Other programs took up to {others:.0%} of their time, "
-        f"which is taken off. Memory is that of all its processes but Redis (PSS). Measured on: {described}."
+        f"which is taken off.{busy} Memory is that of all its processes but Redis (PSS). "
+        f"Measured on: {described}."
     )
 
 

@@ -97,6 +97,13 @@ def test_the_table_names_everybody_and_where_it_was_measured() -> None:
     assert "Not measured: A peer: no node" in table
 
 
+@pytest.mark.parametrize(("others", "is_said"), [(0.05, False), (0.4, True)])
+def test_the_table_says_where_the_machine_was_too_busy(others: float, is_said: bool) -> None:
+    table = report.markdown(Measured([replace(a_round(OURS, 10), others=others)]), {})
+
+    assert ("proves little" in table) is is_said
+
+
 def test_contenders_stand_in_the_same_order_whoever_came_first() -> None:
     found = summarise([a_round(FLOOR, 10), a_round(OURS, 10), a_round(OURS, 10, name=AVATARS)])
 
