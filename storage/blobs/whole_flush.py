@@ -19,6 +19,7 @@ _MEMORY = Path("/proc/meminfo")
 _DIRTY = re.compile(rb"^(?:Dirty|Writeback):\s*(\d+) kB", re.MULTILINE)
 _MOST_DIRTY = 16 * 1024 * 1024  # bytes of other programs
 _SLOW_S = 0.25
+_SOON_S = 0.1
 _PAUSE_S, _LONG_PAUSE_S = 1.0, 60.0  # after much was dirty, and after it was slow
 
 
@@ -27,12 +28,19 @@ class WholeFlush:
 
     def __init__(self) -> None:
         self._not_before = float("-inf")
+        self._asked_at = float("-inf")
         self._fits: dict[int, bool] = {}  # by device
 
     @property
     def is_worth_trying(self) -> bool:
         """Whether those who want to flush something had better come together."""
         return time.monotonic() >= self._not_before
+
+    def is_worth(self, callers: int) -> bool:
+        """Whether so many flush at once, or one soon after the last ones: some do so all the time then."""
+        now = time.monotonic()
+        last, self._asked_at = self._asked_at, now
+        return callers > 1 or now - last < _SOON_S
 
     def may_flush(self, device: int, written: int) -> bool:
         """Whether that file system can be flushed at little cost, after `written` bytes of one's own."""

@@ -128,7 +128,7 @@ class Writer:
         well = [one for one in publications if one.error is None]
         devices = {device for one in well for device in one.devices}
         written = sum(len(content) for one in well for _, content in one.contents)
-        if len(well) < 2 or len(devices) != 1:
+        if len(devices) != 1 or not whole.is_worth(len(well)):
             return False
         [device] = devices
         if not whole.may_flush(device, written):

@@ -109,10 +109,19 @@ async def test_without_such_a_flush_each_file_and_each_folder_is_flushed_before_
 
 
 @pytest.mark.usefixtures("cheap")
-async def test_who_stores_alone_flushes_no_file_system(local_blobs: LocalBlobs, calls: Noted) -> None:
-    await local_blobs.store(PAIRS[0])
+async def test_who_stores_alone_flushes_no_file_system_unless_somebody_has_stored_just_before(
+    local_blobs: LocalBlobs, calls: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for pause in (0.0, 0.2, 0.05, 0.2):
+        now += pause
+        calls.clear()
+        await local_blobs.store(PAIRS[0])
+        found.append("sync_file_system" in kinds(calls))
 
-    assert "sync_file_system" not in kinds(calls)
+    assert found == [False, False, True, False]
 
 
 @pytest.mark.usefixtures("cheap")
