@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count as counter
-from pathlib import PurePosixPath
 from threading import RLock
 from uuid import uuid4
 
@@ -23,6 +22,7 @@ from storage.errors import BlobsUnavailable, FileSystemUnfit
 
 _TRIES = 100  # to make a folder of one's own, before an error says that each is removed at once
 _PRIVATE = 0o700
+_UNREADABLE = 0o600
 
 
 @dataclass
@@ -43,6 +43,10 @@ class StagingFolder:
     fd: int
     files: set[str] = field(default_factory=set)
     lost: bool = False
+    path: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.path = "/".join((*self.place, self.name))
 
 
 class Staging:
@@ -84,7 +88,7 @@ class Staging:
         """Remember that the area is on another volume than `staging/`."""
         self._apart.add(area)
 
-    def make(self, count: int, area: str) -> Sequence[Staged]:
+    def make(self, count: int, area: str, mode: int = _UNREADABLE) -> Sequence[Staged]:
         """`count` empty files on the volume of `area`, as far as it is known."""
         place = (area, keys.BESIDE) if area in self._apart else (keys.STAGING,)
         with self._lock:
@@ -96,7 +100,7 @@ class Staging:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             for name in names:
-                staged.append(Staged(os.open(name, flags, 0o600, dir_fd=staging.fd), name))
+                staged.append(Staged(os.open(name, flags, mode, dir_fd=staging.fd), name))
         except OSError:
             self.drop(staged)
             self._forget(names)
@@ -141,9 +145,8 @@ class Staging:
         return staging
 
     def _is_there(self, staging: StagingFolder) -> bool:
-        path = PurePosixPath(*staging.place, staging.name)
         try:
-            found = os.stat(path, dir_fd=self._root.fd, follow_symlinks=False)
+            found = os.stat(staging.path, dir_fd=self._root.fd, follow_symlinks=False)
         except OSError:
             return False
         return same_folder(found, os.fstat(staging.fd))

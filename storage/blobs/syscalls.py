@@ -66,6 +66,8 @@ def sync_file_system(fd: int) -> None:
 
 def grant(fd: int, mode: int) -> None:
     """Give an open file or folder its mode; a file system that keeps none shows all with modes of its own."""
+    if stat.S_IMODE(os.fstat(fd).st_mode) == mode:
+        return  # as it mostly is, whatever the umask and the folder's rules might have made of it
     try:
         os.fchmod(fd, mode)
     except OSError as error:

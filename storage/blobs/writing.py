@@ -87,7 +87,8 @@ class Writer:
 
     def _stage(self, one: _Publication) -> None:
         one.places = [keys.segments(key) for key, _ in one.contents]
-        one.staged = self._staging.make(len(one.places), one.places[0][0] if one.places else keys.STAGING)
+        area = one.places[0][0] if one.places else keys.STAGING
+        one.staged = self._staging.make(len(one.places), area, self._file_mode)
         for file, (_, content) in zip(one.staged, one.contents, strict=True):
             write(file, content)
 
