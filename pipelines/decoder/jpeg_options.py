@@ -16,7 +16,7 @@ _FEW = 70  # of this quality and above the usual table is better than the one fo
 # A quality of libjpeg, and the encoder's that has as much SSIM with that table; between them, straight lines.
 _WITH_FEW = ((1, 1), (30, 32), (50, 51), (70, 70))
 _WITH_USUAL = ((70, 51), (80, 64), (88, 77), (95, 90), (100, 100))
-_WITH_TRELLIS = ((1, 1), (30, 23), (50, 35), (70, 49), (80, 62), (88, 74), (95, 88), (100, 100))
+_WITH_TRELLIS = ((1, 1), (30, 23), (50, 35), (70, 51), (80, 64), (88, 76), (95, 88), (100, 100))
 
 
 def jpeg_options(spec: Mapping[str, Any]) -> dict[str, Any]:
