@@ -47,6 +47,7 @@ def main(argument: str) -> None:
     limits.close_from(_FIRST_INHERITED)
     limits.ignore_signals()
     limits.gain_nothing()
+    limits.keep_heap()
     with suppress(OSError):  # of which each child tells
         limits.drop_capabilities()
     vips.set_up(config["formats"])

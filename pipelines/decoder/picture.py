@@ -9,13 +9,17 @@ import pyvips
 from pipelines.decoder.cicp import Code
 from pipelines.formats import Format, Shape
 
+_ROWS = 32  # so that what is in work is small enough for the C library to have it at hand
+
 Image = Any
 """A pyvips image: the library has no types."""
 
 
 def samples(image: Image) -> bytes:
     """Return the pixels of a small picture in memory, without the threads that `write_to_memory` starts."""
-    return bytes(pyvips.Region.new(image).fetch(0, 0, image.width, image.height))
+    region, width, height = pyvips.Region.new(image), image.width, image.height
+    strips = (region.fetch(0, top, width, min(_ROWS, height - top)) for top in range(0, height, _ROWS))
+    return b"".join(map(bytes, strips))
 
 
 @dataclass(frozen=True)

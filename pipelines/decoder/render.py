@@ -9,7 +9,7 @@ import pyvips
 
 from pipelines.decoder import colour, thumbnail_jpeg, vips
 from pipelines.decoder.jpeg_options import jpeg_options
-from pipelines.decoder.picture import Image, Picture
+from pipelines.decoder.picture import Image, Picture, samples
 from pipelines.decoder.refusal import corrupt
 from pipelines.formats import memory
 from pipelines.scaling import scaled
@@ -26,6 +26,7 @@ _TURNS = {
 
 # Two lobes instead of three save a twentieth of a photo's time; what changes is far below what JPEG changes.
 _FROM_WHOLE = "lanczos2"
+_FEW_PIXELS = 400_000  # threads take longer than they do
 _FEW, _ENOUGH = 16, 16  # rows or columns that are left, and how many of the picture's for each of them
 
 
@@ -124,7 +125,8 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
     if not is_there:
         # The pixels without metadata: each step would copy that, and a camera's takes longer than most steps.
         form, meaning = (image.width, image.height, image.bands, image.format), image.interpretation
-        pixels = image.write_to_memory()
+        few = picture.at_hand() and picture.shape.pixels <= _FEW_PIXELS
+        pixels = samples(image) if few else image.write_to_memory()
         del image  # with it the loader ends, and warns; libvips forgets those words where it is asked before
         if words := picture.damage():
             raise corrupt(picture.format.title, words)
@@ -186,7 +188,12 @@ def _scale(
 
 def smaller(image: Image, width: int, height: int) -> Image:
     """Return a picture in memory scaled down to that other size, in memory again."""
-    return resize(image, width, height).copy_memory()
+    if image.width * image.height > _FEW_PIXELS:
+        return resize(image, width, height).copy_memory()
+    pixels = samples(resize(image, width, height))
+    return pyvips.Image.new_from_memory(pixels, width, height, image.bands, image.format).copy(
+        interpretation=image.interpretation
+    )
 
 
 def flatten(image: Image, background: tuple[int, ...]) -> Image:
