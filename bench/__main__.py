@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, help="rounds for each; 5 by default")
     parser.add_argument(
-        "--seconds", type=float, help="about how long a round of each takes; 4 to 6 by default, by class"
+        "--seconds", type=float, help="about how long a round of each takes; 2.5 to 4 by default, by class"
     )
     parser.add_argument(
         "--minutes", type=float, default=30, help="the longest that it takes: then with fewer rounds"

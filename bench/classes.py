@@ -37,13 +37,13 @@ def _all(found: Sequence[Path], _count: int, into: Path) -> Sequence[Path]:
 CLASSES: Mapping[str, PictureClass] = {
     one.name: one
     for one in (
-        PictureClass(PHOTOS, "Camera photos", _all, 0, 5, warm_up=13, singles=10, idle_s=10),
+        PictureClass(PHOTOS, "Camera photos", _all, 0, 4, warm_up=13, singles=10, idle_s=10),
         PictureClass(
             PHONES, "Phone pictures (12 to 48 megapixels, 3 to 10 MB)", phone_pictures, 10, 3, warm_up=4
         ),
         PictureClass(
-            SMALL, "Small uploads (640 x 480, under 100 KB)", photos.small, 500, 4, warm_up=100, singles=6
+            SMALL, "Small uploads (640 x 480, under 100 KB)", photos.small, 300, 3, warm_up=60, singles=6
         ),
-        PictureClass(AVATARS, "Avatars (200 x 200, a quarter PNG)", photos.avatars, 500, 3, warm_up=200),
+        PictureClass(AVATARS, "Avatars (200 x 200, a quarter PNG)", photos.avatars, 400, 2.5, warm_up=100),
     )
 }
