@@ -29,6 +29,7 @@ _VARIANT = re.compile(
     r"variants/([0-9a-f]{2})/([0-9a-f]{2})/"
     r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.(jpg|webp|avif)"
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 PLANS = "sweep-"  # how the name of each sweep's plan begins
 _DELETION = "delete-"
 _PLAN = re.compile(r"sweep-[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
@@ -175,7 +176,7 @@ def segments(key: str) -> tuple[str, ...]:
         raise KeyRefused("a key must be valid UTF-8") from error
     if size > MAX_BYTES:
         raise KeyRefused(f"a key has at most {MAX_BYTES} bytes, this one has {size}")
-    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in key):
+    if _CONTROL.search(key):
         raise KeyRefused("a key must not contain control characters")
     parts = tuple(key.split("/"))
     for part in parts:
