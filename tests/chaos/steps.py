@@ -53,6 +53,7 @@ DISPATCH: Mapping[str, Step] = {
     "dispatch": Step(Parking, "take", _DURABLE),
 }
 JOB: Mapping[str, Step] = {
+    "begin": Step(Jobs, "begin", only_with_result=True),
     "job": Step(tasks, "process_batch", ("before",)),
     "renew": Step(Jobs, "renew"),
     "claim": Step(Claims, "claim", _DURABLE),

@@ -94,7 +94,7 @@ def test_a_sigterm_at_any_step_is_obeyed_and_costs_nobody_anything(places: Fault
     [
         ("claim", "commit", 1),
         pytest.param(("job", "before", 1), marks=pytest.mark.campaign),
-        pytest.param(("renew", "before", 1), marks=pytest.mark.campaign),
+        pytest.param(("begin", "after", 1), marks=pytest.mark.campaign),
     ],
 )
 @pytest.mark.rotating(2)

@@ -63,6 +63,15 @@ class _Connection(AbstractConnection):
                 raise error.__cause__ from None
             raise
 
+    async def can_read_destructive(self) -> bool:
+        """Whether something came that nobody asked for; redis-py waits a turn of the loop for it to come."""
+        reader: Any = self._reader
+        parsed: Any = getattr(self._parser, "_reader", None)
+        is_known = isinstance(reader, BoundedReader) and isinstance(parsed, hiredis.Reader)
+        if is_known and reader.is_quiet and not parsed.has_data():
+            return False
+        return bool(await super().can_read_destructive())  # type: ignore[no-untyped-call]
+
     async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (as redis-py has it)
         reader: object = self._reader
         if isinstance(reader, BoundedReader):

@@ -63,6 +63,12 @@ class BoundedReader:
         """Read a line. Raises: ReplyTooLarge."""
         return self._counted(await self._reader.readline())
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that was not read yet, nor the end, as far as the event loop knows."""
+        has_come = len(self._reader._buffer)  # type: ignore[attr-defined]  # as redis-py asks it
+        return not has_come and not self._reader.at_eof() and self._reader.exception() is None
+
     def at_eof(self) -> bool:
         return self._reader.at_eof()
 
