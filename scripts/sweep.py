@@ -41,7 +41,7 @@ def sweep(
     """Compare files and records, and write a plan; with --apply, apply it."""
     from pipelines.sweep.applying import apply_plan
     from pipelines.sweep.planning import make_plan
-    from worker.documents import plan_document
+    from worker.plan_documents import plan_document
     from worker.sweeping import alarm
 
     if context.invoked_subcommand is not None:

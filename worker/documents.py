@@ -1,21 +1,15 @@
-"""The JSON that leaves: messages for apps; uploads, failures, dead letters and plans for people."""
+"""The JSON that leaves: messages for apps; uploads, failures and dead letters for people."""
 
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipelines.moments import moment, precise_moment
-from pipelines.sweep.findings import Kind
 from storage.catalog.records import DeadLetter, Message, Original, State, StoredVariant, Upload
 from storage.filenames import filename_in
 from worker.srcset import Link, srcset
 
-if TYPE_CHECKING:
-    from pipelines.sweep.plan import Plan
-
 OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
-PLANNED = (Kind.ORPHAN, Kind.MISSING, Kind.OUTDATED, Kind.LEFTOVER, Kind.RETIRED, Kind.UNKNOWN)
-"""The kinds of what a plan says."""
 _VARIANT = ("name", "key", "width", "height", "bytes")
 
 
@@ -104,21 +98,6 @@ def dead_letter_document(letter: DeadLetter) -> dict[str, Any]:
         "error": {"code": letter.code, "message": letter.message},
         "bytes": len(letter.body),
         "body": letter.body.decode("utf-8", "backslashreplace"),
-    }
-
-
-def plan_document(plan: "Plan") -> dict[str, Any]:
-    """The head of a sweep's plan, with how much it found of each kind."""
-    return {
-        "plan": plan.id,
-        "made": plan.made,
-        "files": plan.files,
-        "rows": plan.rows,
-        "findings": {
-            kind.value: {"count": plan.counts.get(kind, 0), "bytes": plan.bytes.get(kind, 0)}
-            for kind in PLANNED
-        },
-        "stopped": plan.stopped,
     }
 
 

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 from pipelines import formats
-from pipelines.recipe_file import RecipeMistakes, load_recipes
 from storage.backups.keep import Keep
 from storage.backups.places import check_apart
 from storage.blobs.opening import check_backend
@@ -206,6 +205,8 @@ def _or_none(value: object) -> object:
 
 def _recipes(value: Path | None) -> Path | None:
     if value is not None:
+        from pipelines.recipe_file import RecipeMistakes, load_recipes  # few name a file
+
         try:
             load_recipes(value)
         except RecipeMistakes as error:

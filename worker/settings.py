@@ -15,7 +15,6 @@ from pipelines import formats
 from pipelines.allowance import CHILD_MEMORY, PARENT_MEMORY, Confinement, Isolation
 from pipelines.formats import MIB
 from pipelines.recipe import BUILT_IN, Recipes
-from pipelines.recipe_file import load_recipes
 from storage.backups.keep import Keep
 from storage.blobs.opening import shown
 from storage.catalog.address import POOL, Address
@@ -282,7 +281,11 @@ class Settings(BaseModel):
 
     @property
     def recipe_book(self) -> Recipes:
-        return BUILT_IN if self.recipes is None else load_recipes(self.recipes)
+        if self.recipes is None:
+            return BUILT_IN
+        from pipelines.recipe_file import load_recipes  # few name a file
+
+        return load_recipes(self.recipes)
 
     @property
     def storage(self) -> str:

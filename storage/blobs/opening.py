@@ -6,10 +6,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 
 from storage import keys
 from storage.blobs import SignLinks, Storage
-from storage.blobs.local import open_local
 from storage.blobs.mapping import mapped
 from storage.blobs.marker import owner_in, read_marker_at
-from storage.blobs.memory import MemoryBlobs
 from storage.blobs.s3_place import S3Place, is_s3, parse_s3
 from storage.blobs.watched import WatchedBlobs
 from storage.errors import BackendMissing, BlobNotFound, StorageError, lacking
@@ -25,6 +23,8 @@ def open_blobs(url: str, *, create: bool) -> AbstractAsyncContextManager[Storage
     Raises: RootMismatch when it does not exist and may not be made, BlobsUnavailable, BackendMissing.
     """
     if not is_s3(url):
+        from storage.blobs.local import open_local  # whoever only reads settings opens nothing
+
         return open_local(folder_of(url), create=create)
     check_backend(url)
     from storage.blobs.s3 import open_s3  # only where it is asked for: it is an extra, and takes memory
@@ -43,6 +43,8 @@ def open_target(url: str, *, create: bool) -> AbstractAsyncContextManager[Storag
     """The same, but a folder that does not exist and may not be made counts as an empty storage."""
     if is_s3(url) or create or is_there(folder_of(url)):
         return open_blobs(url, create=create)
+    from storage.blobs.memory import MemoryBlobs
+
     return nullcontext(MemoryBlobs())
 
 

@@ -86,6 +86,14 @@ def test_the_health_of_a_worker_that_serves_no_probes_is_told_without_its_catalo
     assert loaded & ({"sqlalchemy", "structlog", "worker.tasks"} | PICTURES | SERVERS) == set()
 
 
+def test_a_worker_collects_garbage_once_it_has_started(place: Workplace) -> None:
+    code = f"try:\n    {running(['worker', '--burst'])}\nfinally:\n    print('collects', gc.isenabled())"
+
+    ended = run_installed([sys.executable, "-c", f"import gc, sys\n{code}"], place.env(), place.home)
+
+    assert ended.stdout.endswith("collects True\n")
+
+
 def test_a_worker_imports_neither_pictures_nor_servers_nor_migrations(place: Workplace) -> None:
     loaded = imported(place, running(["worker", "--burst"]))
 

@@ -15,7 +15,6 @@ from storage.blobs import Space
 from storage.errors import StorageError
 from storage.tasks import together
 from storage.totals import DEAREST
-from worker.documents import PLANNED, plan_document
 from worker.http.access import Caller
 from worker.http.cursors import page_response
 from worker.http.documents import json_response
@@ -25,6 +24,7 @@ from worker.http.parameters import DirectRoute
 from worker.http.problems import Problem
 from worker.http.schemas import CURSOR, LINK, Next, NoParameters, document_of
 from worker.http.sweep_plans import find_plan, list_findings, list_plans, place_of_plans
+from worker.plan_documents import PLANNED, plan_document
 from worker.queue import QueueUnavailable
 from worker.queue_depth import queue_depth
 from worker.settings import Settings

@@ -1,5 +1,7 @@
 """What people and programs see of a command."""
 
+import asyncio
+import gc
 import io
 import json
 import os
@@ -12,6 +14,7 @@ import pytest
 import typer
 from rich.console import Console
 
+from scripts import terminal
 from scripts.progress import Progress
 from scripts.rebuild import _ask
 from scripts.terminal import (
@@ -220,3 +223,19 @@ def test_what_is_no_terminal_has_no_number_and_no_terminal(monkeypatch: pytest.M
     assert not StandardError().isatty()
     with pytest.raises(OSError, match="fileno"):
         StandardError().fileno()
+
+
+def test_a_command_that_takes_a_while_collects_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "COLLECTS_AFTER_S", 0)
+
+    async def body(_: Settings) -> int:
+        gc.disable()  # as the command's entry does
+        await asyncio.sleep(0)  # the turn of the loop in which that time has come
+        return 0 if gc.isenabled() else 1
+
+    try:
+        with pytest.raises(typer.Exit) as ended:
+            run(body)
+    finally:
+        gc.enable()
+    assert ended.value.exit_code == 0

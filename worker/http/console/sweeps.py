@@ -17,7 +17,6 @@ from storage.catalog.sweep_records import VariantRow
 from storage.errors import KeyRefused, StorageError
 from storage.keys import parse_variant_key, segments, trash_key
 from storage.totals import Count
-from worker.documents import PLANNED
 from worker.http.console.bounded import StorageAnswers
 from worker.http.console.pages import Console
 from worker.http.console.paths import ROOT, ConsoleQuery, picture_path
@@ -26,6 +25,7 @@ from worker.http.console.wording import moment_ms
 from worker.http.face import Face
 from worker.http.listing import CursorText
 from worker.http.sweep_plans import find_plan, list_findings
+from worker.plan_documents import PLANNED
 from worker.sweep_words import ACTION, MEANING
 
 _A_PAGE = 48  # findings
