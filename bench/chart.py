@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _LABEL, _NUMBER = 760, 190, 80
+_WIDTH, _LABEL, _NUMBER = 760, 200, 80
 _BAR, _GAP, _GROUP_GAP = 20, 8, 46
 _TOP = 34
 _COLUMNS = 3  # of a legend

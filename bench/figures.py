@@ -101,7 +101,7 @@ def parts(one: Summary) -> Mapping[str, float]:
     known = {name: ms * scale for name, ms in child.items()}
     kernel = one.kernel.get("worker", 0.0)
     known["publish, catalog, queue"] = one.cpu.get("worker", 0.0) - kernel
-    known["kernel: files, flushes, sockets"] = kernel
+    known["kernel: files, sockets"] = kernel
     known["redis"] = one.cpu.get("redis", 0.0)
     known[_IDLE] = max(0.0, 1000 * one.cores / one.undisturbed.median - sum(known.values()))
     return known

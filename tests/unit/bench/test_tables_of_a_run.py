@@ -160,7 +160,7 @@ def test_the_time_of_a_picture_is_told_by_stage_for_each_class() -> None:
 
     assert "| decode | 21.8 |" in table, "three quarters of the decoder's 29 ms"
     assert "| publish, catalog, queue | 15.0 |" in table
-    assert "| kernel: files, flushes, sockets | 5.0 |" in table
+    assert "| kernel: files, sockets | 5.0 |" in table
     assert "| total | 50.0 |" in table
     assert figures.stages(found, PHOTOS) is None
     assert ElementTree.fromstring(figures.stages(found, SMALL) or "").tag.endswith("svg")
