@@ -127,7 +127,7 @@ def answer_group(
     for asked in group:
         [source, file] = descriptors[:2]
         del descriptors[:2]
-        if perf_counter() - began > _GROUP_LASTS_S or written > _GROUP_BYTES:
+        if works and (perf_counter() - began > _GROUP_LASTS_S or written > _GROUP_BYTES):
             os.close(source)
             reading.write_answer(file, None, {"status": "deferred", "late": True})
         else:

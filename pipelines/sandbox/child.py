@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 import tempfile
@@ -183,12 +184,16 @@ class Child:
 
     @contextmanager
     def more_outputs(self, count: int) -> Iterator[Sequence[int]]:
-        """Outputs beside the usual one, which count as its memory while they are open. Raises: OSError."""
+        """Outputs beside the usual one, which count as its memory while they are open, and are empty later.
+
+        Raises: OSError.
+        """
         with contextlib.ExitStack() as opened:
             opened.callback(self._more_outputs.clear)
             for _ in range(count):
-                self._more_outputs.append(output_file())
-                opened.callback(os.close, self._more_outputs[-1])
+                output = os.memfd_create("group-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+                self._more_outputs.append(output)
+                opened.callback(_empty_for_good, output)
             yield tuple(self._more_outputs)
 
     def memory(self) -> int:
@@ -283,6 +288,18 @@ def _pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except OSError:
         return None
+
+
+def _empty_for_good(output: int) -> None:
+    """Close an output of which a child may have kept its descriptor: there it holds nothing any more.
+
+    Nobody would count what it wrote there: memory of a file is no process'.
+    """
+    try:
+        os.ftruncate(output, 0)
+        fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    finally:
+        os.close(output)
 
 
 def read_places(output: int, places: Sequence[tuple[int, int]]) -> Sequence[bytes]:

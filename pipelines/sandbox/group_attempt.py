@@ -7,6 +7,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
 from pipelines.errors import (
@@ -38,10 +39,14 @@ from pipelines.sandbox.output_check import Rendered, check_output
 from pipelines.sandbox.pool import MemoryGuard
 from pipelines.sandbox.protocol import Task, as_request, error_of
 from storage.errors import BlobsUnavailable
+from storage.threads import in_thread
+
+log = structlog.get_logger(__name__)
 
 LONGEST_S = 3.0  # of the wall's, for a picture of a group: whatever takes longer may take its time alone
 _CPU_S = 1.0
-_MEMORY = 16 * MIB  # that is granted to each of them, before it is known what it needs
+_MEMORY = 32 * MIB  # that is granted to each of them, before it is known what it needs
+_JUDGED_INLINE = 2 * MIB  # more bytes of outputs are checked in a thread
 _ANSWER_ROOM = (
     128 * 1024
 )  # where a picture's answer lies before its variants; the decoder has the same number
@@ -112,11 +117,11 @@ class GroupAttempt:
             try:
                 await self._exchange(answers, outputs, is_too_much)
             except (PipelineError, BlobsUnavailable) as error:
-                self._judge(answers, outputs)
+                await self._judge_all(answers, outputs)
                 if len(self.results) < len(self.group):
                     self._blame(error)
                 raise
-            self._judge(answers, outputs)
+            await self._judge_all(answers, outputs)
             if len(self.results) < len(self.group):
                 raise self._blame(DecoderCrashed("the decoder answered fewer pictures than it was given"))
 
@@ -140,9 +145,6 @@ class GroupAttempt:
             return budget
 
         answer = await self.child.receive_within(budget_now, is_too_much)
-        for one in self.group:
-            if one.is_wanted:
-                one.task.release()  # the child has read it all
         if not isinstance(answer, Answered):
             raise error_of(answer)
 
@@ -155,6 +157,8 @@ class GroupAttempt:
         given = zip(self.group, self.results, self._shares(cpu_s), strict=False)
         for number, (one, result, share_s) in enumerate(given):
             one.task.meter.cpu_s += share_s
+            if one.is_wanted and not isinstance(result, AloneError):
+                one.task.release()  # nobody reads it again
             # The first of a group is never too late for it: each group gets something done.
             if number > 0 and isinstance(result, AloneError) and result.late:
                 late.append(one)
@@ -176,6 +180,13 @@ class GroupAttempt:
     def _budget(self) -> Budget:
         return Budget(min(self.cpu_s, _CPU_S), LONGEST_S)
 
+    async def _judge_all(self, answers: _Answers, outputs: Sequence[int]) -> None:
+        size = sum(max(0, os.fstat(output).st_size - _ANSWER_ROOM) for output in outputs)
+        if size < _JUDGED_INLINE:
+            self._judge(answers, outputs)
+        else:
+            await in_thread(self._judge, answers, outputs)
+
     def _judge(self, answers: _Answers, outputs: Sequence[int]) -> None:
         """Turn answers into results. Raises: what ends the decoder, and no answer after that is believed."""
         answers.read()
@@ -190,6 +201,8 @@ class GroupAttempt:
 
     def _blame(self, error: PipelineError | BlobsUnavailable) -> PipelineError | BlobsUnavailable:
         """Let the first that has no result be the one that met that error; return it."""
+        if isinstance(error, DecoderFailed):  # alone it may not happen again, and is a bug all the same
+            log.warning("bug_in_group", reason=str(error), details=getattr(error, "__notes__", []))
         self.results.append(AloneError() if isinstance(error, _SETTLED_ALONE) else error)
         return error
 

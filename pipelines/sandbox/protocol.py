@@ -8,13 +8,21 @@ from typing import Any
 
 from pipelines.accounts import Meter
 from pipelines.allowance import CHILD_MEMORY
-from pipelines.errors import DecoderCrashed, DecoderStarved, PictureRefused, PipelineError, SourceChanged
+from pipelines.errors import (
+    DecoderCrashed,
+    DecoderFailed,
+    DecoderStarved,
+    PictureRefused,
+    PipelineError,
+    SourceChanged,
+)
 from pipelines.formats import MIB
 from pipelines.placeholders import Kind
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import (
     Answer,
+    Bug,
     Changed,
     Done,
     Probed,
@@ -162,5 +170,9 @@ def error_of(answer: Answer) -> PipelineError | BlobsUnavailable:
             return unwritable(answer.errno)
         case Starved():
             return DecoderStarved(answer.message)
+        case Bug():
+            failed = DecoderFailed(f"the decoder failed: {answer.message}")
+            failed.add_note(answer.traceback)
+            return failed
         case _:
             return DecoderCrashed("the decoder answered out of turn")

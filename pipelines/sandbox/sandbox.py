@@ -79,7 +79,8 @@ class Sandbox:
         Where its content is `known_sha256`, only the `missing` ones are made, to the bytes that they get
         beside the others; None where there are none of them.
 
-        `fetch` has its bytes there once an attempt has its place; they take memory until `release`. A child
+        `fetch` has its bytes there once an attempt has its place, those of a small one before; they take
+        memory until `release`. A child
         that dies or starves on the picture, or waits past its time, costs it one more try alone. `meter`
         counts what all of them take.
 
@@ -158,6 +159,8 @@ class Sandbox:
         try:
             async with self._borrowed(alike.engine, meter) as child:
                 group = [one for one in group if one.is_wanted]
+                if not group:
+                    return []
                 for one in group:
                     one.task.has_used_child = child.is_used
                 attempt = GroupAttempt(child, group, self.guard, self.admission, self._cpu_s)

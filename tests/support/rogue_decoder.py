@@ -205,6 +205,29 @@ def tell_group(job: Job) -> None:
     job.say({**job.done(), "ms": {"group": float(job.of)}})
 
 
+hoarded: list[int] = []
+
+
+def hoard_outputs(job: Job) -> None:
+    """Keep the descriptors of outputs, and write into those of groups before."""
+    job.honest()
+    if isinstance(job, GroupJob):
+        for fd in hoarded if len(job.others) == job.of - 1 else ():
+            with contextlib.suppress(OSError):
+                os.pwrite(fd, bytes(MIB), ANSWER_ROOM)
+        hoarded.append(os.dup(job.output))
+
+
+def refuse_others(job: GroupJob) -> None:
+    """Answer those behind it with a refusal, and be gone before they are looked at."""
+    job.honest()
+    for output in job.others:
+        refused = {"status": "refused", "code": "corrupt_image", "message": "no"}
+        write_answer(output, None, refused)
+    send(job.connection, {"status": "answered"})
+    forever()
+
+
 def defer(job: GroupJob, *, late: bool) -> None:
     job.say({"status": "deferred", "late": late})
 
@@ -513,6 +536,8 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "number of the group": tell_group,
     "answered early": say_early,
     "no answer": only_in_groups(lambda _: None),
+    "outputs kept": hoard_outputs,
+    "refusals for others": only_in_groups(refuse_others),
     "answers for others": only_in_groups(answer_others),
     "variants over its answer": only_in_groups(write_into_answer),
     "more than was granted": only_in_groups(ask_for_more),

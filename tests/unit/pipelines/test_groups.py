@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,14 +20,16 @@ from pipelines.errors import (
     PictureRefused,
     SourceChanged,
 )
-from pipelines.formats import Engine
+from pipelines.formats import MIB, Engine
 from pipelines.metrics import End, Metrics
 from pipelines.recipe import Variant
 from pipelines.sandbox import Rendered, Sandbox, group_attempt, open_sandbox
+from pipelines.sandbox.group_attempt import GroupAttempt
 from pipelines.sandbox.groups import MOST_IN_GROUP, Alike, GroupMember, Groups
 from pipelines.sandbox.protocol import Task
 from pipelines.slots import Slots
 from storage.blobs.memory import MemoryBlobs
+from storage.blobs.memory_file import memory_file
 from storage.catalog.opening import Catalog
 from storage.catalog.records import State
 from tests.support.batches import Uploads, batch_context
@@ -277,6 +281,64 @@ async def test_whatever_a_decoder_says_of_a_group_each_gets_its_own_picture(
 
     assert are_own(results, but=[at])
     assert isinstance(results[at], DecoderCrashed if lie == "answered early" else Rendered)
+
+
+async def test_a_decoder_that_was_taken_over_refuses_those_behind_it_and_none_before(
+    patient: Sandbox,
+) -> None:
+    results = await together(patient, *with_fault("refusals for others", 4))
+
+    assert are_own(results, but=[4, 5, 6, 7])
+    assert isinstance(results[4], Rendered)
+    assert [isinstance(each, PictureRefused) for each in results[5:]] == [True] * 3
+
+
+async def test_outputs_that_a_decoder_has_kept_take_no_memory_after_their_group(patient: Sandbox) -> None:
+    [pid] = children()
+    for _ in range(3):
+        await together(patient, *[ordered("outputs kept")] * 8)
+    held = [os.stat(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+
+    assert pid in children()
+    assert len(held) >= 24
+    assert sum(file.st_blocks for file in held) * 512 < MIB
+
+
+async def test_who_is_late_in_a_group_keeps_its_bytes_for_the_next_one(patient: Sandbox) -> None:
+    late, fetched = ordered("late"), []
+
+    async def one(content: bytes) -> Rendered | None:
+        with memory_file() as file:
+
+            async def fetch() -> None:
+                if not file.size:
+                    fetched.append(content)
+                    file.append(content)
+
+            return await patient.render(file.fd, len(content), BOTH, None, fetch=fetch, release=file.empty)
+
+    results = await asyncio.gather(*(one(content) for content in [SMALL[0], late, late, SMALL[1]]))
+
+    assert all(results)
+    assert len(fetched) == 4
+
+
+async def test_outputs_of_megabytes_are_not_checked_where_the_event_loop_runs(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_attempt, "_JUDGED_INLINE", 1)
+    checked_in: set[int] = set()
+    judge = GroupAttempt._judge
+
+    def noted(self: GroupAttempt, *arguments: Any) -> None:
+        checked_in.add(threading.get_ident())
+        judge(self, *arguments)
+
+    monkeypatch.setattr(GroupAttempt, "_judge", noted)
+    assert all(await together(sandbox, *SMALL))
+
+    assert checked_in
+    assert threading.get_ident() not in checked_in
 
 
 async def test_what_a_decoder_writes_over_a_group_later_is_not_in_what_was_checked(patient: Sandbox) -> None:
