@@ -55,7 +55,6 @@ DISPATCH: Mapping[str, Step] = {
 JOB: Mapping[str, Step] = {
     "begin": Step(Jobs, "begin", only_with_result=True),
     "job": Step(tasks, "process_batch", ("before",)),
-    "renew": Step(Jobs, "renew"),
     "claim": Step(Claims, "claim", _DURABLE),
 }
 DECODE: Mapping[str, Step] = {
