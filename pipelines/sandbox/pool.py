@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 _MAX_IDLE_GROWTH = 40 * MIB  # of an idle decoder; it trims its heap itself when 32 MiB of that are free
 _SLIM = 8 * MIB  # growth that an idle decoder keeps when another is started: small pictures leave less
+_ALTERNATE_S = 60.0  # within which owners who come again alternate
+_MOST_ALTERNATING = 16  # owners
 _OVERDRAFT = 1.25  # times its estimate that a picture may take before its decoder is killed,
 _OVERDRAFT_BYTES = 16 * MIB  # and this: estimates of small pictures are rough
 _MOST_IDLE_CPU_S = 0.5  # of a decoder that has nothing to do; after its answer it tidies up for a moment
@@ -57,6 +59,8 @@ class Pool:
         self._spawned = spawned  # started for this pool, which still has to be set up
         self._server: ForkServer | None = None
         self._one_server = asyncio.Lock()
+        self._gave_way: dict[str, float] = {}  # owners whose decoder was ended for its memory, and when
+        self._alternate_until = float("-inf")
         self._warmed_up: set[Engine] = set()  # whose decoders have warmed up, forked from this server
 
     def __repr__(self) -> str:
@@ -99,7 +103,7 @@ class Pool:
         child = None if new else self._take_idle(engine, owner)
         if child is None:
             changes_owner = bool(self.idle[engine]) and not new
-            child = await self._start(engine)
+            child = await self._start(engine, owner)
             child.start_debt_s = child.start_cpu_s if changes_owner else 0.0
         child.owner = owner if owner is not None else child.owner
         try:
@@ -177,11 +181,11 @@ class Pool:
             child.rest()
             self.idle[child.engine].append(child)
 
-    async def _start(self, engine: Engine) -> Child:
+    async def _start(self, engine: Engine, owner: str | None = None) -> Child:
         self._starting += 1  # before anything is awaited: two that start at once each make room
         try:
             await self._make_room(engine)
-            await self._slim_idle()
+            await self._slim_idle(owner)
             child = await self._fork(engine)
             await self._require_confinement(child)
             self._warmed_up.add(engine)
@@ -210,14 +214,29 @@ class Pool:
             oldest = min(idle, key=lambda child: child.rests_since)
             await self._end(oldest, "renewed" if oldest.engine == engine else "swapped")
 
-    async def _slim_idle(self) -> None:
-        """Have idle decoders give back what large pictures have left: it adds to that of one more."""
+    async def _slim_idle(self, owner: str | None) -> None:
+        """End idle decoders that large pictures of others have filled: theirs adds to that of one more.
+
+        Where such an owner comes again soon, owners alternate: then they keep theirs, without that memory.
+        """
+        now = time.monotonic()
+        if owner is not None and now - self._gave_way.pop(owner, float("-inf")) < _ALTERNATE_S:
+            self._alternate_until = now + _ALTERNATE_S
         for child in [child for idle in self.idle.values() for child in idle]:
-            if child.memory() - child.idle_memory > _SLIM:
-                try:
-                    await child.trim()
-                except PipelineError:
-                    await self._end(child, "killed")
+            if child.memory() - child.idle_memory <= _SLIM:
+                continue
+            if now < self._alternate_until or child.owner in (owner, None):
+                await self._trim(child)
+            else:
+                self._gave_way = dict([*self._gave_way.items()][-_MOST_ALTERNATING:])
+                self._gave_way[child.owner or ""] = now
+                await self._end(child, "renewed")
+
+    async def _trim(self, child: Child) -> None:
+        try:
+            await child.trim()
+        except PipelineError:
+            await self._end(child, "killed")
 
     async def _fork_server(self) -> ForkServer:
         async with self._one_server:

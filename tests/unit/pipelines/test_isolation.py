@@ -77,18 +77,33 @@ async def test_who_has_rested_longest_makes_room_for_another_owner(rogue: Sandbo
     assert first not in children()
 
 
-async def test_a_decoder_keeps_no_memory_of_photos_when_one_is_started_for_another_owner() -> None:
-    async with open_sandbox(allowance()) as sandbox:
-        for _ in range(2):
-            await render_of(sandbox, "mia", jpeg(5000, 5000))
-        [first] = sandbox.pool.idle["vips"]
-        before = first.memory() - first.idle_memory
-        await seen(sandbox, "tom")
-        after = first.memory() - first.idle_memory
-        again, last = await seen(sandbox, "mia", "tom")
+async def fill(sandbox: Sandbox, owner: str) -> Child:
+    """The decoder of that owner, once large pictures have filled its heap."""
+    for _ in range(2):
+        await render_of(sandbox, owner, jpeg(5000, 5000))
+    filled = sandbox.pool.idle["vips"][-1]
+    assert filled.memory() - filled.idle_memory > 12 * MIB
+    return filled
 
-    assert before > 12 * MIB > 6 * MIB > after
-    assert again == first.pid != last
+
+async def test_a_decoder_that_photos_have_filled_makes_room_for_that_of_another_owner() -> None:
+    async with open_sandbox(allowance()) as sandbox:
+        filled = await fill(sandbox, "mia")
+        [tom] = await seen(sandbox, "tom")
+
+        assert list(children()) == [tom] != [filled.pid]
+
+
+async def test_owners_of_photos_who_alternate_keep_a_decoder_each_without_what_those_leave() -> None:
+    async with open_sandbox(allowance()) as sandbox:
+        await fill(sandbox, "mia")
+        filled = await fill(sandbox, "tom")
+        [mia] = await seen(sandbox, "mia")
+        after = filled.memory() - filled.idle_memory
+        again = await seen(sandbox, "tom", "mia")
+
+        assert again == [filled.pid, mia]
+        assert after < 6 * MIB
 
 
 @pytest.mark.parametrize(("isolation", "decoders"), [("off", 1), ("picture", 0)])
