@@ -1,7 +1,7 @@
 """Folders that are opened once for a piece of work on many files, and new ones that are flushed together."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 
 from storage.blobs.root import Root
 from storage.blobs.syscalls import sync_folder
@@ -13,7 +13,7 @@ FolderPath = tuple[str, ...]
 class OpenFolders:
     """Folders of a root; `close` them. A root that was exchanged is noticed once, at the beginning.
 
-    What is made here is to be durable before a file is put into it: `sync_new` says of what it is not.
+    What is made here is to be durable before a file is put into it: `sync_new` sees to it.
 
     Raises: RootMismatch, BlobsUnavailable.
     """
@@ -22,7 +22,7 @@ class OpenFolders:
         root.check_place()
         self.root = root
         self._opened: dict[FolderPath, int] = {}
-        self._unsynced: dict[int, FolderPath] = {}  # folders with new ones in them
+        self._unsynced: dict[int, None] = {}  # folders with new ones in them
 
     def close(self) -> None:
         for fd in {*self._opened.values(), *self._unsynced} - {self.root.fd}:
@@ -35,16 +35,16 @@ class OpenFolders:
             fd = self._opened[path] = self._open(path, create=create)
         return fd
 
-    def sync_new(self, durable: int | None = None) -> Mapping[FolderPath, OSError]:
-        """Make the names of new folders durable; returns in which folders that failed, and why.
+    def sync_new(self, durable: int | None = None) -> None:
+        """Make the names of new folders durable. Raises: OSError.
 
         On the device `durable`, all is so already.
         """
-        return _sync(self._unsynced.items(), durable)
+        _sync(self._unsynced, durable)
 
-    def sync(self, paths: Iterable[FolderPath], durable: int | None = None) -> Mapping[FolderPath, OSError]:
-        """Make the names in folders that were entered durable; returns the same."""
-        return _sync([(self._opened[path], path) for path in paths], durable)
+    def sync(self, paths: Iterable[FolderPath], durable: int | None = None) -> None:
+        """Make the names in folders that were entered durable, as `sync_new` does. Raises: OSError."""
+        _sync([self._opened[path] for path in paths], durable)
 
     def _open(self, path: FolderPath, *, create: bool) -> int:
         if len(path) < 2:
@@ -61,21 +61,10 @@ class OpenFolders:
         return fd
 
     def _deeper(self, above: int, path: FolderPath, *, create: bool) -> int:
-        return self.root.enter(above, path, create=create, on_made=self._note_new(path[:-1]))
-
-    def _note_new(self, path: FolderPath) -> Callable[[int], None]:
-        def note(fd: int) -> None:
-            self._unsynced[fd] = path
-
-        return note
+        return self.root.enter(above, path, create=create, on_made=self._unsynced.setdefault)
 
 
-def _sync(folders: Iterable[tuple[int, FolderPath]], durable: int | None) -> Mapping[FolderPath, OSError]:
-    failed: dict[FolderPath, OSError] = {}
-    for fd, path in folders:
-        try:
-            if durable is None or os.fstat(fd).st_dev != durable:
-                sync_folder(fd)
-        except OSError as error:
-            failed[path] = error
-    return failed
+def _sync(folders: Iterable[int], durable: int | None) -> None:
+    for fd in folders:
+        if durable is None or os.fstat(fd).st_dev != durable:
+            sync_folder(fd)

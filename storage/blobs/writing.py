@@ -1,8 +1,8 @@
 """Writing below the root: contents are durable before they are visible; empty folders of the trash go."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -33,11 +33,6 @@ class _Publication:
     devices: set[int] = field(default_factory=set)
     error: Exception | None = None
 
-    def fail_below(self, folder: FolderPath, error: Exception) -> None:
-        """Let `error` be the reason where one of the files is to be in that folder, or below it."""
-        if self.error is None and any(tuple(place[: len(folder)]) == folder for place in self.places):
-            self.error = error
-
 
 class Writer:
     """Changes what lies below `root`."""
@@ -60,7 +55,9 @@ class Writer:
         """Store the contents of several callers together; returns for each what went wrong, if it did.
 
         All files and all new folders are durable before any file gets its name. What fails for one caller
-        keeps no other from its names. With `whole`, file systems may be flushed as a whole.
+        keeps no other from its names, unless it is a flush of names: its error is told once, to whoever
+        waits, although the names of all others may be lost, too. With `whole`, file systems may be flushed as
+        a whole.
         """
         publications = [_Publication(contents) for contents in group]
         try:
@@ -118,9 +115,11 @@ class Writer:
         _each(publications, _begin_flush)
         _each(publications, _flush)
         _each(publications, partial(_make_folders, folders))
-        _fail_below(folders.sync_new(), publications)
+        with _shared(publications):
+            folders.sync_new()
         for turn in range(max(len(one.staged) for one in publications)):
-            _fail_below(folders.sync(self._name(turn, publications, folders)), publications)
+            with _shared(publications):
+                folders.sync(self._name(turn, publications, folders))
 
     def _publish_together(
         self, publications: Sequence[_Publication], folders: OpenFolders, whole: WholeFlush
@@ -140,15 +139,13 @@ class Writer:
             whole.flush(here)
         except OSError:
             return False  # each file says whether it is the one
-        _fail_below(folders.sync_new(durable=device), well)
+        with _shared(well):
+            folders.sync_new(durable=device)
         turns = range(max(len(one.staged) for one in well))
-        named = {folder for turn in turns for folder in self._name(turn, well, folders)}
-        try:
+        with _shared(well):
+            named = {folder for turn in turns for folder in self._name(turn, well, folders)}
             whole.flush(here)
-        except OSError:
-            _fail_below(folders.sync(named), well)
-        else:
-            _fail_below(folders.sync(named, durable=device), well)
+            folders.sync(named, durable=device)
         return True
 
     def _name(self, turn: int, publications: Sequence[_Publication], folders: OpenFolders) -> set[FolderPath]:
@@ -220,10 +217,14 @@ def _each(publications: Sequence[_Publication], step: Callable[[_Publication], o
                 one.error = error
 
 
-def _fail_below(failed: Mapping[FolderPath, OSError], publications: Sequence[_Publication]) -> None:
-    for folder, error in failed.items():
+@contextmanager
+def _shared(publications: Sequence[_Publication]) -> Iterator[None]:
+    """What fails in the body fails for all of them."""
+    try:
+        yield
+    except OSError as error:
         for one in publications:
-            one.fail_below(folder, error)
+            one.error = one.error or error
 
 
 def _begin_flush(one: _Publication) -> None:

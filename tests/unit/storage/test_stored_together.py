@@ -206,19 +206,56 @@ async def test_a_key_that_is_refused_and_a_name_that_a_folder_has_are_their_call
     assert await listed(local_blobs, "variants") == ["variants/good"]
 
 
+def _failing_flush(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the flush of that number of a whole file system fail, and no other."""
+    flushes = iter(range(1, 100))
+    real = syscalls.sync_file_system
+
+    def flush(fd: int) -> None:
+        if next(flushes) == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    patch.setattr(syscalls, "sync_file_system", flush)
+
+
 @pytest.mark.usefixtures("cheap")
-async def test_after_a_flush_that_fails_each_file_says_whether_it_is_the_one(
+async def test_where_the_flush_of_what_was_written_fails_each_file_says_whether_it_is_the_one(
     local_blobs: LocalBlobs, calls: Noted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_fd: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(syscalls, "sync_file_system", broken)
+    _failing_flush(monkeypatch, 1)
     await local_blobs.prepare()
     calls.clear()
     assert await stored(local_blobs) == [None] * 3
 
     assert [kind for kind, _ in calls].count("fsync") == 6 + 2 + 6
+
+
+@pytest.mark.usefixtures("cheap")
+async def test_where_the_flush_of_the_names_fails_nobody_has_stored_anything(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _failing_flush(monkeypatch, 2)
+
+    assert [type(one) for one in await stored(local_blobs)] == [BlobsUnavailable] * 3
+    assert await stored(local_blobs) == [None] * 3
+
+
+@pytest.mark.usefixtures("dear")
+@pytest.mark.parametrize("folder", ["variants", "2"])
+async def test_where_the_names_in_one_folder_cannot_be_flushed_those_in_others_may_be_lost_too(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    def is_folder(fd: int) -> bool:
+        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        return path.is_dir() and path.name == folder
+
+    with monkeypatch.context() as patch:
+        _failing_at(patch, "fsync", errno.EIO, is_folder)
+        found = await stored(local_blobs)
+
+    assert [type(one) for one in found] == [BlobsUnavailable] * 3
+    assert await stored(local_blobs) == [None] * 3
 
 
 @pytest.mark.usefixtures("cheap")
