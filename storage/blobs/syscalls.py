@@ -19,6 +19,7 @@ _READABLE = 0o644
 # A file of which the file system says that it has no name (link count 0) cannot be linked either.
 _NO_LINKS = NOT_OFFERED | {errno.ENOENT}
 _NO_SYNC = NOT_OFFERED - {errno.EPERM}
+_NO_RANGE = NOT_OFFERED | {errno.ESPIPE}
 
 
 def sync_folder(folder: int) -> bool:
@@ -33,17 +34,24 @@ def sync_folder(folder: int) -> bool:
 
 
 def begin_flush(fd: int) -> None:
-    """Have a file's bytes on their way to the disk before `fsync` waits for them: several go at once.
+    """Have a file's bytes on their way to the disk before a flush waits for them: several go at once.
 
-    It promises nothing, and so cannot fail: `fsync` says what went wrong.
+    Raises: OSError. Where ext4 finds no place for the bytes, it drops them and tells only whoever has them
+    written, which is this call then.
     """
-    with suppress(AttributeError):  # a C library without it
-        _sync_file_range()(fd, 0, 0, _WRITE)
+    try:
+        call = _sync_file_range()
+    except AttributeError:  # a C library without it
+        return
+    if call(fd, 0, 0, _WRITE) != 0:
+        number = ctypes.get_errno()
+        if number not in _NO_RANGE:
+            raise OSError(number, os.strerror(number))
 
 
 @cache
 def _sync_file_range() -> Callable[[int, int, int, int], int]:
-    call = ctypes.CDLL(None).sync_file_range
+    call = ctypes.CDLL(None, use_errno=True).sync_file_range
     call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
     return cast(Callable[[int, int, int, int], int], call)
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from storage import keys
 from storage.blobs import BlobInfo
+from storage.blobs.ext4 import Ext4
 from storage.blobs.moving import Mover
 from storage.blobs.open_folders import FolderPath, OpenFolders
 from storage.blobs.reading import info_of
@@ -42,6 +43,7 @@ class Writer:
         self._staging = staging
         self._file_mode = file_mode
         self._mover = Mover(root, staging)
+        self._ext4 = Ext4()
 
     def store(self, contents: Contents) -> None:
         """Store each content under its key, as `Store` says."""
@@ -114,6 +116,7 @@ class Writer:
         """Flush file by file and folder by folder."""
         _each(publications, _begin_flush)
         _each(publications, _flush)
+        _each(publications, self._check_bytes)
         _each(publications, partial(_make_folders, folders))
         with _shared(publications):
             folders.sync_new()
@@ -134,11 +137,13 @@ class Writer:
         if not whole.may_flush(device, written):
             return False
         here = self._staging.folder_of(next(file for one in well for file in one.staged))
+        _each(well, _begin_flush)
         _each(well, partial(_make_folders, folders))
         try:
             whole.flush(here)
         except OSError:
             return False  # each file says whether it is the one
+        _each(well, self._check_bytes)
         with _shared(well):
             folders.sync_new(durable=device)
         turns = range(max(len(one.staged) for one in well))
@@ -147,6 +152,10 @@ class Writer:
             whole.flush(here)
             folders.sync(named, durable=device)
         return True
+
+    def _check_bytes(self, one: _Publication) -> None:
+        for staged in one.staged:
+            self._ext4.check_bytes(staged.fd)
 
     def _name(self, turn: int, publications: Sequence[_Publication], folders: OpenFolders) -> set[FolderPath]:
         """Give each caller's file of that number its name; returns the folders that have new names."""

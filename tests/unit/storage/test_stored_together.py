@@ -1,6 +1,7 @@
 """What several store at the same moment: durable together, visible together, and each with its own errors."""
 
 import asyncio
+import ctypes
 import errno
 import os
 import subprocess
@@ -256,6 +257,59 @@ async def test_where_the_names_in_one_folder_cannot_be_flushed_those_in_others_m
 
     assert [type(one) for one in found] == [BlobsUnavailable] * 3
     assert await stored(local_blobs) == [None] * 3
+
+
+@pytest.mark.parametrize("flush", ["cheap", "dear"])
+async def test_where_writing_is_refused_as_it_begins_nothing_of_its_caller_gets_a_name(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, flush: str
+) -> None:
+    request.getfixturevalue(flush)
+
+    def refuse(fd: int, *_rest: int) -> int:
+        """Fail for the second file of the second caller, as the C library does."""
+        ctypes.set_errno(errno.EIO)
+        return -1 if os.pread(fd, 5, 0) == b"2/b" else 0
+
+    monkeypatch.setattr(syscalls, "_sync_file_range", lambda: refuse)
+    pairs = [[(f"variants/{n}/{name}", f"{n}/{name}".encode()) for name in "ab"] for n in "123"]
+    found = await stored(local_blobs, pairs)
+
+    assert [type(one) for one in found] == [type(None), BlobsUnavailable, type(None)]
+    assert len(await listed(local_blobs, "variants")) == 4
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ESPIPE, errno.ENOSYS])
+async def test_where_writing_cannot_be_begun_ahead_it_is_done_when_it_is_waited_for(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_args: int) -> int:
+        ctypes.set_errno(number)
+        return -1
+
+    monkeypatch.setattr(syscalls, "_sync_file_range", lambda: refuse)
+
+    assert await stored(local_blobs) == [None] * 3
+
+
+@pytest.mark.usefixtures("cheap")
+@pytest.mark.parametrize("callers", [1, 3])
+async def test_a_file_of_which_ext4_has_dropped_the_bytes_gets_no_name(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch, callers: int
+) -> None:
+    real = os.write
+
+    def write(fd: int, content: bytes) -> int:
+        if bytes(content[:1]) != b"1":
+            return real(fd, content)
+        os.ftruncate(fd, len(content))  # a hole, as it is left
+        return len(content)
+
+    monkeypatch.setattr(os, "write", write)
+    pairs = [[(f"variants/{n}/{name}", n.encode() * 5000) for name in "ab"] for n in "123"[:callers]]
+    found = await stored(local_blobs, pairs)
+
+    assert [type(one) for one in found] == [BlobsUnavailable, *[type(None)] * (callers - 1)]
+    assert len(await listed(local_blobs, "variants")) == 2 * (callers - 1)
 
 
 @pytest.mark.usefixtures("cheap")
