@@ -4,9 +4,12 @@ import errno
 import os
 
 from storage.blobs import whole_flush
+from storage.blobs.mapping import NOT_OFFERED
 
 _MOST_IN_INODE = 4096  # bytes of a file that may lie in its inode, which is as large at most
 _BLOCK = 512  # in which `stat` counts, whatever the file system's are
+_ABSENT = "user.absent"
+_TAKES_CHANGES = NOT_OFFERED | {errno.ENODATA}  # some are mounted without attributes
 
 
 class Ext4:
@@ -24,6 +27,20 @@ class Ext4:
         status = os.fstat(fd)
         if status.st_blocks * _BLOCK < status.st_size > _MOST_IN_INODE and self._is(status.st_dev):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def check_names(self, folder: int) -> None:
+        """Raises: OSError where the names that were flushed to the file system of that folder may be lost.
+
+        That its journal cannot be written is told once, to whoever waits for it, who may be any program;
+        later flushes have nothing to wait for. Whoever wants to change something afterwards is refused, also
+        an attribute that is not there.
+        """
+        if self._is(os.fstat(folder).st_dev):
+            try:
+                os.removexattr(folder, _ABSENT)
+            except OSError as error:
+                if error.errno not in _TAKES_CHANGES:
+                    raise
 
     def _is(self, device: int) -> bool:
         if device not in self._is_ext4:

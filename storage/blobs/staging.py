@@ -7,7 +7,7 @@ files become.
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count as counter
@@ -113,6 +113,10 @@ class Staging:
             return self._of_file[staged.name].fd
         except KeyError as error:
             raise BlobsUnavailable("a staged file is gone") from error
+
+    def folders_of(self, some: Iterable[Staged]) -> set[int]:
+        """The folders that these files were made in, as far as they have not left."""
+        return {self._of_file[staged.name].fd for staged in some if staged.name in self._of_file}
 
     def drop(self, staged: Sequence[Staged]) -> None:
         """Close files, and remove those that have not become anything."""

@@ -96,6 +96,9 @@ class Writer:
         with closing(OpenFolders(self._root)) as folders:
             if whole is None or not self._publish_together(publications, folders, whole):
                 self._publish_in_turns(publications, folders)
+        with _shared(publications):
+            for folder in self._staging.folders_of(file for one in publications for file in one.staged):
+                self._ext4.check_names(folder)
 
     def _prepare(self, one: _Publication) -> None:
         for staged in one.staged:

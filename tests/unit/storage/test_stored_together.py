@@ -313,6 +313,19 @@ async def test_a_file_of_which_ext4_has_dropped_the_bytes_gets_no_name(
 
 
 @pytest.mark.usefixtures("cheap")
+@pytest.mark.parametrize("callers", [1, 3])
+async def test_where_ext4_takes_no_change_after_the_flush_of_the_names_nobody_has_stored_anything(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch, callers: int
+) -> None:
+    with monkeypatch.context() as patch:
+        _failing_at(patch, "removexattr", errno.EROFS, lambda *_: True)
+        found = await stored(local_blobs, PAIRS[:callers])
+
+    assert [type(one) for one in found] == [BlobsUnavailable] * callers
+    assert await stored(local_blobs) == [None] * 3
+
+
+@pytest.mark.usefixtures("cheap")
 async def test_a_folder_that_is_tidied_away_meanwhile_is_made_again(
     local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
