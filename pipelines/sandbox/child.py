@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any, Self
@@ -183,18 +184,17 @@ class Child:
         return contents
 
     @contextmanager
-    def more_outputs(self, count: int) -> Iterator[Sequence[int]]:
-        """Outputs beside the usual one, which count as its memory while they are open, and are empty later.
+    def lent(self, outputs: Sequence[int]) -> Iterator[None]:
+        """Count these outputs as its memory beside the usual one; afterwards they are empty for good.
 
         Raises: OSError.
         """
-        with contextlib.ExitStack() as opened:
-            opened.callback(self._more_outputs.clear)
-            for _ in range(count):
-                output = os.memfd_create("group-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-                self._more_outputs.append(output)
-                opened.callback(_empty_for_good, output)
-            yield tuple(self._more_outputs)
+        with contextlib.ExitStack() as lent:
+            lent.callback(self._more_outputs.clear)
+            self._more_outputs += outputs
+            for output in outputs:
+                lent.callback(_empty_for_good, output)
+            yield
 
     def memory(self) -> int:
         """Bytes of memory now: what is resident of its own, and the output; 0 once the process has died.
@@ -290,16 +290,36 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
+@cache
+def can_seal() -> bool:
+    """Whether the system lets this process seal outputs, so that nobody can fill them later."""
+    try:
+        with sealable_outputs(1) as [output]:
+            _empty_for_good(output)
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # it has too little just now
+    return True
+
+
+@contextmanager
+def sealable_outputs(count: int) -> Iterator[Sequence[int]]:
+    """So many empty files in memory. Raises: OSError."""
+    with contextlib.ExitStack() as opened:
+        outputs = []
+        for _ in range(count):
+            output = os.memfd_create("group-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            opened.callback(os.close, output)
+            outputs.append(output)
+        yield outputs
+
+
 def _empty_for_good(output: int) -> None:
-    """Close an output of which a child may have kept its descriptor: there it holds nothing any more.
+    """Empty an output of which a child may have kept its descriptor, and let it stay so.
 
     Nobody would count what it wrote there: memory of a file is no process'.
     """
-    try:
-        os.ftruncate(output, 0)
-        fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
-    finally:
-        os.close(output)
+    os.ftruncate(output, 0)
+    fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
 
 
 def read_places(output: int, places: Sequence[tuple[int, int]]) -> Sequence[bytes]:

@@ -97,6 +97,7 @@ class GroupAttempt:
 
     child: Child
     group: Sequence[GroupMember]
+    outputs: Sequence[int]
     guard: MemoryGuard
     admission: Admission
     cpu_s: float
@@ -111,9 +112,9 @@ class GroupAttempt:
         with (
             self.admission.memory_now(_MEMORY, owner),
             self.guard.watch(self.child, _MEMORY) as is_too_much,
-            self.child.more_outputs(len(self.group)) as outputs,
+            self.child.lent(self.outputs),
         ):
-            answers = _Answers(outputs)
+            outputs, answers = self.outputs, _Answers(self.outputs)
             try:
                 await self._exchange(answers, outputs, is_too_much)
             except (PipelineError, BlobsUnavailable) as error:

@@ -22,7 +22,7 @@ from pipelines.placeholders import Kind
 from pipelines.recipe import Variant
 from pipelines.sandbox.admission import Admission, NoRoomError
 from pipelines.sandbox.answers import Hello
-from pipelines.sandbox.child import Child
+from pipelines.sandbox.child import Child, can_seal, sealable_outputs
 from pipelines.sandbox.fork_server import DECODER, ForkServer
 from pipelines.sandbox.group_attempt import LONGEST_S, GroupAttempt
 from pipelines.sandbox.groups import SMALL_BYTES, Alike, AloneError, GroupMember, Groups
@@ -57,9 +57,9 @@ class Sandbox:
         self.guard = MemoryGuard(allowance.memory_alone, self.pool.growth)
         self._accounts = accounts or Accounts()
         self.admission = Admission(allowance.decoders, allowance.memory_shared, self._accounts)
-        self.rooms = Rooms(allowance.decoders, self._accounts, groups=allowance.isolation != "picture")
+        self._may_group = allowance.isolation != "picture" and can_seal()
+        self.rooms = Rooms(allowance.decoders, self._accounts, groups=self._may_group)
         self._groups = Groups(self.admission.slots, self._decode_group)
-        self._may_group = allowance.isolation != "picture"
 
     async def render(
         self,
@@ -157,14 +157,17 @@ class Sandbox:
             return []
         meter, attempt = Meter(alike.owner), None
         try:
-            async with self._borrowed(alike.engine, meter) as child:
-                group = [one for one in group if one.is_wanted]
-                if not group:
-                    return []
-                for one in group:
-                    one.task.has_used_child = child.is_used
-                attempt = GroupAttempt(child, group, self.guard, self.admission, self._cpu_s)
-                await attempt.run()
+            # Opened first: where that fails, no decoder is to blame.
+            with sealable_outputs(len(group)) as outputs:
+                async with self._borrowed(alike.engine, meter) as child:
+                    group = [one for one in group if one.is_wanted]
+                    if not group:
+                        return []
+                    for one in group:
+                        one.task.has_used_child = child.is_used
+                    lent = outputs[: len(group)]
+                    attempt = GroupAttempt(child, group, lent, self.guard, self.admission, self._cpu_s)
+                    await attempt.run()
         except (NoRoomError, OSError):  # for memory, or for its outputs
             for one in group:
                 one.give(AloneError())

@@ -1,6 +1,7 @@
 """Small pictures that wait at the same moment go to one decoder together, and each is judged by itself."""
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -323,6 +324,22 @@ async def test_outputs_that_a_decoder_has_kept_take_no_memory_after_their_group(
     assert pid in children()
     assert len(held) >= 24
     assert sum(file.st_blocks for file in held) * 512 < MIB
+
+
+async def test_where_a_group_gets_no_outputs_its_pictures_go_one_by_one_and_no_decoder_ends(
+    patient: Sandbox, counted: CountedDecoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memfd_create = os.memfd_create
+
+    def too_many(name: str, flags: int = os.MFD_CLOEXEC) -> int:
+        if flags & os.MFD_ALLOW_SEALING:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return memfd_create(name, flags)
+
+    monkeypatch.setattr(os, "memfd_create", too_many)
+
+    assert are_own(await together(patient, *SMALL))
+    assert counted.ended == []
 
 
 async def test_who_is_late_in_a_group_keeps_its_bytes_for_the_next_one(patient: Sandbox) -> None:

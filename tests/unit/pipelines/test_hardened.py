@@ -99,6 +99,49 @@ def test_without_files_in_memory_or_a_quick_way_to_close_them_all_is_done(action
     assert renders_under(sys.executable, FILTER, action, call, "--") == "2 0 1 2 3"
 
 
+NO_SEALS = """
+import fcntl, os
+memfd_create = os.memfd_create
+os.memfd_create = lambda name, flags=os.MFD_CLOEXEC: memfd_create(name, flags & ~os.MFD_ALLOW_SEALING)
+"""
+RENDERS_TOGETHER = """
+import asyncio, tempfile
+from pipelines.metrics import Metrics
+from pipelines.sandbox import open_sandbox
+from tests.support.sandboxes import BOTH, allowance, jpeg
+
+class Ended(Metrics):
+    def decoder_ended(self, reason):
+        print("ended", reason)
+
+async def main():
+    with tempfile.TemporaryFile() as file:
+        size = file.write(jpeg())
+        file.flush()
+        async with open_sandbox(allowance(seconds=10), metrics=Ended()) as sandbox:
+            for _ in range(2):
+                made = [sandbox.render(file.fileno(), size, BOTH, None) for _ in range(4)]
+                print(len(await asyncio.gather(*made)))
+            print(sandbox.rooms.most == sandbox.rooms.few)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "before"),
+    [((sys.executable, FILTER, "EPERM", "memfd_create", "--"), ""), ((), NO_SEALS)],
+    ids=["refused", "without seals"],
+)
+def test_where_files_in_memory_cannot_be_sealed_pictures_go_one_by_one_to_one_decoder(
+    wrapper: Sequence[str], before: str
+) -> None:
+    command = [*wrapper, sys.executable, "-c", before + RENDERS_TOGETHER]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert ended.stdout.split() == ["4", "4", "True"], ended.stderr
+
+
 def test_a_read_only_proc_keeps_no_decoder_from_its_work() -> None:
     if shutil.which("unshare") is None or os.geteuid() != 0:
         pytest.skip("mounting a read-only /proc needs root and unshare")
