@@ -14,9 +14,39 @@ _ROWS = 32  # so that what is in work is small enough for the C library to have 
 Image = Any
 """A pyvips image: the library has no types."""
 
+Samples = Any
+"""The bytes of pixels: `bytes`, a view of other memory, or libvips' own."""
 
-def samples(image: Image) -> bytes:
-    """Return the pixels of a small picture in memory, without the threads that `write_to_memory` starts."""
+
+class ImageInMemory(pyvips.Image):  # type: ignore[misc]
+    """An image of pixels that stay as they are; neither for them nor for what they mean libvips is asked.
+
+    pyvips would ask it for a width or a format some fifty times a picture.
+    """
+
+    def __init__(
+        self,
+        pixels: Samples,
+        width: int,
+        height: int,
+        bands: int,
+        format: str,
+        interpretation: str,
+    ) -> None:
+        image = pyvips.Image.new_from_memory(pixels, width, height, bands, format)
+        image = image.copy(interpretation=interpretation)
+        pyvips.gobject_lib.g_object_ref(image.pointer)  # it is given back once for each of the two
+        super().__init__(image.pointer)
+        self._references.append(pixels)  # so do images that are made of this one
+        self.pixels = pixels
+        self.width, self.height, self.bands = width, height, bands
+        self.format, self.interpretation = format, interpretation
+
+
+def samples(image: Image) -> Samples:
+    """Return the pixels of a small picture, without the threads that `write_to_memory` starts."""
+    if isinstance(image, ImageInMemory):
+        return image.pixels
     region, width, height = pyvips.Region.new(image), image.width, image.height
     strips = (region.fetch(0, top, width, min(_ROWS, height - top)) for top in range(0, height, _ROWS))
     return b"".join(map(bytes, strips))

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-import pyvips
-
 from pipelines.decoder import jpeg
-from pipelines.decoder.picture import Image
+from pipelines.decoder.picture import Image, ImageInMemory
 from pipelines.formats import MIB
 
 try:  # after NumPy, which it needs, was loaded with one thread
@@ -92,8 +90,7 @@ def decode(data: bytearray, header: Header, shrink: int) -> Image | None:
         return None
     if found.shape != (height, width, header.components):
         return None
-    image = pyvips.Image.new_from_memory(memoryview(room)[:size], width, height, header.components, "uchar")
-    image = image.copy(interpretation=meaning)
+    image = ImageInMemory(memoryview(room)[:size], width, height, header.components, "uchar", meaning)
     whole = header.width // shrink, header.height // shrink
     return image if whole == (width, height) else image.crop(0, 0, *whole)  # as libvips does
 

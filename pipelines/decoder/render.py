@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import pyvips
-
 from pipelines.decoder import colour, thumbnail_jpeg, vips
 from pipelines.decoder.jpeg_options import jpeg_options
-from pipelines.decoder.picture import Image, Picture, samples
+from pipelines.decoder.picture import Image, ImageInMemory, Picture, samples
 from pipelines.decoder.refusal import corrupt
 from pipelines.formats import memory
 from pipelines.scaling import scaled
@@ -124,13 +122,13 @@ def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -
     del loaded
     if not is_there:
         # The pixels without metadata: each step would copy that, and a camera's takes longer than most steps.
-        form, meaning = (image.width, image.height, image.bands, image.format), image.interpretation
+        form = image.width, image.height, image.bands, image.format, image.interpretation
         few = picture.at_hand() and picture.shape.pixels <= _FEW_PIXELS
         pixels = samples(image) if few else image.write_to_memory()
         del image  # with it the loader ends, and warns; libvips forgets those words where it is asked before
         if words := picture.damage():
             raise corrupt(picture.format.title, words)
-        image = pyvips.Image.new_from_memory(pixels, *form).copy(interpretation=meaning)
+        image = ImageInMemory(pixels, *form)
     return turn(image).copy_memory() if turn else image
 
 
@@ -191,9 +189,7 @@ def smaller(image: Image, width: int, height: int) -> Image:
     if image.width * image.height > _FEW_PIXELS:
         return resize(image, width, height).copy_memory()
     pixels = samples(resize(image, width, height))
-    return pyvips.Image.new_from_memory(pixels, width, height, image.bands, image.format).copy(
-        interpretation=image.interpretation
-    )
+    return ImageInMemory(pixels, width, height, image.bands, image.format, image.interpretation)
 
 
 def flatten(image: Image, background: tuple[int, ...]) -> Image:
