@@ -24,6 +24,7 @@ from pipelines.outage import Outage
 from pipelines.poison import PoisonList
 from pipelines.recipe import Recipes
 from pipelines.sandbox import Sandbox
+from pipelines.sandbox.rooms import NotBegunError, Patience
 from pipelines.slots import Slots
 from pipelines.traces import NO_TRACES, Traces, TryTrace
 from pipelines.upload import WORKERS_DIED, DoomedBlobs, PictureBlobs, make_variants, remove_upload
@@ -182,7 +183,14 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
         tried = stack.enter_context(context.traces.trying(claim, **times))
         report.note_trace(upload_id, tried.traceparent)
         meter = Meter(claim.account)
-        outcome = await _outcome(tried, meter, context, report)
+        loop_until = asyncio.get_running_loop().time() + turn.until - time.monotonic()
+        patience = Patience(loop_until, context.stopping)
+        try:
+            outcome = await _outcome(tried, meter, patience, context, report)
+        except NotBegunError:
+            await asyncio.shield(context.claims.release([claim]))
+            report.leave(upload_id, 0)
+            return
     context.accounts.debit(meter, uploads=int(_is_another_upload(outcome)))
     submitted = time.perf_counter()
     committed = await context.committer.submit(outcome)
@@ -262,14 +270,17 @@ async def _claim(upload_id: UUID, job_id: str, context: BatchContext) -> Claim |
 async def _outcome(
     tried: TryTrace,
     meter: Meter,
+    patience: Patience,
     context: BatchContext,
     report: BatchReport,
 ) -> Outcome:
-    """The one place where an upload's error becomes an outcome."""
+    """The one place where an upload's error becomes an outcome. Raises: NotBegunError."""
     try:
         with tried.working():
             try:
-                return await _attempt(tried, meter, context, report)
+                return await _attempt(tried, meter, patience, context, report)
+            except NotBegunError:
+                raise
             except Exception as error:
                 outcome = _crashes_kept(await _classified(error, tried.claim, context), error)
                 report.note_details(error, outcome)
@@ -342,7 +353,9 @@ def _outage_of(error: Exception, context: BatchContext) -> Outage | None:
             return None
 
 
-async def _attempt(tried: TryTrace, meter: Meter, context: BatchContext, report: BatchReport) -> Outcome:
+async def _attempt(
+    tried: TryTrace, meter: Meter, patience: Patience, context: BatchContext, report: BatchReport
+) -> Outcome:
     claim = tried.claim
     if claim.upload.state is State.DELETING:
         keys = await context.claims.keys_of(claim.upload.id)
@@ -363,6 +376,7 @@ async def _attempt(tried: TryTrace, meter: Meter, context: BatchContext, report:
         *(claim, recipe, context.blobs, context.sandbox, context.poison, context.claims.holds),
         may_decode=claim.crash_count <= RUN_ALONE_AFTER,
         meter=meter,
+        patience=patience,
     )
     report.add(made.ms)
     context.metrics.stages_finished(made.ms)

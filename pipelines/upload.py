@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
@@ -24,6 +25,7 @@ from pipelines.missing_placeholders import attempt_at, lacks_placeholder, withou
 from pipelines.poison import Deadly, PoisonList
 from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
+from pipelines.sandbox.rooms import ENDLESS, Patience
 from storage.blobs import BlobInfo, Delete, Existence, Move, Open, Source, Stamp, Stat, Store
 from storage.catalog.records import Claim, Original, Ready, Removed, StoredVariant
 from storage.catalog.requeuer import DAMAGED
@@ -80,6 +82,7 @@ async def make_variants(
     *,
     may_decode: bool = True,
     meter: Meter | None = None,
+    patience: Patience = ENDLESS,
 ) -> Made:
     """Make the variants of `recipe` that the claimed upload lacks, published under their names.
 
@@ -88,17 +91,21 @@ async def make_variants(
     or place have. Where only the placeholder is missing and cannot be made, what is stored is the outcome.
     Unless it `may_decode`, what is to be decoded is a WorkerKiller.
     `holds` is asked after a long time: a worker that was frozen must not replace what has been made since.
-    `meter` counts what it takes.
+    `meter` counts what it takes. It waits for its room with `patience`.
 
-    Raises: PipelineError, StorageError.
+    Raises: PipelineError, StorageError, NotBegunError.
     """
-    began = time.perf_counter()
+    began = claimed_at = time.perf_counter()
     upload = claim.upload
     known = upload.original and without_unwanted_placeholder(upload.original, recipe)
     async with (
         blobs.open(upload.source or "", fetched=False) as source,
-        sandbox.rooms.room(source.bytes, meter.owner if meter else ""),
+        AsyncExitStack() as held,
     ):
+        waited_from = time.perf_counter()
+        room = sandbox.rooms.room(source.bytes, meter.owner if meter else "", patience)
+        await held.enter_async_context(room)
+        began += time.perf_counter() - waited_from  # that was no work
         kept = await _find_stored(claim, recipe, known.sha256, blobs) if known else {}
         missing = [variant for variant in recipe.variants if variant.name not in kept]
         unchanged = None
@@ -169,7 +176,7 @@ async def make_variants(
         else:
             kept = await _find_stored(claim, recipe, rendered.sha256, blobs)
         made = _made(claim.upload.id, recipe, rendered, kept)
-        if time.perf_counter() - began < _LONG_S or await holds(claim):  # or its outcome is not written
+        if time.perf_counter() - claimed_at < _LONG_S or await holds(claim):  # or its outcome is not written
             await blobs.store([(key, one.content) for key, one in made.items()])
         fresh = {one.name: _stored(key, one) for key, one in made.items()}
         publish_ms = (time.perf_counter() - rendered_at) * 1000

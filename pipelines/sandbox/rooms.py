@@ -1,14 +1,49 @@
 """How many uploads of an owner are at work at once: few of large pictures, small ones enough for groups."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from math import inf
 
 from pipelines.accounts import Accounts
 from pipelines.sandbox.groups import MOST_IN_GROUP, SMALL_BYTES
 from pipelines.slots import Slots
 
 _MOST_KNOWN = 1000  # owners
+
+
+class NotBegunError(Exception):
+    """An upload got no room in the time that it has; nothing was done for it."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long an upload waits for its room: until that time of the event loop, or the worker stops."""
+
+    until: float = inf
+    stopping: asyncio.Event | None = None
+
+    async def enter(self, room: AbstractAsyncContextManager[None], stack: AsyncExitStack) -> None:
+        """Have `stack` hold the room. Raises: NotBegunError."""
+        try:
+            async with asyncio.timeout_at(None if self.until == inf else self.until) as wait:
+                stops = asyncio.create_task(self._end_at_stop(wait)) if self.stopping else None
+                try:
+                    await stack.enter_async_context(room)
+                finally:
+                    if stops:
+                        stops.cancel()
+        except TimeoutError:
+            raise NotBegunError from None
+
+    async def _end_at_stop(self, wait: asyncio.Timeout) -> None:
+        if self.stopping and await self.stopping.wait():
+            wait.reschedule(asyncio.get_running_loop().time())
+
+
+ENDLESS = Patience()
 
 
 class Rooms:
@@ -30,8 +65,13 @@ class Rooms:
         return self.few if owner in self._had_large else self.most
 
     @asynccontextmanager
-    async def room(self, source_bytes: int, owner: str = "") -> AsyncIterator[None]:
-        """A room for an upload whose original has so many bytes; others' turns may come first."""
+    async def room(
+        self, source_bytes: int, owner: str = "", patience: Patience = ENDLESS
+    ) -> AsyncIterator[None]:
+        """A room for an upload whose original has so many bytes; others' turns may come first.
+
+        Raises: NotBegunError.
+        """
         if source_bytes <= SMALL_BYTES:
             self._had_large.pop(owner, None)
             yield
@@ -39,5 +79,6 @@ class Rooms:
         self._had_large[owner] = None
         if len(self._had_large) > _MOST_KNOWN:
             self._had_large.popitem(last=False)
-        async with self._large.one(owner):
+        async with AsyncExitStack() as held:
+            await patience.enter(self._large.one(owner), held)
             yield

@@ -5,6 +5,9 @@ import errno
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +16,14 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import event, update
 
-from pipelines import commits
+from pipelines import batch, commits
 from pipelines.batch import DELETE_AGAIN_MS, RUN_ALONE_AFTER, BatchContext, process_uploads
 from pipelines.batch_report import BatchReport
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
+from pipelines.sandbox.groups import SMALL_BYTES
 from pipelines.slots import Slots
+from pipelines.traces import Traces, TryTrace
 from storage.blobs import Storage
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, DeletionRequested, Failed, State, StreamId, Upload
@@ -197,6 +202,42 @@ async def test_a_batch_takes_no_new_upload_after_30_seconds_and_hands_the_rest_b
     assert report.outcomes == Counter(ready=2, failed=1)
     assert (report.left_over, report.due_in_ms) == (ids[3:], 0)
     assert [(await found(catalog, each)).claims for each in ids] == [1, 1, 1, 0, 0, 0]
+
+
+class StopOnceClaimed(Traces):
+    """Stops the worker as soon as an upload is claimed."""
+
+    stopping: asyncio.Event
+
+    @contextmanager
+    def trying(self, claim: Claim, **times: float) -> Iterator[TryTrace]:
+        self.stopping.set()
+        yield TryTrace(claim)
+
+
+@pytest.mark.parametrize("why", ["the worker stops", "the time of the job is up"])
+async def test_an_upload_that_gets_no_room_in_time_is_left_over_as_if_never_claimed(
+    catalog: Catalog,
+    blobs: Storage,
+    sandbox: Sandbox,
+    uploads: Uploads,
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+) -> None:
+    traces = StopOnceClaimed() if why == "the worker stops" else Traces()
+    context = replace(batch_context(catalog, blobs, sandbox), traces=traces)
+    traces.stopping = context.stopping  # type: ignore[attr-defined]
+    monkeypatch.setattr(batch, "NEW_WORK_S", 30 if why == "the worker stops" else 0.3)
+    upload_id = await uploads.put("large.jpg", jpeg() + bytes(SMALL_BYTES))
+    async with AsyncExitStack() as taken:
+        for number in range(2 * sandbox.rooms.few):
+            await taken.enter_async_context(sandbox.rooms.room(SMALL_BYTES + 1, f"{number % 2}"))
+        report = await process(catalog, [upload_id], context)
+    left = await found(catalog, upload_id)
+
+    assert (report.outcomes, report.left_over, report.due_in_ms) == (Counter(), [upload_id], 0)
+    assert (left.state, left.attempts) == (State.QUEUED, 0)
+    assert (await uploads.claim("large.jpg")).crash_count == 0
 
 
 async def test_a_batch_that_is_cancelled_gives_its_claims_back(

@@ -1,9 +1,12 @@
 """Rooms for uploads at work: small ones enough for groups, of large ones few, whoever else has some."""
 
+import asyncio
+from contextlib import AbstractAsyncContextManager
+
 import pytest
 
 from pipelines.sandbox.groups import MOST_IN_GROUP, SMALL_BYTES
-from pipelines.sandbox.rooms import Rooms
+from pipelines.sandbox.rooms import NotBegunError, Patience, Rooms
 from pipelines.slots import Slots
 from tests.support.holders import Holders
 
@@ -75,3 +78,33 @@ async def test_of_owners_with_large_pictures_no_more_are_known_than_a_thousand()
             pass
 
     assert [rooms.share_of(str(number)) for number in (0, 1, 2, 1001)] == [16, 16, 4, 4]
+
+
+@pytest.mark.parametrize("why", ["the worker stops", "the time is up"])
+async def test_who_waits_for_a_room_in_vain_leaves_and_keeps_none(holders: Holders, why: str) -> None:
+    rooms, stopping = Rooms(1), asyncio.Event()
+    until = asyncio.get_running_loop().time() + (0.02 if why == "the time is up" else 60)
+    for number in range(4):
+        await holders.enter(f"large {number}", rooms.room(LARGE, "mia"))
+    waiting = asyncio.create_task(_stay_for_a_moment(rooms.room(LARGE, "mia", Patience(until, stopping))))
+    await holders.settle()
+    if why == "the worker stops":
+        stopping.set()
+    with pytest.raises(NotBegunError):
+        await waiting
+    await holders.leave("large 0")
+    await holders.enter("next", rooms.room(LARGE, "mia"))
+
+    assert holders.inside == ["large 1", "large 2", "large 3", "next"]
+
+
+async def test_who_finds_a_room_at_once_has_it_although_the_worker_stops() -> None:
+    stopping = asyncio.Event()
+    stopping.set()
+    async with Rooms(1).room(LARGE, "mia", Patience(stopping=stopping)):
+        pass
+
+
+async def _stay_for_a_moment(place: AbstractAsyncContextManager[None]) -> None:
+    async with place:
+        pass
