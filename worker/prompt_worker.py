@@ -1,6 +1,7 @@
 """The worker of `media worker` and of arq's own command: arq's, which polls only as often as it must."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -44,7 +45,16 @@ class PromptWorker(Worker):
         if len(names) < len(job_ids):
             await self._jobs.queues.remove_corrupt(head=True)
         new = [job for job in map(bytes.decode, names) if job not in known]
-        begun = await self._jobs.begin(new[: self.max_jobs - self.job_counter], self.in_progress_timeout_s)
+        tried, later = new[: self._room], new[self._room :]
+        await self._begin(tried)
+        if later and self._room:  # some of those at the head are locked, maybe very many
+            later = await self._jobs.unlocked(later)
+        while later and self._room:
+            tried, later = later[: self._room], later[self._room :]
+            await self._begin(tried)
+
+    async def _begin(self, job_ids: Sequence[str]) -> None:
+        begun = await self._jobs.begin(job_ids, self.in_progress_timeout_s)
         for job_id, score in begun.items():
             await self.sem.acquire()
             self.job_counter += 1
@@ -90,6 +100,10 @@ class PromptWorker(Worker):
                 self._pause_s = 0
         self._queued.clear()
         await super()._poll_iteration()
+
+    @property
+    def _room(self) -> int:
+        return max(0, self.max_jobs - self.job_counter)
 
     @property
     def _queued(self) -> asyncio.Event:

@@ -136,6 +136,30 @@ async def test_a_job_that_had_no_room_begins_once_another_one_has_ended() -> Non
     assert len(set(begun)) == 2
 
 
+async def test_locked_jobs_at_the_head_of_the_queue_hold_up_none_behind_them() -> None:
+    begun = []
+
+    async def process(ctx: dict[Any, Any], ids: list[str]) -> None:
+        begun.append(ctx["job_id"])
+
+    locked, free = [uuid4().hex for _ in range(50)], uuid4().hex
+    with temporary_redis() as server:
+        redis = connect(server.url, job_queue_of("uploads"))
+        queue = Queue(redis, "uploads", "me", 1000)
+        worker = _worker(queue, process, max_jobs=4)
+        await redis.mset({in_progress_key_prefix + job_id: "a dead worker" for job_id in locked})
+        await redis.zadd(queue.jobs.key, dict.fromkeys(locked, 1))
+        await queue.jobs.enqueue({free: [uuid4()]})
+        await redis.config_resetstat()
+        await worker._poll_iteration()
+        tries = (await redis.info("commandstats"))["cmdstat_set"]["calls"]
+        await asyncio.gather(*worker.tasks.values())
+        await redis.aclose(close_connection_pool=True)
+
+    assert begun == [free]
+    assert tries <= 8  # as many as there are places, and once more: not each of those that are locked
+
+
 async def test_a_job_that_outlives_its_lock_is_not_started_again_beside_itself() -> None:
     """arq keeps one task for each id: of two, the second to end would fail, and finish the job."""
     work = asyncio.Event()

@@ -92,6 +92,11 @@ class Jobs:
         self._begun.update(begun)
         return begun
 
+    async def unlocked(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of `job_ids` that nobody runs, in their order."""
+        locked = await self._are_locked([job_id.encode() for job_id in job_ids])
+        return [job_id for job_id, is_locked in zip(job_ids, locked, strict=True) if not is_locked]
+
     async def enqueue_task(self, name: str, tick_ms: int, *arguments: int) -> None:
         """Enqueue the task of that tick, unless it is queued already."""
         task = f"{name}:{self._stream}"
