@@ -89,6 +89,7 @@ class SqliteBackend:
         # To take one of the pool and give it back costs more than a small transaction.
         self._writer: AsyncConnection | None = None
         self._options: dict[str, bool] = {}  # of `_writer`
+        self._is_closed = False
         self._reported_log = False
         self._checked_at = self._rewrite_at = float("-inf")
 
@@ -245,8 +246,10 @@ class SqliteBackend:
             return await sqlite_file.read_room(connection)
 
     async def close(self) -> None:
-        """End all connections."""
-        await self._leave_writer()
+        """End all connections; whoever writes at the moment, or waits to, does after its transaction."""
+        self._is_closed = True
+        if not self._writers.locked():
+            await self._leave_writer()
         await self.engine.dispose()
 
     async def _is_busy(self) -> bool:
@@ -274,10 +277,14 @@ class SqliteBackend:
             except BaseException:
                 await self._leave_writer()  # the pool knows what to do with one that met an error
                 raise
+            if self._is_closed:
+                await self._leave_writer()
 
     async def _leave_writer(self) -> None:
         writer, self._writer, self._options = self._writer, None, {}
         if writer is not None:
+            if self._is_closed:
+                await writer.invalidate()  # its pool may be gone, and would keep it open
             await writer.close()
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event, insert, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from scripts.storage_stats import stored
 from storage.catalog import schema
+from storage.catalog.database import Database
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import State
 from storage.catalog.schema import SCHEMAS
-from storage.catalog.tables import metadata
+from storage.catalog.tables import kv, metadata
 from storage.errors import (
     CatalogObsolete,
     CatalogTooNew,
@@ -61,6 +62,14 @@ def path(tmp_path: Path) -> Path:
 async def opened(url: str, **how: Any) -> str:
     async with open_catalog(url, **how) as catalog:
         return catalog.id
+
+
+async def _threads_left(before: Sequence[threading.Thread]) -> Sequence[threading.Thread]:
+    """Those that were begun since, and do not end; of those before, that of another test may have."""
+    begun = [each for each in set(threading.enumerate()) - set(before) if "asyncio" not in each.name]
+    for thread in begun:
+        await asyncio.to_thread(thread.join, 5)
+    return [each for each in begun if each.is_alive()]
 
 
 # -- making and opening
@@ -97,6 +106,32 @@ async def test_what_was_committed_is_there_after_closing(catalog_url: str) -> No
         assert await catalog.reports.find(CAT) is not None
 
 
+async def test_who_writes_while_the_catalog_closes_still_commits_and_leaves_nothing_open(
+    catalog_url: str, path: Path
+) -> None:
+    before = threading.enumerate()
+    inside, closed = asyncio.Event(), asyncio.Event()
+
+    async def write(database: Database, name: str) -> None:
+        async with database.writing() as connection:
+            await connection.execute(insert(kv).values(name=name, value=name))
+            inside.set()
+            await closed.wait()
+
+    async with open_catalog(catalog_url) as catalog:
+        writing = asyncio.create_task(write(catalog.database, "in work"))
+        await inside.wait()
+        waiting = asyncio.create_task(write(catalog.database, "waits"))
+        await asyncio.sleep(0)
+    closed.set()
+    await asyncio.gather(writing, waiting)
+
+    with closing(sqlite3.connect(path)) as written:
+        found = written.execute("SELECT count(*) FROM kv WHERE name IN ('in work', 'waits')").fetchone()
+    assert found == (2,)
+    assert await _threads_left(before) == []
+
+
 async def test_a_catalog_that_should_exist_and_does_not_is_not_made(catalog_url: str, path: Path) -> None:
     with pytest.raises(NoCatalog, match=str(path)):
         await opened(catalog_url, create=False)
@@ -126,11 +161,8 @@ async def test_a_catalog_that_cannot_be_opened_leaves_no_thread_behind(tmp_path:
     before = threading.enumerate()
     with pytest.raises(CatalogUnavailable, match="unable to open"):
         await opened(f"sqlite+aiosqlite:///{tmp_path}")
-    for thread in set(threading.enumerate()) - set(before):
-        await asyncio.to_thread(thread.join, 5)
 
-    left = set(threading.enumerate()) - set(before)  # of those before, that of another test may have ended
-    assert [thread for thread in left if "asyncio" not in thread.name] == []
+    assert await _threads_left(before) == []
 
 
 async def test_the_settings_that_keep_rows_safe_are_on(catalog: Catalog) -> None:
