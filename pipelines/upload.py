@@ -151,6 +151,8 @@ async def make_variants(
                 error.seen = source.info
             raise
         rendered_at = time.perf_counter()
+        if rendered is not None:
+            held.enter_context(sandbox.rooms.unstored(sum(len(one.content) for one in rendered.variants)))
         await _check_unchanged(upload.source or "", source, blobs)
         if rendered is None and known is not None:
             same = replace(known, stamp=source.stamp)

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass, field
 
@@ -74,14 +75,19 @@ Decode = Callable[[Alike, Sequence[GroupMember]], Awaitable[Sequence[GroupMember
 """Gives each of them what became of it, but for those that it returns: they are to be in the next group."""
 
 
+Place = Callable[[str], AbstractAsyncContextManager[None]]
+"""Waits until a group of that owner may begin, and holds its place among the slots."""
+
+
 class Groups:
     """Forms groups of pictures: whoever comes while one waits for a place joins it, until it is full.
 
     Nobody waits for others to come: a group begins as soon as it has a place.
     """
 
-    def __init__(self, slots: Slots, decode: Decode) -> None:
+    def __init__(self, slots: Slots, decode: Decode, place: Place | None = None) -> None:
         self._slots = slots
+        self._place = place or slots.one
         self._decode = decode
         self._forming: dict[Alike, _Group] = {}
 
@@ -121,7 +127,7 @@ class Groups:
 
     async def _run(self, group: _Group) -> None:
         try:
-            async with self._slots.one(group.alike.owner):
+            async with self._place(group.alike.owner):
                 self._close(group)
                 late = await self._decode(group.alike, [one for one in group.waiting if one.is_wanted])
             if left := [one for one in late if one.is_wanted]:

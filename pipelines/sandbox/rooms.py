@@ -2,16 +2,18 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from math import inf
 
 from pipelines.accounts import Accounts
+from pipelines.formats import MIB
 from pipelines.sandbox.groups import MOST_IN_GROUP, SMALL_BYTES
 from pipelines.slots import Slots
 
 _MOST_KNOWN = 1000  # owners
+_MOST_UNSTORED = 16 * MIB  # of variants, beside those that decoders are making
 
 
 class NotBegunError(Exception):
@@ -59,6 +61,9 @@ class Rooms:
         """Of an owner's small ones: a group for each decoder, and one behind them."""
         self._large = Slots(2 * self.few, share=self.few, accounts=accounts)
         self._had_large: OrderedDict[str, None] = OrderedDict()
+        self._unstored = 0
+        self._is_stored = asyncio.Event()
+        self._is_stored.set()
 
     def share_of(self, owner: str) -> int:
         """How many uploads of that owner may be at work at once."""
@@ -82,3 +87,34 @@ class Rooms:
         async with AsyncExitStack() as held:
             await patience.enter(self._large.one(owner), held)
             yield
+
+    @contextmanager
+    def unstored(self, variant_bytes: int) -> Iterator[None]:
+        """Count variants that were rendered until they are stored: a file may become many times its bytes."""
+        self._count_unstored(variant_bytes)
+        try:
+            yield
+        finally:
+            self._count_unstored(-variant_bytes)
+
+    def _count_unstored(self, variant_bytes: int) -> None:
+        self._unstored += variant_bytes
+        if self.may_render:
+            self._is_stored.set()
+        else:
+            self._is_stored.clear()
+
+    @property
+    def may_render(self) -> bool:
+        """Whether few enough variants wait to be stored for more of them to be made."""
+        return self._unstored <= _MOST_UNSTORED
+
+    @asynccontextmanager
+    async def decoder(self, slots: Slots, owner: str) -> AsyncIterator[None]:
+        """One of the decoders' `slots`, as soon as there is one and more may be rendered."""
+        while True:
+            await self._is_stored.wait()  # and keep no decoder meanwhile
+            async with slots.one(owner):
+                if self.may_render:
+                    yield
+                    return

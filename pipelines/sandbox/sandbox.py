@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from pipelines import formats
@@ -59,7 +59,7 @@ class Sandbox:
         self.admission = Admission(allowance.decoders, allowance.memory_shared, self._accounts)
         self._may_group = allowance.isolation != "picture" and can_seal()
         self.rooms = Rooms(allowance.decoders, self._accounts, groups=self._may_group)
-        self._groups = Groups(self.admission.slots, self._decode_group)
+        self._groups = Groups(self.admission.slots, self._decode_group, self._place)
 
     async def render(
         self,
@@ -122,6 +122,9 @@ class Sandbox:
         async with self.pool.borrow(engine) as child:
             return child.hello
 
+    def _place(self, owner: str) -> AbstractAsyncContextManager[None]:
+        return self.rooms.decoder(self.admission.slots, owner)
+
     async def _in_a_child_that_reads(self, task: Task) -> Rendered | None:
         try:
             return await self._beside_others(task)
@@ -138,7 +141,7 @@ class Sandbox:
             if big.need > self.admission.budget:
                 return await self._exclusively(task)
             owner = task.meter.owner
-            async with self.admission.memory(big.need, owner), self.admission.slots.one(owner):
+            async with self.admission.memory(big.need, owner), self._place(owner):
                 return await self._attempt(task, granted=big.need)
 
     async def _decode(self, task: Task) -> Rendered | None:
@@ -146,7 +149,7 @@ class Sandbox:
         if self._may_group and task.source_bytes <= SMALL_BYTES and not task.needs_new_child:
             with suppress(AloneError):
                 return await self._groups.render(task, await self._engine_of(task))
-        async with self.admission.slots.one(task.meter.owner):
+        async with self._place(task.meter.owner):
             return await self._attempt(task)
 
     async def _decode_group(self, alike: Alike, group: Sequence[GroupMember]) -> Sequence[GroupMember]:

@@ -4,8 +4,10 @@ import asyncio
 import errno
 import os
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ from pipelines.formats import MIB, Engine
 from pipelines.metrics import End, Metrics
 from pipelines.placeholders import Kind
 from pipelines.recipe import Variant
-from pipelines.sandbox import Rendered, Sandbox, group_attempt, open_sandbox
+from pipelines.sandbox import Rendered, Sandbox, group_attempt, open_sandbox, rooms
 from pipelines.sandbox.group_attempt import GroupAttempt
 from pipelines.sandbox.groups import MOST_IN_GROUP, Alike, AloneError, GroupMember, Groups
 from pipelines.sandbox.protocol import Task
@@ -400,6 +402,43 @@ async def test_a_killer_in_a_job_of_eight_fails_alone_and_is_alone_remembered(
     assert [one.state for one in found if one] == [State.FAILED if n == 3 else State.READY for n in range(8)]
     assert {one.attempts for one in found if one and one.state is State.READY} == {0}
     assert len(await catalog.poison.all("test")) == 1
+
+
+class Full(MemoryBlobs):
+    """Stores nothing until it is `emptied`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = 0
+        self.is_waited_for, self.emptied = asyncio.Event(), asyncio.Event()
+
+    async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
+        if any(key.startswith("variants/") for key, _ in contents):
+            self.waiting += 1
+            self.is_waited_for.set()
+            await self.emptied.wait()
+        await super().store(contents)
+
+
+async def test_while_nothing_can_be_stored_no_more_is_rendered_than_may_wait_for_it(
+    catalog: Catalog, tmp_path: Path, patient: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "_MOST_UNSTORED", 1)
+    full = Full()
+    uploads = Uploads(catalog, full, tmp_path)
+    ids = [await uploads.put(f"{n}.jpg", SMALL[n % 8]) for n in range(MOST_IN_GROUP + 4)]
+    await catalog.requeuer.requeue_stalled(await catalog.requeuer.overdue(-1000, 10_000))
+    [job_id] = await dispatch(catalog)
+    context = batch_context(catalog, full, patient, slots=len(ids))
+    work = asyncio.create_task(process_uploads(ids, job_id, context))
+    await full.is_waited_for.wait()
+    await settled()
+    waiting, busy = full.waiting, patient.admission.slots.busy
+    full.emptied.set()
+
+    assert 1 <= waiting <= MOST_IN_GROUP
+    assert busy == 0
+    assert (await work).outcomes == Counter(ready=len(ids))
 
 
 # -- who leaves

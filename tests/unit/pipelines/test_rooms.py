@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from pipelines.formats import MIB
 from pipelines.sandbox.groups import MOST_IN_GROUP, SMALL_BYTES
 from pipelines.sandbox.rooms import NotBegunError, Patience, Rooms
 from pipelines.slots import Slots
@@ -103,6 +104,20 @@ async def test_who_finds_a_room_at_once_has_it_although_the_worker_stops() -> No
     stopping.set()
     async with Rooms(1).room(LARGE, "mia", Patience(stopping=stopping)):
         pass
+
+
+async def test_no_decoder_is_kept_while_too_many_variants_wait_to_be_stored(holders: Holders) -> None:
+    rooms, slots = Rooms(1), Slots(1)
+    with rooms.unstored(10 * MIB):
+        await holders.enter("at 10 MiB", rooms.decoder(slots, "mia"))
+        await holders.enter("behind", rooms.decoder(slots, "mia"))
+        with rooms.unstored(7 * MIB):
+            await holders.leave("at 10 MiB")
+            await holders.enter("at 17 MiB", rooms.decoder(slots, "tom"))
+            during = list(holders.inside), slots.busy
+        await holders.settle()
+
+    assert (during, holders.inside) == (([], 0), ["behind"])
 
 
 async def _stay_for_a_moment(place: AbstractAsyncContextManager[None]) -> None:
