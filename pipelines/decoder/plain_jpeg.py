@@ -31,6 +31,9 @@ _LEAST_SIDE = 16  # pixels: of a smaller picture simplejpeg may take a scaled on
 _HUGE = 2 * MIB  # a page that the kernel can give at once, instead of 512 of them
 _MAPPED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _COLOURS = {1: ("Gray", "GRAY", "b-w"), 3: ("YCbCr", "RGB", "srgb")}
+# Of brightness, where both colours have 1x1: 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1; simplejpeg names no others.
+_SAMPLINGS = (0x11, 0x21, 0x12, 0x22, 0x41)
+_SHORTEST_PROFILE = 15  # bytes of a segment: libvips passes over shorter ones
 
 
 class _Unusual(Exception):
@@ -67,7 +70,7 @@ def read(data: bytearray) -> Header | None:
     try:
         header = _read(data)
         height, width, colours, _ = _library.decode_jpeg_header(data)
-    except (_Unusual, IndexError, ValueError):
+    except (_Unusual, LookupError, ValueError):
         return None
     is_same = (width, height, colours) == (header.width, header.height, _COLOURS[header.components][0])
     return header if is_same and min(width, height) >= _LEAST_SIDE else None
@@ -132,13 +135,17 @@ def _read(data: bytearray) -> Header:
             frame, kind = bytes(data[start:end]), marker
         elif marker == _EXIF and data.startswith(b"Exif", start):
             orientations.append(_orientation(bytes(data[start:end])))
-        elif marker == _PROFILE and data.startswith(b"ICC_PROFILE\0", start):
+        elif marker == _PROFILE and data.startswith(b"ICC_PROFILE", start):
+            if data[start + 11] != 0 or end - start < _SHORTEST_PROFILE:
+                raise _Unusual
             profile.append(bytes(data[start + 12 : end]))
         elif marker == _SCAN:
             _check_scans(data, end, kind == _PROGRESSIVE, data[start] == len(frame[6::3]))
     if len(orientations) > 1 or len(frame) < 9 or frame[0] != 8 or frame[5] not in _COLOURS:
         raise _Unusual
     if len(frame) != 6 + 3 * frame[5]:
+        raise _Unusual
+    if frame[5] == 3 and (frame[7] not in _SAMPLINGS or frame[10] != 0x11 or frame[13] != 0x11):
         raise _Unusual
     return Header(
         width=int.from_bytes(frame[3:5]),

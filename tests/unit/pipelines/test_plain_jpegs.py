@@ -157,6 +157,18 @@ def test_a_profile_in_parts_is_put_together_as_by_libvips() -> None:
     assert not is_plain(content.replace(b"ICC_PROFILE\0\2", b"ICC_PROFILE\0\3"))
 
 
+PROFILE = bytes(range(200))
+
+
+def in_parts(*parts: bytes) -> bytes:
+    """A JPEG with a profile in these parts."""
+    content = photo()
+    for number, part in reversed([*enumerate(parts, 1)]):
+        segment = b"ICC_PROFILE\0" + bytes((number, len(parts))) + part
+        content = content[:2] + b"\xff\xe2" + struct.pack(">H", len(segment) + 2) + segment + content[2:]
+    return content
+
+
 UNUSUAL = {
     "not a JPEG": b"\x89PNG" + photo()[4:],
     "empty": b"",
@@ -170,12 +182,35 @@ UNUSUAL = {
     "CMYK": photo(mode="CMYK"),
     "tiny": photo(15, 200),
     "RGB by its letters": photo(subsampling=0, keep_rgb=True),
+    "a profile that begins with nothing": in_parts(b"", PROFILE),
+    "a profile without the end of its name": photo(icc_profile=PROFILE).replace(
+        b"ICC_PROFILE\0", b"ICC_PROFILE "
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_what_is_unusual_is_left_to_libvips(kind: str) -> None:
     assert not is_plain(UNUSUAL[kind])
+
+
+def sampled(y: int, cb: int = 0x11, cr: int = 0x11) -> bytes:
+    """A JPEG that says so of its components: it is true where they make as many blocks as 4:2:0."""
+    content = bytearray(photo(64, 64))
+    frame = content.index(b"\xff\xc0")
+    content[frame + 11], content[frame + 14], content[frame + 17] = y, cb, cr
+    return bytes(content)
+
+
+def test_of_any_sampling_a_jpeg_has_the_pixels_of_libvips_or_is_left_to_it() -> None:
+    assert not is_plain(sampled(0x14))  # 4:1:1 that was turned
+    assert not is_plain(sampled(0x22, 0x12, 0x11))
+    for y in (across << 4 | down for across in range(6) for down in range(6)):
+        for cb, cr in ((0x11, 0x11), (0x22, 0x22), (0x21, 0x11)):
+            content = sampled(y, cb, cr)
+            found = plain_jpeg.read(bytearray(content))
+            if found and (image := plain_jpeg.decode(bytearray(content), found, 1)):
+                assert bytes(image.write_to_memory()) == of_libvips(content, 1)[3], (hex(y), hex(cb), hex(cr))
 
 
 @pytest.mark.parametrize("kind", KINDS)
