@@ -163,7 +163,7 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
         if context.stopping.is_set() or time.monotonic() > turn.until:
             report.leave(upload_id, 0)
             return
-        if pause_ms := paused_for_ms(context):
+        if pause_ms := await _remaining_pause_ms(context):
             report.leave(upload_id, pause_ms)
             return
         claimed_at = time.perf_counter()
@@ -253,6 +253,14 @@ def paused_for_ms(context: BatchContext) -> int:
     if context.sandbox.has_decoders:
         return context.outage.pause_ms
     return max(context.outage.pause_ms, context.decoder_outage.pause_ms)
+
+
+async def _remaining_pause_ms(context: BatchContext) -> int:
+    """The same; after a pause, one probe takes the place of all uploads that would fail."""
+    pause_ms = await context.outage.remaining_ms()
+    if context.sandbox.has_decoders:
+        return pause_ms
+    return max(pause_ms, await context.decoder_outage.remaining_ms())
 
 
 async def _claim(upload_id: UUID, job_id: str, context: BatchContext) -> Claim | None:

@@ -27,6 +27,18 @@ class Outage:
         """How long no new work is to be taken; 0 while all is well."""
         return int(max(0.0, self._until - time.monotonic()) * 1000)
 
+    async def remaining_ms(self) -> int:
+        """How long nothing is to be attempted; where a pause has ended, a probe says whether it is over."""
+        if self._has_waited:
+            async with self._probing:
+                if self._has_waited:
+                    await self._probe()
+        return self.pause_ms
+
+    @property
+    def _has_waited(self) -> bool:
+        return self.problem is not None and not self.pause_ms
+
     async def confirm(self) -> bool:
         """Whether an error that was just met is everybody's, found out by trying it.
 

@@ -333,6 +333,27 @@ async def test_a_storage_that_is_down_fails_no_upload(
     assert sum(attempts) == 0
 
 
+@on_files
+async def test_after_a_pause_a_storage_that_is_still_down_is_tried_with_no_upload(
+    catalog: Catalog, uploads: Uploads, context: BatchContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    now = 100.0
+    monkeypatch.setattr("pipelines.outage.time", SimpleNamespace(monotonic=lambda: now))
+    ids = [await uploads.put(f"{n}.jpg", jpeg()) for n in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        await process(catalog, ids[:1], context)
+        now += 60
+        report = await process(catalog, ids[1:], context)
+    assert (report.outcomes, len(report.left_over), report.failures) == (Counter(), 2, [])
+    now += 60
+
+    assert (await process(catalog, ids[1:], context)).outcomes == Counter(ready=2)
+
+
 # -- those that kill their workers
 
 

@@ -1,7 +1,11 @@
 """Outages of the storage: nothing is attempted meanwhile, and no upload fails."""
 
+import asyncio
 import shutil
+import time
 from pathlib import Path
+
+import pytest
 
 from pipelines.outage import Outage
 from storage.blobs.local import LocalBlobs
@@ -43,6 +47,26 @@ async def test_work_goes_on_as_soon_as_there_was_no_outage() -> None:
     await outage.confirm()
 
     assert outage.pause_ms == 0
+
+
+async def test_after_a_pause_one_probe_says_whether_the_storage_is_still_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    disk = DiskThatFails()
+    outage = Outage(disk)
+    assert await outage.remaining_ms() == 0
+    await outage.confirm()
+    now += outage.pause_ms / 1000 + 1
+    remaining = await asyncio.gather(*(outage.remaining_ms() for _ in range(10)))
+    probes = disk.asked
+    disk.broken = False
+    now += outage.pause_ms / 1000 + 1
+
+    assert (min(remaining) > 0, probes) == (True, 2)
+    assert (await outage.remaining_ms(), await outage.remaining_ms()) == (0, 0)
+    assert disk.asked == 3
 
 
 async def test_a_staging_folder_that_was_cleared_away_is_made_again(
