@@ -69,6 +69,15 @@ class _Stores:
             await in_thread(self._writer.store, contents)
 
 
+class _Looks:
+    """Opens and compares files, those of one moment in one thread."""
+
+    def __init__(self, root: Root) -> None:
+        opened, stamped = partial(_each, root, _open_file), partial(_each, root, stamp_at)
+        self.open = Grouped[str, _Opened](opened, _LOOKED_AT_TOGETHER, overlap=True, undo=_close)
+        self.stamp = Grouped[str, str](stamped, _LOOKED_AT_TOGETHER, overlap=True)
+
+
 class LocalBlobs:
     """Blobs below `root`, published atomically; hold it through `open_local`."""
 
@@ -78,11 +87,8 @@ class LocalBlobs:
         self._root = root
         self._staging = Staging(root)
         self._writer = Writer(root, self._staging, file_mode)
-        # One that hangs holds up no other but those that came with it.
-        opened, stamped = partial(_each, root, _open_file), partial(_each, root, stamp_at)
-        self._opens = Grouped[str, _Opened](opened, _LOOKED_AT_TOGETHER, overlap=True, undo=_close)
-        self._stamps = Grouped[str, str](stamped, _LOOKED_AT_TOGETHER, overlap=True)
         # By area, so that a volume that hangs holds up no other.
+        self._looks = defaultdict[str, _Looks](lambda: _Looks(root))
         self._stores = defaultdict[str, _Stores](lambda: _Stores(self._writer))
 
     @property
@@ -93,7 +99,7 @@ class LocalBlobs:
     @asynccontextmanager
     async def open(self, key: str, *, fetched: bool = True) -> AsyncIterator[Source]:
         with mapped(key):
-            fd, status = await self._opens(key)
+            fd, status = await self._looks[_area_of(key)].open(key)
         try:
             yield Source(fd, status.st_size, stamp_of(status), info_of(key, status))
         finally:
@@ -101,7 +107,7 @@ class LocalBlobs:
 
     async def stamp(self, key: str) -> str:
         with mapped(key):
-            return await self._stamps(key)
+            return await self._looks[_area_of(key)].stamp(key)
 
     async def read(self, key: str) -> AsyncGenerator[bytes, None]:
         async with self.open(key) as source:
@@ -131,7 +137,7 @@ class LocalBlobs:
 
     async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
         with mapped("a staged file"):
-            await self._stores[_area_of(contents)].store(contents)
+            await self._stores[_area_of(contents[0][0]) if contents else ""].store(contents)
 
     def linker(self, source: "LocalBlobs") -> "Linker":
         """What gives this storage the file of `source` under a key, or here as `to`, as `link_file` says.
@@ -300,8 +306,8 @@ def _close(opened: _Opened) -> None:
     os.close(opened[0])
 
 
-def _area_of(contents: Contents) -> str:
-    area = contents[0][0].partition("/")[0] if contents else ""
+def _area_of(key: str) -> str:
+    area = key.partition("/")[0]
     return area if area in keys.AREAS else ""
 
 

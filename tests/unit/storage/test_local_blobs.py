@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -818,3 +819,25 @@ def test_workers_that_start_together_after_a_crash_all_start(root: Path) -> None
 
     assert raced(root, [""] * 6, STARTER) == ["started"] * 6
     assert os.listdir(root / "staging") == []
+
+
+async def test_an_area_that_hangs_holds_up_no_file_of_another_that_is_opened_at_the_same_moment(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await local_blobs.store([("variants/a", b"x")])
+    go = threading.Event()
+    real = os.open
+
+    def hang(name: Any, *args: Any, **more: Any) -> int:
+        if name == "uploads":
+            go.wait(10)
+        return real(name, *args, **more)
+
+    monkeypatch.setattr(os, "open", hang)
+    hanging = [asyncio.create_task(look("uploads/b")) for look in (local_blobs.stamp, local_blobs.get)]
+    found = await asyncio.gather(local_blobs.get("variants/a"), local_blobs.stamp("variants/a"))
+    were_hanging = not any(task.done() for task in hanging)
+    go.set()
+
+    assert (found[0], were_hanging) == (b"x", True)
+    assert [type(one) for one in await asyncio.gather(*hanging, return_exceptions=True)] == [BlobNotFound] * 2
