@@ -105,7 +105,10 @@ class Open(Protocol):
 
 class Stamp(Protocol):
     async def stamp(self, key: str) -> str:
-        """The stamp with which the blob under `key` would be opened. Raises: BlobNotFound, BlobRefused."""
+        """The stamp with which the blob under `key` would be opened.
+
+        Raises: BlobNotFound, BlobRefused, BlobForbidden, BlobsUnavailable.
+        """
 
 
 class Read(Protocol):

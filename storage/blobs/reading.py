@@ -2,8 +2,8 @@
 
 import os
 import stat
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from itertools import groupby
 
 from storage import keys
@@ -22,13 +22,9 @@ def open_file(folders: OpenFolders, key: str) -> tuple[int, os.stat_result]:
     *path, name = keys.segments(key)
     # O_NONBLOCK: a pipe under an upload's name must not hang its reader
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
+    with _rights(folders.root, key):
         folder = folders.enter(tuple(path))
         fd = os.open(spelled(folder, name, key), flags, dir_fd=folder)
-    except PermissionError as error:
-        raise BlobForbidden(
-            f"{folders.root.path / key} cannot be read by the user {user()}: {error.strerror}"
-        ) from error
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
@@ -37,13 +33,24 @@ def open_file(folders: OpenFolders, key: str) -> tuple[int, os.stat_result]:
 
 
 def stamp_at(folders: OpenFolders, key: str) -> str:
-    """The stamp of the regular file under `key`. Raises: OSError, BlobRefused, BlobsUnavailable."""
+    """The stamp of the regular file under `key`. Raises: as `open_file`."""
     *path, name = keys.segments(key)
-    folder = folders.enter(tuple(path))
-    status = os.stat(spelled(folder, name, key), dir_fd=folder, follow_symlinks=False)
+    with _rights(folders.root, key):
+        folder = folders.enter(tuple(path))
+        status = os.stat(spelled(folder, name, key), dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode):
         raise BlobRefused(f"{key} is not a regular file")
     return stamp_of(status)
+
+
+@contextmanager
+def _rights(root: Root, key: str) -> Iterator[None]:
+    """Raise that a right is missing as what it is, of this file alone."""
+    try:
+        yield
+    except PermissionError as error:
+        reason = f"{root.path / key} cannot be read by the user {user()}: {error.strerror}"
+        raise BlobForbidden(reason) from error
 
 
 def read_part(key: str, root: Root, start: int, most: int, stamp: str) -> BlobPart:

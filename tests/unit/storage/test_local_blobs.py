@@ -22,6 +22,7 @@ from storage.blobs import Existence
 from storage.blobs.local import LocalBlobs, open_local
 from storage.blobs.staging import Staged
 from storage.errors import (
+    BlobForbidden,
     BlobNotFound,
     BlobRefused,
     BlobsUnavailable,
@@ -841,3 +842,22 @@ async def test_an_area_that_hangs_holds_up_no_file_of_another_that_is_opened_at_
 
     assert (found[0], were_hanging) == (b"x", True)
     assert [type(one) for one in await asyncio.gather(*hanging, return_exceptions=True)] == [BlobNotFound] * 2
+
+
+async def test_a_right_that_is_missing_is_of_one_file_whether_it_is_opened_or_compared(
+    local_blobs: LocalBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await local_blobs.store([("uploads/shut/a", b"x")])
+    real = os.open
+
+    def refuse(name: Any, *args: Any, **more: Any) -> int:
+        if name == "shut":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(name, *args, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    looks = (local_blobs.get("uploads/shut/a"), local_blobs.stamp("uploads/shut/a"))
+    found = await asyncio.gather(*looks, return_exceptions=True)
+
+    assert [type(one) for one in found] == [BlobForbidden] * 2
+    assert {str(one).partition(" by ")[0] for one in found} == {f"{root}/uploads/shut/a cannot be read"}
