@@ -16,6 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Q = TypeVar("Q")
 A = TypeVar("A")
+E = TypeVar("E", bound=BaseException)
 
 LEAST_THREADS = 8  # they mostly wait for a disk, whatever the CPUs
 _MOST_THREADS = 32
@@ -180,8 +181,23 @@ class Grouped(Generic[Q, A]):
 
 
 def _end(group: Sequence[_Call[Q, A]], answers: Sequence[A | BaseException]) -> None:
+    raised: set[int] = set()
     for call, answer in zip(group, answers, strict=True):
-        call.end(answer)
+        is_shared = isinstance(answer, BaseException) and id(answer) in raised
+        raised.add(id(answer))
+        call.end(copied(answer) if is_shared and isinstance(answer, BaseException) else answer)
+
+
+def copied(error: E) -> E:
+    """The same exception once more, for another task to raise: traceback and notes are each one's own."""
+    kind, given = type(error), cast(tuple[object, tuple[object, ...]], error.__reduce__()[:2])[1]
+    copy: E = kind.__new__(kind, *given)  # no `__init__`, which may want something else than what it keeps
+    copy.__dict__.update(error.__dict__)
+    if notes := getattr(error, "__notes__", None):
+        copy.__notes__ = [*notes]
+    copy.__cause__, copy.__context__ = error.__cause__, error.__context__
+    copy.__suppress_context__ = error.__suppress_context__
+    return copy.with_traceback(error.__traceback__)
 
 
 def cancellation() -> Callable[[], bool]:

@@ -15,6 +15,7 @@ from pipelines.sandbox.output_check import Rendered
 from pipelines.sandbox.protocol import Task
 from pipelines.slots import Slots
 from storage.tasks import completed
+from storage.threads import copied
 
 MOST_IN_GROUP = 8
 SMALL_BYTES = 256 * 1024  # of a picture that may be in a group
@@ -135,7 +136,7 @@ class Groups:
         except Exception as error:
             for one in group.waiting:
                 if one.group is group:
-                    one.give(error)
+                    one.give(copied(error))
         finally:
             for one in group.waiting:  # a loop that ends has cancelled this
                 if one.is_wanted and one.group is group:

@@ -1,6 +1,7 @@
 """Work in threads: nobody leaves before it has ended."""
 
 import asyncio
+import errno
 import operator
 import os
 import threading
@@ -12,7 +13,8 @@ import pytest
 
 import storage.blobs.local
 from storage.blobs.local import LocalBlobs
-from storage.threads import Grouped, in_thread, in_thread_or_undo, in_thread_within, start_threads
+from storage.errors import NoCatalog
+from storage.threads import Grouped, copied, in_thread, in_thread_or_undo, in_thread_within, start_threads
 
 
 async def cancelled(task: asyncio.Task[object], started: Event, go: Event, times: int = 1) -> bool:
@@ -256,6 +258,31 @@ async def test_where_no_thread_can_be_started_all_hear_of_it_and_later_calls_wor
 
     assert [type(error) for error in refused] == [RuntimeError] * 3
     assert await grouped(8) == -8
+
+
+async def test_callers_that_are_given_the_same_error_raise_one_each_with_notes_of_their_own() -> None:
+    error = OSError(errno.EIO, "broken", "name")
+    error.add_note("of all")
+    grouped = Grouped[int, int](lambda numbers: [error] * len(numbers), 9)
+    first, second = await asyncio.gather(*asked(grouped, 2, 4), return_exceptions=True)
+    assert isinstance(first, OSError)
+    assert isinstance(second, OSError)
+    second.add_note("of one")
+
+    assert first is not second
+    assert [(type(one), str(one), one.errno, one.filename) for one in (first, second)] == [
+        (OSError, "[Errno 5] broken: 'name'", errno.EIO, "name")
+    ] * 2
+    assert (first.__notes__, second.__notes__) == (["of all"], ["of all", "of one"])
+
+
+def test_an_exception_that_makes_its_message_itself_is_copied_as_it_is() -> None:
+    error = NoCatalog("sqlite")
+    error.__cause__ = ValueError("why")
+
+    copy = copied(error)
+
+    assert (copy is not error, str(copy), copy.__cause__) == (True, str(error), error.__cause__)
 
 
 def test_a_thread_that_hangs_is_left_alone_and_keeps_no_loop_from_ending() -> None:
