@@ -74,6 +74,10 @@ class Backend(Protocol):
         """Wait for those who `share` or `exclude` under that name, and keep them out until the end."""
 
     @property
+    def locks_rows(self) -> bool:
+        """Whether somebody else may have rows locked while this transaction writes others."""
+
+    @property
     def joins_laterally(self) -> bool:
         """Whether a query may ask something for each row of a list; if not, each question costs little."""
 

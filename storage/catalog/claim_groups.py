@@ -1,8 +1,9 @@
 """Claims that are asked for at the same time: which of them share a transaction."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 from storage.catalog.records import Claim
@@ -21,17 +22,29 @@ class Wanted:
     given: asyncio.Future[Claim | None]
 
 
-Take = Callable[[Sequence[Wanted]], Awaitable[Sequence[Claim | None]]]
-"""Takes claims of one holder, each of another upload, in one transaction."""
+class Take(Protocol):
+    """Takes claims of one holder, each of another upload, in one transaction.
+
+    Returns what each upload gets. Those whose rows others have locked are left out, unless it `waits` for
+    them, as it may for one upload alone.
+    """
+
+    def __call__(
+        self, wanted: Sequence[Wanted], *, waits: bool
+    ) -> Awaitable[Mapping[UUID, Claim | None]]: ...
 
 
 class ClaimGroups:
-    """Has claims taken together that wait when it begins: at the next turn of the loop, or after others."""
+    """Has claims taken together that wait when it begins: at the next turn of the loop, or after others.
+
+    One that others have locked is taken alone, and nobody else waits for it.
+    """
 
     def __init__(self, take: Take) -> None:
         self._take = take
         self._waiting: list[Wanted] = []
         self._taking: asyncio.Task[None] | None = None
+        self._alone: set[asyncio.Task[None]] = set()
 
     async def claim(self, upload_id: UUID, job_id: str, holder: str) -> Claim | None:
         """The claim, once it is written. Raises: CatalogUnavailable.
@@ -69,9 +82,15 @@ class ClaimGroups:
         self._waiting = left
         return list(group.values())
 
-    async def _give(self, group: Sequence[Wanted]) -> None:
+    def _give_alone(self, wanted: Wanted) -> None:
+        task = asyncio.create_task(self._give([wanted], waits=True))
+        self._alone.add(task)
+        task.add_done_callback(self._alone.discard)
+        task.add_done_callback(lambda _: wanted.given.cancel())  # if the loop ends before it begins
+
+    async def _give(self, group: Sequence[Wanted], *, waits: bool = False) -> None:
         try:
-            claims = await self._take(group)
+            claims = await self._take(group, waits=waits)
         except Exception as error:  # handed to everyone who waits
             if len(group) > 1 and (
                 isinstance(error, CatalogDamaged) or not isinstance(error, CatalogUnavailable)
@@ -87,6 +106,8 @@ class ClaimGroups:
             for wanted in group:
                 wanted.given.cancel()
             raise
-        for wanted, claim in zip(group, claims, strict=True):
-            if not wanted.given.done():
-                wanted.given.set_result(claim)
+        for wanted in group:
+            if wanted.upload_id not in claims:
+                self._give_alone(wanted)
+            elif not wanted.given.done():
+                wanted.given.set_result(claims[wanted.upload_id])

@@ -14,7 +14,7 @@ from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.expressions import effective_account
-from storage.catalog.locks import SWEEP, lock_uploads
+from storage.catalog.locks import SWEEP, lock_free_uploads, lock_uploads
 from storage.catalog.outbox import insert_messages
 from storage.catalog.outcomes import HELD, parameters_of, write_outcomes
 from storage.catalog.paging import pages
@@ -89,17 +89,29 @@ class Claims:
         return await self._groups.claim(upload_id, job_id, holder)
 
     @repeated
-    async def _claim_some(self, wanted: Sequence[Wanted]) -> Sequence[Claim | None]:
+    async def _claim_some(self, wanted: Sequence[Wanted], *, waits: bool) -> Mapping[UUID, Claim | None]:
         now = self._database.now_ms()
         # A crash of the database that loses such a claim leaves the upload queued as before. Its worker may
         # go on: no later claim has the same token.
         async with self._database.writing(inline=True, relaxed_durability=True) as connection:
-            claims = await _claim(connection, _CLAIM_THAT_MAY_BE_LOST, wanted, now)
-            left = await _due(connection, [each for each in wanted if each.upload_id not in claims], now)
+            free = wanted if waits else await self._free(connection, wanted)
+            claims = await _claim(connection, _CLAIM_THAT_MAY_BE_LOST, free, now)
+            due = await _due(connection, [each for each in wanted if each.upload_id not in claims], now)
+        left = [each for each in due if each in free]
+        locked = [each for each in due if each not in free]
         if left:  # if this fails, whoever asks again has the others once more: they are the same holder's
             async with self._database.writing(inline=True) as connection:
-                claims |= await _claim(connection, _CLAIM, left, now)
-        return [claims.get(each.upload_id) for each in wanted]
+                free = left if waits else await self._free(connection, left)
+                claims |= await _claim(connection, _CLAIM, free, now)
+            locked += [each for each in left if each not in free]
+        return {each.upload_id: claims.get(each.upload_id) for each in wanted if each not in locked}
+
+    async def _free(self, connection: AsyncConnection, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+        """Those whose rows nobody else has locked, which are locked now: an UPDATE would in any order."""
+        if not self._database.backend.locks_rows:
+            return wanted
+        free = await lock_free_uploads(connection, [each.upload_id for each in wanted])
+        return [each for each in wanted if each.upload_id in free]
 
     async def holds(self, claim: Claim) -> bool:
         """Whether `claim` is still the newest of its upload."""
@@ -205,8 +217,8 @@ async def _due(connection: AsyncConnection, wanted: Sequence[Wanted], now: int) 
 async def _claim(
     connection: AsyncConnection, statement: PreparedStatement, wanted: Sequence[Wanted], now: int
 ) -> dict[UUID, Claim]:
-    if len(wanted) > 1:
-        await lock_uploads(connection, [each.upload_id for each in wanted])  # an UPDATE would in any order
+    if not wanted:
+        return {}
     asked = {**_asked(wanted, now), "by": wanted[0].holder, "chance": tokens.chance()}
     rows = await statement.rows(connection, asked)
     # Nobody can have written variants of one that was never claimed before.

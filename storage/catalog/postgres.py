@@ -140,6 +140,7 @@ class PostgresBackend:
     """Readers and writers side by side, each transaction on a connection of the pool."""
 
     counted = _COUNTED
+    locks_rows = True
     joins_laterally = True
     clock_error_ms = 5000  # far more than half a round trip: too much costs one more publish
     adding = insert(totals_delta)

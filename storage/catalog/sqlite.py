@@ -73,6 +73,7 @@ _SEALS["sealed_root"] = "UPDATE ON kv WHEN OLD.name = 'root'"
 class SqliteBackend:
     """Readers side by side, writers of this process one after another."""
 
+    locks_rows = False
     joins_laterally = False
     clock_error_ms = 0
     migrated_by = (
