@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -42,6 +42,7 @@ from storage.errors import (
     StorageError,
     TargetUnavailable,
 )
+from storage.tasks import completed
 
 RUN_ALONE_AFTER = 3  # workers that died with an upload, before it runs alone
 DELETE_AGAIN_MS = 600_000  # a deletion that cannot be done now is tried for ever
@@ -170,7 +171,7 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
         claim = await _claim(upload_id, turn.job_id, context)
         if claim is not None and claim.crash_count == RUN_ALONE_AFTER:
             # Not claimed while it waits: it would be counted where a worker dies with another that is alone.
-            await asyncio.shield(context.claims.release([claim]))
+            await completed(context.claims.release([claim]))
             await place.aclose()
             await place.enter_async_context(context.slots.exclusive(claim.account))
             claimed_at = time.perf_counter()
@@ -268,11 +269,15 @@ async def _claim(upload_id: UUID, job_id: str, context: BatchContext) -> Claim |
     try:
         return await asyncio.shield(taking)
     except asyncio.CancelledError:
-        # It may have been written already, and would then be taken for that of a worker that died.
-        claim = await taking
-        if claim is not None:
-            await context.claims.release([claim])
+        await completed(_give_back(taking, context))
         raise
+
+
+async def _give_back(taking: Awaitable[Claim | None], context: BatchContext) -> None:
+    # It may have been written already, and would then be taken for that of a worker that died.
+    claim = await taking
+    if claim is not None:
+        await context.claims.release([claim])
 
 
 async def _outcome(
@@ -294,7 +299,7 @@ async def _outcome(
                 report.note_details(error, outcome)
                 return outcome
     except asyncio.CancelledError:
-        await asyncio.shield(context.claims.release([tried.claim]))
+        await completed(context.claims.release([tried.claim]))
         raise
 
 

@@ -1,7 +1,7 @@
 """Coroutines that run at the same time, or to their end, before their caller goes on."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar, overload
 
@@ -35,7 +35,7 @@ async def together(*works: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
     return tuple(task.result() for task in tasks)
 
 
-async def completed(work: Coroutine[Any, Any, T]) -> T:
+async def completed(work: Awaitable[T]) -> T:
     """The result of `work`, which is not cancelled: a caller that is cancelled waits until it has ended."""
     task = asyncio.ensure_future(work)
     cancelled = None

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import event, update
 
 from pipelines import batch, commits
-from pipelines.batch import DELETE_AGAIN_MS, RUN_ALONE_AFTER, BatchContext, process_uploads
+from pipelines.batch import DELETE_AGAIN_MS, RUN_ALONE_AFTER, BatchContext, _claim, process_uploads
 from pipelines.batch_report import BatchReport
 from pipelines.recipe import DEFAULT, Recipe, Variant
 from pipelines.sandbox import Sandbox, open_sandbox
@@ -414,6 +414,24 @@ async def test_who_waits_to_run_alone_has_no_claim_that_counts_where_a_worker_di
 
     assert sorted(states) == [State.PROCESSING, State.QUEUED, State.QUEUED]
     assert (await working).outcomes == Counter(ready=3)
+
+
+async def test_a_claim_is_given_back_however_often_its_caller_is_cancelled_meanwhile(
+    catalog: Catalog, uploads: Uploads, context: BatchContext
+) -> None:
+    upload_id = await uploads.put("cat.jpg", jpeg())
+    job_id = await on_one_job(catalog, [upload_id])
+    async with catalog.database.writing():  # for which the claim waits
+        claiming = asyncio.create_task(_claim(upload_id, job_id, context))
+        for _ in range(2):
+            await asyncio.wait({claiming}, timeout=0.02)
+            claiming.cancel()
+        await asyncio.wait({claiming}, timeout=0.02)
+    with pytest.raises(asyncio.CancelledError):
+        await claiming
+
+    assert (await found(catalog, upload_id)).state is State.QUEUED
+    assert (await found(catalog, upload_id)).claims == 1
 
 
 async def test_an_upload_that_killed_a_worker_alone_has_crashed_its_decoder(
