@@ -141,6 +141,7 @@ class Groups:
             for one in group.waiting:  # a loop that ends has cancelled this
                 if one.is_wanted and one.group is group:
                     one.given.cancel()
+            group.waiting.clear()  # its members know it: else a collector would have to free what they got
 
     def _close(self, group: _Group) -> None:
         """Let nobody join any more: it has its place; who does not fit into it forms the next one."""
