@@ -12,7 +12,11 @@ def command(
     ] = False,
 ) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""
-    from worker.decoders import spawn  # the help is shown without a worker
+    from storage.loading import without  # the help is shown without a worker
+
+    with without("rich"):  # structlog would colour tracebacks with it, which nobody asks for
+        import structlog  # noqa: F401 (from here on everybody has this one)
+    from worker.decoders import spawn
     from worker.settings_or_exit import load_or_exit
 
     settings = load_or_exit()

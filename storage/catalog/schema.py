@@ -11,6 +11,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from storage.catalog.tables import metadata, totals_delta
 from storage.errors import CatalogTooNew, CatalogTooOld, CatalogUnfit
+from storage.loading import without
 
 # Oldest first; a test compares them with the migrations' folder.
 SCHEMAS: tuple[str, ...] = ("1000", "1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009")
@@ -104,8 +105,9 @@ def check_newest(found: str | None) -> None:
 def upgrade(connection: Connection, to: str = "head") -> None:
     """Run the migrations that are missing up to one, in the transaction of `connection`."""
     # Imported here because a start on a current catalog needs none of it.
-    from alembic import command
-    from alembic.config import Config
+    with without("pygments"):  # it would colour the templates of new migrations
+        from alembic import command
+        from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
