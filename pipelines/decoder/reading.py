@@ -11,7 +11,7 @@ from pipelines.decoder.wire import MAX_FRAME
 
 _CHUNK = 1024 * 1024
 _LENGTH_BYTES = 4
-ANSWER_ROOM = 128 * 1024  # where a picture's answer lies before its variants; the parent has the same number
+ANSWER_BYTES = 128 * 1024  # for a picture's answer, before its variants; the parent has the same number
 
 
 class FileError(Exception):

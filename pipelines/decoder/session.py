@@ -131,7 +131,7 @@ def answer_group(
             os.close(source)
             reading.write_answer(file, None, {"status": "deferred", "late": True})
         else:
-            output = reading.Output(file, reading.ANSWER_ROOM)
+            output = reading.Output(file, reading.ANSWER_BYTES)
             reply, probed, work = _reply_in_group({**asked, **shared}, source, output, granted, limits)
             reading.write_answer(file, probed, reply)
             written += output.size

@@ -12,11 +12,11 @@ from pipelines.slots import Slots
 MAX_OVERTAKING_S = 5.0  # how long smaller requests may overtake a big one that waits
 
 
-class NoRoomError(Exception):
-    """There is no room for `need` bytes now: return your slot, and wait for them."""
+class NoMemoryError(Exception):
+    """`need` bytes are not free now: return your slot, and wait for them."""
 
     def __init__(self, need: int) -> None:
-        super().__init__(f"no room for {need} bytes now")
+        super().__init__(f"{need} bytes are not free now")
         self.need = need
 
 
@@ -32,7 +32,7 @@ class Admission:
     """Admits pictures to `slots` decoders and `budget` bytes.
 
     Who holds a slot never waits for memory, so that a big picture keeps nobody from decoding: it leaves with
-    NoRoomError, waits outside, and comes back with its memory in hand. Places and memory go to the owner
+    NoMemoryError, waits outside, and comes back with its memory in hand. Places and memory go to the owner
     whose turn is next by the `accounts`; each owner's own pictures get them in the order of asking.
     """
 
@@ -61,9 +61,9 @@ class Admission:
 
     @contextmanager
     def memory_now(self, need: int, owner: str = "") -> Iterator[None]:
-        """`need` bytes of the budget. Raises: NoRoomError, also when another has waited long enough."""
+        """`need` bytes of the budget. Raises: NoMemoryError, also when another has waited long enough."""
         if need > self._free or self._must_queue(owner):
-            raise NoRoomError(need)
+            raise NoMemoryError(need)
         self._free -= need
         try:
             yield

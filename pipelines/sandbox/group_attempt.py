@@ -34,7 +34,7 @@ from pipelines.sandbox.answers import (
 )
 from pipelines.sandbox.budget import Budget
 from pipelines.sandbox.child import Child, read_places
-from pipelines.sandbox.groups import AloneError, GroupMember
+from pipelines.sandbox.groups import GroupMember, LateError, SingleError
 from pipelines.sandbox.output_check import Rendered, check_output
 from pipelines.sandbox.pool import MemoryGuard
 from pipelines.sandbox.protocol import Task, as_request, error_of
@@ -43,19 +43,18 @@ from storage.threads import in_thread
 
 log = structlog.get_logger(__name__)
 
-LONGEST_S = 3.0  # of the wall's, for a picture of a group: whatever takes longer may take its time alone
+LONGEST_S = 3.0  # of the wall's, for a picture of a group: whatever takes longer may do so by itself
 _CPU_S = 1.0
 _MEMORY = 32 * MIB  # that is granted to each of them, before it is known what it needs
 _JUDGED_INLINE = 2 * MIB  # more bytes of outputs are checked in a thread
-_ANSWER_ROOM = (
-    128 * 1024
-)  # where a picture's answer lies before its variants; the decoder has the same number
+# For a picture's answer, before its variants; the decoder has the same number.
+_ANSWER_BYTES = 128 * 1024
 _LENGTH_BYTES = 4
 _MOST_CLAIMED_MS = 60_000.0
 _USUAL_ANSWER_BYTES = 4096
 
-# What is held against no picture of a group: alone it has all its time and memory, and none beside it.
-_SETTLED_ALONE = (DecodeTimeout, DecoderBloated, DecoderStarved, DecoderFailed, BlobsUnavailable)
+# What is held against no picture of a group: in an exchange of its own it has all its time and memory.
+_SETTLED_SINGLY = (DecodeTimeout, DecoderBloated, DecoderStarved, DecoderFailed, BlobsUnavailable)
 
 Result = Rendered | Exception | None
 Bloated = Callable[[int], bool]
@@ -107,7 +106,7 @@ class GroupAttempt:
     _taken: int = 0
 
     async def run(self) -> None:
-        """Raises: NoRoomError, OSError, and what ends the decoder, which is the last of the results, too."""
+        """Raises: NoMemoryError, OSError, and what ends the decoder: the last of the results, too."""
         owner = self.group[0].task.meter.owner
         with (
             self.admission.memory_now(_MEMORY, owner),
@@ -152,21 +151,21 @@ class GroupAttempt:
     def settle(self, cpu_s: float) -> Sequence[GroupMember]:
         """Give each what became of it, and its part of the CPU time; return those that were only late.
 
-        Who was behind the end of a decoder goes alone: nobody ends two in a group.
+        Who was behind the end of a decoder goes singly: nobody ends two in a group.
         """
         late = []
         given = zip(self.group, self.results, self._shares(cpu_s), strict=False)
         for number, (one, result, share_s) in enumerate(given):
             one.task.meter.cpu_s += share_s
-            if one.is_wanted and not isinstance(result, AloneError):
+            if one.is_wanted and not isinstance(result, SingleError | LateError):
                 one.task.release()  # nobody reads it again
             # The first of a group is never too late for it: each group gets something done.
-            if number > 0 and isinstance(result, AloneError) and result.late:
+            if number > 0 and isinstance(result, LateError):
                 late.append(one)
             else:
-                one.give(result)
+                one.give(SingleError() if isinstance(result, LateError) else result)
         for one in self.group[len(self.results) :]:
-            one.give(AloneError())
+            one.give(SingleError())
         return late
 
     def _shares(self, cpu_s: float) -> Sequence[float]:
@@ -182,7 +181,7 @@ class GroupAttempt:
         return Budget(min(self.cpu_s, _CPU_S), LONGEST_S)
 
     async def _judge_all(self, answers: _Answers, outputs: Sequence[int]) -> None:
-        size = sum(max(0, os.fstat(output).st_size - _ANSWER_ROOM) for output in outputs)
+        size = sum(max(0, os.fstat(output).st_size - _ANSWER_BYTES) for output in outputs)
         if size < _JUDGED_INLINE:
             self._judge(answers, outputs)
         else:
@@ -195,16 +194,16 @@ class GroupAttempt:
             self.claimed_ms.append(0.0)
             try:
                 self.results.append(self._result(one.task, answer, output))
-            except (PictureRefused, SourceChanged, AloneError) as error:
+            except (PictureRefused, SourceChanged, SingleError, LateError) as error:
                 self.results.append(error)
             except (PipelineError, BlobsUnavailable) as error:
                 raise self._blame(error) from None
 
     def _blame(self, error: PipelineError | BlobsUnavailable) -> PipelineError | BlobsUnavailable:
         """Let the first that has no result be the one that met that error; return it."""
-        if isinstance(error, DecoderFailed):  # alone it may not happen again, and is a bug all the same
+        if isinstance(error, DecoderFailed):  # it may not happen again, and is a bug all the same
             log.warning("bug_in_group", reason=str(error), details=getattr(error, "__notes__", []))
-        self.results.append(AloneError() if isinstance(error, _SETTLED_ALONE) else error)
+        self.results.append(SingleError() if isinstance(error, _SETTLED_SINGLY) else error)
         return error
 
     def _result(self, task: Task, content: bytes, output: int) -> Rendered | None:
@@ -222,13 +221,13 @@ class GroupAttempt:
             case Changed():
                 raise SourceChanged("the original changed while it was being read")
             case Deferred():
-                raise AloneError(late=answer.late)
+                raise LateError if answer.late else SingleError
             case _:
                 raise error_of(answer)
 
     def _check(self, task: Task, probed: Probed, done: Done, output: int) -> Rendered:
         """The variants of that picture, checked against what was asked for it."""
-        if any(variant.start < _ANSWER_ROOM for variant in done.variants):
+        if any(variant.start < _ANSWER_BYTES for variant in done.variants):
             raise DecoderCrashed("the decoder made variants that overlap its answer")
         most = self.guard.most_output(_MEMORY) - self._taken
         asked = task.wanted(probed.sha256), task.placeholder

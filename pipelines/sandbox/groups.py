@@ -21,12 +21,12 @@ MOST_IN_GROUP = 8
 SMALL_BYTES = 256 * 1024  # of a picture that may be in a group
 
 
-class AloneError(Exception):
-    """The picture is to be decoded in an exchange of its own; where it was only `late`, maybe not yet."""
+class SingleError(Exception):
+    """The picture is to be decoded in an exchange of its own, beside others."""
 
-    def __init__(self, *, late: bool = False) -> None:
-        super().__init__("not in a group")
-        self.late = late
+
+class LateError(Exception):
+    """The group ended before it was the picture's turn: it is to be in the next one."""
 
 
 @dataclass(eq=False)
@@ -93,7 +93,7 @@ class Groups:
         self._forming: dict[Alike, _Group] = {}
 
     async def render(self, task: Task, engine: Engine) -> Rendered | None:
-        """What `decode` gives that picture. Raises: what it gives instead, AloneError among that.
+        """What `decode` gives that picture. Raises: what it gives instead, SingleError among that.
 
         A caller that is cancelled leaves its group; the last one to leave waits until the decoder is ended.
         """

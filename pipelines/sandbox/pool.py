@@ -19,7 +19,7 @@ from pipelines.errors import (
 )
 from pipelines.formats import MIB, Engine
 from pipelines.metrics import NO_METRICS, End, Metrics
-from pipelines.sandbox.admission import NoRoomError
+from pipelines.sandbox.admission import NoMemoryError
 from pipelines.sandbox.child import Child
 from pipelines.sandbox.fork_server import ForkServer, config_of
 from storage.tasks import completed, together
@@ -79,7 +79,7 @@ class Pool:
         self.idle["vips"] += await together(*(self._start("vips") for _ in range(missing)))
 
     async def start_missing(self) -> None:
-        """Start a decoder of the engine that could not be started last, and keep it where there is room.
+        """Start a decoder of the engine that could not be started last, and keep it where one is missing.
 
         Raises: DecoderUnavailable.
         """
@@ -111,7 +111,7 @@ class Pool:
         except BaseException as error:
             if isinstance(error, DecoderKilled) and error.for_memory:
                 self._short_of_memory = time.monotonic(), str(error)
-            unhurt = isinstance(error, PictureRefused | NoRoomError)
+            unhurt = isinstance(error, PictureRefused | NoMemoryError)
             if unhurt and not isinstance(error, DecoderBloated):
                 await self._give_back(child)
             else:
@@ -182,9 +182,9 @@ class Pool:
             self.idle[child.engine].append(child)
 
     async def _start(self, engine: Engine, owner: str | None = None) -> Child:
-        self._starting += 1  # before anything is awaited: two that start at once each make room
+        self._starting += 1  # before anything is awaited: two that start at once each make way
         try:
-            await self._make_room(engine)
+            await self._end_surplus(engine)
             await self._slim_idle(owner)
             child = await self._fork(engine)
             await self._require_confinement(child)
@@ -207,7 +207,7 @@ class Pool:
                 raise
         return await Child.start(await self._fork_server(), engine, warm_up=True)
 
-    async def _make_room(self, engine: Engine) -> None:
+    async def _end_surplus(self, engine: Engine) -> None:
         """End the decoder that has rested for longest where there are as many as may live."""
         idle = [child for children in self.idle.values() for child in children]
         if len(self._all) + self._starting > self._allowance.children and idle:

@@ -19,7 +19,7 @@ from pipelines.errors import (
 from pipelines.formats import MIB
 from pipelines.placeholders import Kind
 from pipelines.recipe import Variant
-from pipelines.sandbox.admission import Admission, NoRoomError
+from pipelines.sandbox.admission import Admission, NoMemoryError
 from pipelines.sandbox.answers import (
     Answer,
     Bug,
@@ -83,7 +83,7 @@ class Attempt:
     granted: int | None
 
     async def run(self) -> Rendered | None:
-        """The checked variants, None for known content. Raises: as `Sandbox.render`, and NoRoomError."""
+        """The checked variants, None for known content. Raises: as `Sandbox.render`, and NoMemoryError."""
         budget = Budget(self.cpu_s, self.cpu_s * WALL_FACTOR)
         answer = await self._probe(budget)
         self.task.release()  # the child has read it all
@@ -129,11 +129,11 @@ class Attempt:
             raise SourceChanged("the original changed while it waited for memory")
         try:
             is_granted, owner = self.granted is not None, self.task.meter.owner
-            room = nullcontext() if is_granted else self.admission.memory_now(need, owner)
-            with room, self.guard.watch(self.child, need) as is_too_much:
+            memory = nullcontext() if is_granted else self.admission.memory_now(need, owner)
+            with memory, self.guard.watch(self.child, need) as is_too_much:
                 await self.child.send({"proceed": True})
                 answer = await self.child.receive(budget, is_too_much, self._limit(probed))
-        except NoRoomError:
+        except NoMemoryError:
             await self.child.send({"proceed": False})
             raise
         if not isinstance(answer, Done):

@@ -20,12 +20,12 @@ from pipelines.formats import Engine
 from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.placeholders import Kind
 from pipelines.recipe import Variant
-from pipelines.sandbox.admission import Admission, NoRoomError
+from pipelines.sandbox.admission import Admission, NoMemoryError
 from pipelines.sandbox.answers import Hello
 from pipelines.sandbox.child import Child, can_seal, sealable_outputs
 from pipelines.sandbox.fork_server import DECODER, ForkServer
 from pipelines.sandbox.group_attempt import LONGEST_S, GroupAttempt
-from pipelines.sandbox.groups import SMALL_BYTES, Alike, AloneError, GroupMember, Groups
+from pipelines.sandbox.groups import SMALL_BYTES, Alike, GroupMember, Groups, SingleError
 from pipelines.sandbox.output_check import Rendered
 from pipelines.sandbox.pool import MemoryGuard, Pool
 from pipelines.sandbox.protocol import WALL_FACTOR, Attempt, Task
@@ -33,7 +33,8 @@ from pipelines.sandbox.rooms import Rooms
 from storage.errors import BlobsUnavailable
 
 # Beside others, and again once there is memory for it; both once more in a new child, where the storage left
-# the first one hanging; and alone. A small one may be in a group before all that.
+# the first one hanging; and alone. Before all that a small one may be in a group; being late
+# in others is a wait.
 MOST_ATTEMPTS = 5
 _LOOK_S = 1.0  # between two looks at decoders that have nothing to do
 _DECODERS = ("pyvips-binary", "pillow", "pillow-heif")
@@ -79,10 +80,10 @@ class Sandbox:
         Where its content is `known_sha256`, only the `missing` ones are made, to the bytes that they get
         beside the others; None where there are none of them.
 
-        `fetch` has its bytes there once an attempt has its place, those of a small one before; they take
-        memory until `release`. A child
-        that dies or starves on the picture, or waits past its time, costs it one more try alone. `meter`
-        counts what all of them take.
+        `fetch` has its bytes there once an attempt has its place, those of a small one before it waits for
+        that; they take memory until `release`. A child that dies or starves on the picture, or waits past
+        its time, costs it one more try alone, with no other decoder at work. `meter` counts what all of
+        them take.
 
         Raises: PictureRefused, SourceChanged, DecodeTimeout, DecoderCrashed, DecoderFailed, DecoderKilled,
         DecoderStarved, DecoderUnavailable, BlobsUnavailable where the original cannot be read in time.
@@ -137,7 +138,7 @@ class Sandbox:
     async def _beside_others(self, task: Task) -> Rendered | None:
         try:
             return await self._decode(task)
-        except NoRoomError as big:
+        except NoMemoryError as big:
             if big.need > self.admission.budget:
                 return await self._exclusively(task)
             owner = task.meter.owner
@@ -145,9 +146,9 @@ class Sandbox:
                 return await self._attempt(task, granted=big.need)
 
     async def _decode(self, task: Task) -> Rendered | None:
-        """What comes out, of a group where it is small and others wait as well. Raises: also NoRoomError."""
+        """What comes out, of a group where it is small and others wait, too. Raises: also NoMemoryError."""
         if self._may_group and task.source_bytes <= SMALL_BYTES and not task.needs_new_child:
-            with suppress(AloneError):
+            with suppress(SingleError):
                 return await self._groups.render(task, await self._engine_of(task))
         async with self._place(task.meter.owner):
             return await self._attempt(task)
@@ -171,9 +172,9 @@ class Sandbox:
                     lent = outputs[: len(group)]
                     attempt = GroupAttempt(child, group, lent, self.guard, self.admission, self._cpu_s)
                     await attempt.run()
-        except (NoRoomError, OSError):  # for memory, or for its outputs
+        except (NoMemoryError, OSError):  # for memory, or for its outputs
             for one in group:
-                one.give(AloneError())
+                one.give(SingleError())
             return []
         except (PipelineError, BlobsUnavailable):
             if attempt is None:

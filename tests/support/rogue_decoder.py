@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipelines.decoder.fork_loop import DESCRIPTORS, ForkLoop, Order
-from pipelines.decoder.reading import ANSWER_ROOM, write_answer
+from pipelines.decoder.reading import ANSWER_BYTES, write_answer
 from pipelines.decoder.wire import Channel
 
 MIB = 1024 * 1024
@@ -112,7 +112,7 @@ class Job:
 class GroupJob(Job):
     """One request of a group, which has consent in advance, and is answered in the file for its variants."""
 
-    start = ANSWER_ROOM
+    start = ANSWER_BYTES
 
     def __init__(self, *args: Any, behind: Sequence[int], of: int) -> None:
         super().__init__(*args)
@@ -138,7 +138,7 @@ def answer_group(connection: socket.socket, request: Message, descriptors: list[
         source, output, *behind = descriptors[2 * number :]
         job = GroupJob(connection, {**asked, **shared}, source, output, behind=behind, of=of)
         for fd in kept:
-            os.pwrite(fd, b"<script>" * 100, ANSWER_ROOM)
+            os.pwrite(fd, b"<script>" * 100, ANSWER_BYTES)
         FAULTS.get(job.fault, Job.honest)(job)
         os.close(source)
         if output not in kept:
@@ -189,7 +189,7 @@ def overwrite_all(job: GroupJob) -> None:
     for fd in {*range(3, 128)} - job.sources:
         with contextlib.suppress(OSError):
             os.pwrite(fd, b"<script>" * 100, 0)
-            os.pwrite(fd, b"<script>" * 100, ANSWER_ROOM)
+            os.pwrite(fd, b"<script>" * 100, ANSWER_BYTES)
     os.abort()
 
 
@@ -214,7 +214,7 @@ def hoard_outputs(job: Job) -> None:
     if isinstance(job, GroupJob):
         for fd in hoarded if len(job.others) == job.of - 1 else ():
             with contextlib.suppress(OSError):
-                os.pwrite(fd, bytes(MIB), ANSWER_ROOM)
+                os.pwrite(fd, bytes(MIB), ANSWER_BYTES)
         hoarded.append(os.dup(job.output))
 
 

@@ -8,7 +8,7 @@ import pytest
 from pipelines.accounts import Accounts
 from pipelines.formats import MIB
 from pipelines.sandbox import admission as module
-from pipelines.sandbox.admission import Admission, NoRoomError
+from pipelines.sandbox.admission import Admission, NoMemoryError
 from tests.support.holders import Holders
 
 
@@ -134,7 +134,7 @@ async def test_who_gives_up_at_the_moment_when_another_leaves_is_passed_over(hol
 
 async def test_memory_that_is_not_there_now_is_refused_and_not_waited_for(holders: Holders) -> None:
     admission = Admission(2, 100)
-    with admission.memory_now(60), pytest.raises(NoRoomError) as refused, admission.memory_now(60):
+    with admission.memory_now(60), pytest.raises(NoMemoryError) as refused, admission.memory_now(60):
         pass
 
     assert refused.value.need == 60
@@ -152,7 +152,7 @@ async def test_a_small_picture_overtakes_a_big_one_that_waits_but_not_for_ever(
         pass
     monkeypatch.setattr(module, "MAX_OVERTAKING_S", 0)
 
-    with pytest.raises(NoRoomError), admission.memory_now(10):
+    with pytest.raises(NoMemoryError), admission.memory_now(10):
         pass
     await holders.leave("half")
     assert holders.inside == ["big"]
@@ -180,7 +180,11 @@ async def test_big_pictures_that_wait_hold_up_no_owner_that_has_used_less(
     await holders.enter("half", admission.memory(50, "greedy"))
     await holders.enter("big", admission.memory(100, "greedy"))
 
-    with admission.memory_now(10, "mia"), pytest.raises(NoRoomError), admission.memory_now(10, "greedy"):
+    with (
+        admission.memory_now(10, "mia"),
+        pytest.raises(NoMemoryError),
+        admission.memory_now(10, "greedy"),
+    ):
         pass
 
 

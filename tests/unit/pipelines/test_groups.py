@@ -29,7 +29,7 @@ from pipelines.placeholders import Kind
 from pipelines.recipe import Variant
 from pipelines.sandbox import Rendered, Sandbox, group_attempt, open_sandbox, rooms
 from pipelines.sandbox.group_attempt import GroupAttempt
-from pipelines.sandbox.groups import MOST_IN_GROUP, Alike, AloneError, GroupMember, Groups
+from pipelines.sandbox.groups import MOST_IN_GROUP, Alike, GroupMember, Groups, SingleError
 from pipelines.sandbox.protocol import Task
 from pipelines.slots import Slots
 from storage.blobs.memory import MemoryBlobs
@@ -172,7 +172,7 @@ async def test_a_picture_of_many_pixels_in_few_bytes_leaves_its_group(
     assert len(many) < 256 * 1024
     results = await together(sandbox, SMALL[0], many, SMALL[1])
 
-    assert said == [[Rendered, AloneError, Rendered]]
+    assert said == [[Rendered, SingleError, Rendered]]
     assert [isinstance(result, Rendered) for result in results] == [True] * 3
 
 
@@ -265,7 +265,7 @@ async def test_who_ends_a_decoder_in_the_middle_of_eight_is_the_only_one_to_blam
 
     # A crash is told at once; of what closed its connection and lives on nobody knows in time that it has.
     crashes = ENDS[fault] is DecoderCrashed and fault != "close"
-    assert said == [[*[Rendered] * 4, DecoderCrashed if crashes else AloneError]]
+    assert said == [[*[Rendered] * 4, DecoderCrashed if crashes else SingleError]]
     assert isinstance(results[4], ENDS[fault])
     assert are_own(results, but=[4])
 
