@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -110,11 +110,11 @@ class Rooms:
         return self._unstored <= _MOST_UNSTORED
 
     @asynccontextmanager
-    async def decoder(self, slots: Slots, owner: str) -> AsyncIterator[None]:
-        """One of the decoders' `slots`, as soon as there is one and more may be rendered."""
+    async def decoder(self, place: Callable[[], AbstractAsyncContextManager[None]]) -> AsyncIterator[None]:
+        """A place of decoders, one or all, as soon as it can be had and more may be rendered."""
         while True:
             await self._is_stored.wait()  # and keep no decoder meanwhile
-            async with slots.one(owner):
+            async with place():
                 if self.may_render:
                     yield
                     return

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from pipelines import formats
@@ -124,7 +125,7 @@ class Sandbox:
             return child.hello
 
     def _place(self, owner: str) -> AbstractAsyncContextManager[None]:
-        return self.rooms.decoder(self.admission.slots, owner)
+        return self.rooms.decoder(partial(self.admission.slots.one, owner))
 
     async def _in_a_child_that_reads(self, task: Task) -> Rendered | None:
         try:
@@ -188,7 +189,7 @@ class Sandbox:
             one.give(error)
 
     async def _exclusively(self, task: Task) -> Rendered | None:
-        async with self.admission.exclusive(task.meter.owner):
+        async with self.rooms.decoder(partial(self.admission.exclusive, task.meter.owner)):
             await self.pool.end_idle()
             return await self._attempt(task, granted=self.guard.most)
 

@@ -106,14 +106,18 @@ async def test_who_finds_a_room_at_once_has_it_although_the_worker_stops() -> No
         pass
 
 
-async def test_no_decoder_is_kept_while_too_many_variants_wait_to_be_stored(holders: Holders) -> None:
+@pytest.mark.parametrize("all_places", [False, True], ids=["one", "all"])
+async def test_no_decoder_is_kept_while_too_many_variants_wait_to_be_stored(
+    holders: Holders, all_places: bool
+) -> None:
     rooms, slots = Rooms(1), Slots(1)
+    place = slots.exclusive if all_places else slots.one
     with rooms.unstored(10 * MIB):
-        await holders.enter("at 10 MiB", rooms.decoder(slots, "mia"))
-        await holders.enter("behind", rooms.decoder(slots, "mia"))
+        await holders.enter("at 10 MiB", rooms.decoder(place))
+        await holders.enter("behind", rooms.decoder(place))
         with rooms.unstored(7 * MIB):
             await holders.leave("at 10 MiB")
-            await holders.enter("at 17 MiB", rooms.decoder(slots, "tom"))
+            await holders.enter("at 17 MiB", rooms.decoder(place))
             during = list(holders.inside), slots.busy
         await holders.settle()
 
