@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, takewhile
 from math import inf
 from typing import Generic, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -99,6 +100,8 @@ class _Call(Generic[Q, A]):
 class Grouped(Generic[Q, A]):
     """Calls that wait at the same moment are done by one call of `work` in a thread, at most so many.
 
+    Where calls differ in `size`, a group has at most so much of it, or one call.
+
     `work` returns for each request its answer or the exception that its caller gets. A caller waits for the
     next turn of the event loop and, unless groups may `overlap`, for the group before its own; where they
     may, each call has a thread of its own while others take long. One that is cancelled leaves at once while
@@ -113,11 +116,13 @@ class Grouped(Generic[Q, A]):
         *,
         overlap: bool = False,
         undo: Callable[[A], object] = lambda _: None,
+        size: Callable[[Q], int] = lambda _: 1,
     ) -> None:
         self._work = work
         self._most = most
         self._overlap = overlap
         self._undo = undo
+        self._size = size
         self._waiting: list[_Call[Q, A]] = []
         self._is_busy = False
         self._running: dict[asyncio.Future[Sequence[A | Exception]], float] = {}
@@ -150,7 +155,7 @@ class Grouped(Generic[Q, A]):
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
-            most = 1 if self._overlap and self._is_slow() else self._most
+            most = 1 if self._overlap and self._is_slow() else self._fitting()
             group, self._waiting = self._waiting[:most], self._waiting[most:]
             try:
                 running = loop.run_in_executor(None, self._work, [call.request for call in group])
@@ -162,6 +167,10 @@ class Grouped(Generic[Q, A]):
             if not self._overlap:
                 return
         self._is_busy = False
+
+    def _fitting(self) -> int:
+        sizes = accumulate(self._size(call.request) for call in self._waiting)
+        return max(1, sum(1 for _ in takewhile(lambda size: size <= self._most, sizes)))
 
     def _is_slow(self) -> bool:
         return self._was_slow or time.monotonic() - min(self._running.values(), default=inf) > _SLOW_S

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 _KEYS_A_PAGE = 5000
 _PART = 1024 * 1024  # bytes that are read at once
-_STORED_TOGETHER = 16  # callers, of whom each has some files open
+_STORED_TOGETHER = 48  # files; each is open, with its folder and, where that is new, the folder around it
 _LOOKED_AT_TOGETHER = 64  # callers
 _PROBE_BYTES = 64 * 1024
 _PROBE = f"{keys.VARIANTS}/{keys.HIDDEN}probe"
@@ -57,7 +57,7 @@ class _Stores:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._whole = WholeFlush()
-        self._grouped = Grouped[Contents, None](self._store_each, _STORED_TOGETHER)
+        self._grouped = Grouped[Contents, None](self._store_each, _STORED_TOGETHER, size=len)
 
     def _store_each(self, group: Sequence[Contents]) -> Sequence[Exception | None]:
         return self._writer.store_each(group, self._whole)

@@ -148,6 +148,26 @@ async def test_who_comes_while_others_are_stored_goes_with_the_next_ones(
     assert [kind for kind, _ in calls].count("sync_file_system") == 2
 
 
+@pytest.mark.usefixtures("cheap")
+async def test_however_many_files_each_has_few_are_open_at_once(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[int] = []
+    real = syscalls.sync_file_system
+
+    def count(fd: int) -> None:
+        numbers.append(len(os.listdir("/proc/self/fd")))
+        real(fd)
+
+    await local_blobs.prepare()
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(syscalls, "sync_file_system", count)
+    many = [[(f"variants/{n}/{m}/x", b"x") for m in range(16)] for n in range(16)]
+
+    assert await stored(local_blobs, many) == [None] * 16
+    assert max(numbers) - before <= 3 * 48 + 4
+
+
 # -- one's errors are one's own
 
 

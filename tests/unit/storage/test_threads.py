@@ -163,6 +163,13 @@ async def test_calls_of_one_moment_share_a_thread_and_each_has_its_own_answer() 
     assert (found[0], str(found[1]), found[2:]) == (-2, "odd", [-4, -6])
 
 
+async def test_calls_of_different_size_go_together_as_far_as_they_fit_and_a_large_one_goes_alone() -> None:
+    groups = GroupsAtWork()
+    await asyncio.gather(*asked(Grouped(groups.work, 10, size=abs), 4, 6, 2, 30, 8))
+
+    assert groups.begun == [[4, 6], [2], [30], [8]]
+
+
 async def test_who_calls_while_a_group_is_at_work_waits_for_it_and_is_one_of_the_next() -> None:
     groups, go = GroupsAtWork(), Event()
     groups.waits[2] = go
