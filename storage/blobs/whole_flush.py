@@ -58,7 +58,7 @@ class WholeFlush:
         return True
 
     def flush(self, fd: int) -> None:
-        """Make all that was written to the file system of that open folder durable. Raises: OSError."""
+        """Make all that was written to the file system of that open file durable. Raises: OSError."""
         began = time.monotonic()
         syscalls.sync_file_system(fd)
         ended = time.monotonic()

@@ -139,7 +139,9 @@ class Writer:
         [device] = devices
         if not whole.may_flush(device, written):
             return False
-        here = self._staging.folder_of(next(file for one in well for file in one.staged))
+        # A lost write is told once for each time a file was opened: this one was before any was written here,
+        # and nobody else asks through it.
+        here = next(file.fd for one in well for file in one.staged)
         _each(well, _begin_flush)
         _each(well, partial(_make_folders, folders))
         try:

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import errno
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -146,6 +147,24 @@ async def test_who_comes_while_others_are_stored_goes_with_the_next_ones(
     await asyncio.gather(first, *others)
 
     assert [kind for kind, _ in calls].count("sync_file_system") == 2
+
+
+@pytest.mark.usefixtures("cheap")
+async def test_a_file_system_is_flushed_through_a_file_that_nobody_else_asks_of_lost_writes(
+    local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[bool, int]] = []
+
+    def ask(fd: int) -> None:
+        status = os.fstat(fd)
+        asked.append((stat.S_ISREG(status.st_mode), status.st_ino))
+
+    monkeypatch.setattr(syscalls, "sync_file_system", ask)
+    await stored(local_blobs)
+    await stored(local_blobs)
+
+    assert [is_file for is_file, _ in asked] == [True] * 4
+    assert len({*asked}) == 2
 
 
 @pytest.mark.usefixtures("cheap")
