@@ -20,7 +20,7 @@ from worker.settings import Settings
 
 _LEAST_ADDRESS_SPACE = 1024 * MIB  # with two decoders a worker reserves that, and uses a tenth of it
 _ENOUGH_ADDRESS_SPACE = 2 * _LEAST_ADDRESS_SPACE
-_ENOUGH_FILES = 512  # a worker with two decoders has 40 open, and 130 to 200 while small uploads come in a row
+_ENOUGH_FILES = 512  # a worker with two decoders has 40 open, and up to 200 with many small uploads
 
 
 async def check_decoders(settings: Settings) -> Sequence[Finding]:
