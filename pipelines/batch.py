@@ -161,11 +161,10 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
             report.leave(upload_id, 0)
             return
         report.ms["wait"] += (time.perf_counter() - waited_from) * 1000
-        if context.stopping.is_set() or time.monotonic() > turn.until:
+        if time.monotonic() > turn.until:
             report.leave(upload_id, 0)
             return
-        if pause_ms := await _remaining_pause_ms(context):
-            report.leave(upload_id, pause_ms)
+        if await _is_left(upload_id, context, report):
             return
         claimed_at = time.perf_counter()
         claim = await _claim(upload_id, turn.job_id, context)
@@ -174,6 +173,10 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
             await completed(context.claims.release([claim]))
             await place.aclose()
             await place.enter_async_context(context.slots.exclusive(claim.account))
+            report.ms["wait"] += (time.perf_counter() - claimed_at) * 1000
+            # However late it is: whoever tried it next would wait for all that work then.
+            if await _is_left(upload_id, context, report):
+                return
             claimed_at = time.perf_counter()
             claim = await _claim(upload_id, turn.job_id, context)
         if claim is None:
@@ -213,6 +216,17 @@ async def _has_place(place: AsyncExitStack, turn: _Due, context: BatchContext) -
     except TimeoutError:
         return False
     return True
+
+
+async def _is_left(upload_id: UUID, context: BatchContext, report: BatchReport) -> bool:
+    """Whether no upload is to be claimed now; then it is left to the job."""
+    if context.stopping.is_set():
+        report.leave(upload_id, 0)
+        return True
+    if pause_ms := await _remaining_pause_ms(context):
+        report.leave(upload_id, pause_ms)
+        return True
+    return False
 
 
 def _is_another_upload(outcome: Outcome) -> bool:

@@ -416,6 +416,24 @@ async def test_who_waits_to_run_alone_has_no_claim_that_counts_where_a_worker_di
     assert (await working).outcomes == Counter(ready=3)
 
 
+async def test_once_the_worker_stops_nobody_is_claimed_who_waits_to_run_alone(
+    catalog: Catalog, blobs: Storage, uploads: Uploads, rogue: Sandbox
+) -> None:
+    ids = [await uploads.put(f"{n}.jpg", ordered("take a while")) for n in range(3)]
+    for each in ids:
+        await died(catalog, each, RUN_ALONE_AFTER)
+    before = sum([(await found(catalog, each)).claims for each in ids])
+    context = batch_context(catalog, blobs, rogue)
+    working = asyncio.create_task(process(catalog, ids, context))
+    while sum([(await found(catalog, each)).claims for each in ids]) < before + 4:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    context.stopping.set()
+    report = await working
+
+    assert report.outcomes == Counter(ready=1)
+    assert len(report.left_over) == 2
+
+
 async def test_a_claim_is_given_back_however_often_its_caller_is_cancelled_meanwhile(
     catalog: Catalog, uploads: Uploads, context: BatchContext
 ) -> None:
