@@ -54,7 +54,7 @@ def _checked(value: str) -> str:
         return value
     _check_hosts(value)
     parts = urlsplit(value)
-    if parts.scheme not in ("redis", "rediss", "unix"):
+    if not value.startswith(("redis://", "rediss://", "unix://")):  # as redis-py compares it
         raise ValueError(
             "must begin with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://"
         )

@@ -54,6 +54,12 @@ def test_other_urls_name_no_sentinels(url: str) -> None:
     assert monitored_by(url) is None
 
 
+@pytest.mark.parametrize("url", ["REDIS://h/0", "Rediss://h/0", "UNIX:///run/redis.sock", "unix:/run/s"])
+def test_a_scheme_is_refused_that_the_client_does_not_know(url: str) -> None:
+    with pytest.raises(ValueError, match="must begin with redis://, rediss://, unix://"):
+        check_url(url)
+
+
 @pytest.mark.parametrize("secret", ["100%41", "a%25b", "%", "p+q &=#?/:@", "ü"])
 def test_an_option_is_what_was_encoded_once_as_every_client_does(secret: str) -> None:
     encoded = quote(secret, safe="")
