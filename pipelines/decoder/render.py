@@ -186,9 +186,9 @@ def _scale(
 
 def smaller(image: Image, width: int, height: int) -> Image:
     """Return a picture in memory scaled down to that other size, in memory again."""
-    if image.width * image.height > _FEW_PIXELS:
-        return resize(image, width, height).copy_memory()
-    pixels = samples(resize(image, width, height))
+    resized = resize(image, width, height)
+    few = image.width * image.height <= _FEW_PIXELS
+    pixels = samples(resized) if few else resized.write_to_memory()
     return ImageInMemory(pixels, width, height, image.bands, image.format, image.interpretation)
 
 
