@@ -264,7 +264,7 @@ def test_a_picture_for_the_other_kind_of_child_was_swapped_behind_the_parents_ba
 def test_memory_that_is_not_there_is_said_and_the_next_picture_goes_on() -> None:
     big = saved(Image.new("RGB", (6000, 6000), RED), "JPEG", progressive=True)
 
-    with DecoderProcess(names=["jpeg"], memory_mb=120) as child:
+    with DecoderProcess(names=["jpeg"], memory_mb=140) as child:
         outcome = child.run(big)
 
         assert outcome.code == "too_much_memory"
