@@ -160,6 +160,17 @@ async def test_locked_jobs_at_the_head_of_the_queue_hold_up_none_behind_them() -
     assert tries <= 8  # as many as there are places, and once more: not each of those that are locked
 
 
+async def test_a_job_whose_lock_was_taken_by_a_command_without_an_answer_begins_at_once() -> None:
+    """The client repeats a command whose answer was lost: the lock that it finds then is its own."""
+    job_id = uuid4().hex
+    async with running(RARELY_S) as worker:
+        await worker.redis.set(in_progress_key_prefix + job_id, "me", px=60_000)
+        await worker.queue.jobs.enqueue({job_id: [uuid4()]})
+        await asyncio.wait_for(worker.begun.wait(), RARELY_S / 4)
+
+    assert worker.starts == [job_id]
+
+
 async def test_a_job_that_outlives_its_lock_is_not_started_again_beside_itself() -> None:
     """arq keeps one task for each id: of two, the second to end would fail, and finish the job."""
     work = asyncio.Event()

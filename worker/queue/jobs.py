@@ -70,9 +70,9 @@ class Jobs:
         self.queued.set()
 
     async def begin(self, job_ids: Sequence[str], lease_s: float) -> Mapping[str, int]:
-        """Lock those of `job_ids` that are due in the own queue and that nobody runs; returns their scores.
+        """Lock those of `job_ids` that are due in the own queue and that nobody else runs; none runs here.
 
-        arq asks three questions for each, and its lock says nothing of who has it.
+        Returns their scores. arq asks three questions for each, and its lock says nothing of who has it.
         """
         if not job_ids:
             return {}
@@ -82,15 +82,28 @@ class Jobs:
                 pipe.set(in_progress_key_prefix + job_id, self._consumer, px=int(lease_s * 1000), nx=True)
                 pipe.zscore(self.key, job_id)
             answers = await pipe.execute()
-        now, locked = timestamp_ms(), dict[str, int | None]()
-        for job_id, is_locked, score in zip(job_ids, answers[::2], answers[1::2], strict=True):
-            if is_locked:
-                locked[job_id] = int(score) if score and score <= now else None
-        if gone := [in_progress_key_prefix + job_id for job_id, score in locked.items() if score is None]:
+        now = timestamp_ms()
+        due = {
+            job_id: int(score)
+            for job_id, score in zip(job_ids, answers[1::2], strict=True)
+            if score and score <= now
+        }
+        locked = {job_id for job_id, is_locked in zip(job_ids, answers[::2], strict=True) if is_locked}
+        if gone := [in_progress_key_prefix + job_id for job_id in locked - due.keys()]:
             await self._redis.delete(*gone)  # whoever ran it has ended it, or put it off
-        begun = {job_id: score for job_id, score in locked.items() if score is not None}
-        self._begun.update(begun)
-        return begun
+        self._begun.update(locked & due.keys())
+        if refused := [job_id for job_id in due if job_id not in locked]:
+            locked |= await self._own(refused)
+        return {job_id: score for job_id, score in due.items() if job_id in locked}
+
+    async def _own(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of `job_ids`, none of which runs here, that this worker has a lock of.
+
+        The client repeats a command whose answer was lost.
+        """
+        holders = await self._redis.mget(in_progress_key_prefix + job_id for job_id in job_ids)
+        own = self._consumer.encode()
+        return {job_id for job_id, holder in zip(job_ids, holders, strict=True) if holder == own}
 
     async def unlocked(self, job_ids: Sequence[str]) -> list[str]:
         """Those of `job_ids` that nobody runs, in their order."""
