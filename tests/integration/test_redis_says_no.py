@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import DataError
 
 from scripts.redis_server import RedisServer
 from storage.catalog.opening import Catalog
@@ -213,3 +214,8 @@ async def test_jobs_that_a_busy_redis_does_not_show_are_not_taken_for_unreadable
             await queue.jobs.queues.remove_corrupt()
 
     assert not {"DEL", "ZREM", "MULTI"} & set(fake.commands)
+
+
+async def test_what_no_command_can_have_is_an_error_of_the_client_as_others_are(queue: Queue) -> None:
+    with pytest.raises(DataError):
+        await queue.redis.set("key", None)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection, RedisSSLContext, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -24,6 +25,7 @@ from worker.queue.replies import LARGEST_REPLY, BoundedReader
 from worker.queue.sentinel import Sentinels, ToPrimary
 from worker.queue.url import Monitored, monitored_by, server_of
 
+_SERIALIZER = HiredisRespSerializer()
 _SOCKET_TIMEOUT_S = 5
 _CONNECT_TIMEOUT_S = 2
 _CONNECTIONS = 32
@@ -48,9 +50,8 @@ class _Connection(AbstractConnection):
 
     def pack_command(self, *args: Any) -> list[bytes]:  # noqa: ANN401 (as redis-py has it)
         """As redis-py packs it, which does so in C only where nobody waits for others."""
-        name, *values = args
-        words = (name.encode() if isinstance(name, str) else name).split()
-        return [hiredis.pack_command((*words, *values))]
+        packed: list[bytes] = _SERIALIZER.pack(*args)
+        return packed
 
     async def connect(self) -> None:
         if not self.is_connected and self.health_check_interval:
