@@ -192,7 +192,7 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
         try:
             outcome = await _outcome(tried, meter, patience, context, report)
         except NotBegunError:
-            await asyncio.shield(context.claims.release([claim]))
+            await completed(context.claims.release([claim]))
             report.leave(upload_id, 0)
             return
     context.accounts.debit(meter, uploads=int(_is_another_upload(outcome)))
