@@ -115,7 +115,7 @@ async def _collect_postponed(
     for upload_id, wait_ms in waits.items():
         if upload_id in report.watched and not wait_ms:
             report.due_in_ms = 0
-        elif upload_id not in report.left_over and wait_ms:
+        elif upload_id not in report.left_over:
             report.leave(upload_id, wait_ms)
 
 

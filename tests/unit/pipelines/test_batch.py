@@ -25,6 +25,7 @@ from pipelines.sandbox.groups import SMALL_BYTES
 from pipelines.slots import Slots
 from pipelines.traces import Traces, TryTrace
 from storage.blobs import Storage
+from storage.catalog import clock
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, DeletionRequested, Failed, State, StreamId, Upload
 from storage.catalog.tables import uploads as rows
@@ -162,6 +163,33 @@ async def test_uploads_of_another_job_are_skipped(
 
     assert report.outcomes == Counter(skipped=1)
     assert (await found(catalog, upload_id)).claims == 0
+
+
+async def test_an_upload_that_has_become_due_while_others_were_in_work_is_left_to_the_job(
+    catalog: Catalog, blobs: Storage, sandbox: Sandbox, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = 0
+
+    def an_hour_later(error: Exception, claim: Claim) -> Failed:
+        nonlocal later
+        later = 3_600 * 10**9
+        return Failed(claim, "corrupt_image", str(error))
+
+    monkeypatch.setattr(clock, "wall_ns", lambda: time.time_ns() + later)
+    one_by_one = batch_context(catalog, blobs, sandbox, classified_by=an_hour_later, slots=1)
+    early, bad = await uploads.announce("late.jpg"), await uploads.put("bad.jpg", b"bad")
+    job_id = await on_one_job(catalog, [early, bad])
+    await postpone(catalog, early, ms=60_000)
+    report = await process_uploads([early, bad], job_id, one_by_one)
+
+    assert report.outcomes == Counter(skipped=1, failed=1)
+    assert (report.left_over, report.due_in_ms) == ([early], 0)
+
+
+async def postpone(catalog: Catalog, upload_id: UUID, ms: int) -> None:
+    due_ms = catalog.database.now_ms() + ms
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(rows).where(rows.c.id == str(upload_id)).values(not_before_ms=due_ms))
 
 
 async def test_a_stop_leaves_what_was_not_begun_untouched(
