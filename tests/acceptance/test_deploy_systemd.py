@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import redis
@@ -81,11 +82,36 @@ def confined_doctor(unit: Path, home: Path) -> dict[str, str]:
     return {one["what"]: one["level"] for one in document(ended)}
 
 
-def test_what_root_installs_is_compiled_for_a_user_who_may_write_nothing_there() -> None:
-    assert (
-        "export UV_TOOL_DIR=/opt UV_TOOL_BIN_DIR=/usr/local/bin UV_COMPILE_BYTECODE=1\n"
-        in SNIPPETS["systemd"]
-    )
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    """A program of one line that can be installed."""
+    wheel = tmp_path / "small-1.0-py3-none-any.whl"
+    told = {
+        "small.py": "def main() -> None: ...\n",
+        "small-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: small\nVersion: 1.0\n",
+        "small-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "small-1.0.dist-info/entry_points.txt": "[console_scripts]\nsmall = small:main\n",
+    }
+    record = "".join(f"{name},,\n" for name in told)
+    with ZipFile(wheel, "w") as file:
+        for name, text in {**told, "small-1.0.dist-info/RECORD": record}.items():
+            file.writestr(name, text)
+    return wheel
+
+
+def test_what_root_installs_is_compiled_for_a_user_who_may_write_nothing_there(
+    wheel: Path, tmp_path: Path
+) -> None:
+    if (uv := find_uv()) is None:
+        pytest.skip("no uv")
+    [exports] = re.findall(r"^export UV_TOOL_DIR=.*$", SNIPPETS["systemd"], re.MULTILINE)
+    exports = re.sub(r"(_DIR)=/", rf"\1={tmp_path}/", exports)
+
+    install = f"{exports}\n{uv} tool install --offline --no-index --python {sys.executable} {wheel}"
+    done = subprocess.run(["bash", "-euc", install], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob("small.*.pyc"))) == 1
 
 
 @pytest.mark.parametrize("unit", [UNIT, SERVE])
