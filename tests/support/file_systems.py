@@ -85,13 +85,13 @@ def _with_facts(
     def answer(found: os.stat_result, path: str) -> os.stat_result:
         names = ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size")
         status = {name: getattr(found, name) for name in names} | status_of(path)
-        times: dict[str, float] = {}
+        others: dict[str, float] = {"st_blocks": found.st_blocks}
         for name in ("st_atime", "st_mtime", "st_ctime"):
             ns = getattr(found, f"{name}_ns")
             ns -= ns % 1_000_000_000 if whole_seconds else 0
-            times |= {name: ns / 1e9, f"{name}_ns": ns}
-        seconds = [times[name] // 1 for name in ("st_atime", "st_mtime", "st_ctime")]
-        return os.stat_result([*status.values(), *seconds], times)
+            others |= {name: ns / 1e9, f"{name}_ns": ns}
+        seconds = [others[name] // 1 for name in ("st_atime", "st_mtime", "st_ctime")]
+        return os.stat_result([*status.values(), *seconds], others)
 
     def stat_(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
         found = real_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
