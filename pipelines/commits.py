@@ -9,14 +9,14 @@ from storage.catalog.claims import Claims
 from storage.catalog.records import Claim, Committed, Message, Outcome
 from storage.errors import CatalogDamaged, CatalogUnavailable
 
-GROUP_SIZE = 16  # outcomes
+GROUP_SIZE = 8  # outcomes: as many as small pictures go to a decoder together, and so end together
 MAX_DELAY_S = 0.1
 PAUSES_S = (0.1, 0.4, 1.6)  # before each try to release claims whose outcomes could not be written
 MAX_UNRELEASED = 1000  # claims
 
 
 class Committer:
-    """Commits outcomes when 16 wait, when 100 ms have passed, or at once when no other can be expected."""
+    """Commits outcomes when 8 wait, when 100 ms have passed, or at once when no other can be expected."""
 
     def __init__(
         self,

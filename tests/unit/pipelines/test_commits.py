@@ -26,13 +26,13 @@ def committer(catalog: Catalog, answer: list[Message] | None = None, *, busy: bo
 
 
 async def test_outcomes_that_are_ready_at_about_the_same_time_share_a_transaction(catalog: Catalog) -> None:
-    waiting = await claims(catalog, 10)
+    waiting = await claims(catalog, GROUP_SIZE)
     group = committer(catalog)
     with transactions(catalog) as seen:
         committed = await asyncio.gather(*(group.submit(ready(each)) for each in waiting))
 
     assert seen == ["BEGIN IMMEDIATE", "COMMIT"]
-    assert [each.state for each in committed] == [State.READY] * 10
+    assert [each.state for each in committed] == [State.READY] * GROUP_SIZE
 
 
 async def test_everyone_gets_its_own_outcome(catalog: Catalog) -> None:
