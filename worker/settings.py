@@ -382,7 +382,7 @@ class Settings(BaseModel):
         """How many uploads go on a job at most: so few that a burst spreads over workers."""
         from worker.queue import MOST_UPLOADS  # with Redis' client, which few commands need
 
-        return min(8 * self.decoders, MOST_UPLOADS)
+        return min(4 * self.decoders, MOST_UPLOADS)
 
     @classmethod
     def load(cls) -> Self:
