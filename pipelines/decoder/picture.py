@@ -72,6 +72,9 @@ class Picture:
     held: Callable[[float], int] = lambda shrink: 0
     """Bytes of pixels that `load` with that factor has in memory at once, of a picture that others stream."""
 
+    streamed: Callable[[], "Picture"] | None = None
+    """The same picture by a decoder that holds less of it; None where there is no such."""
+
     at_hand: Callable[[], bool] = bool
     """After `load`: whether all pixels are in memory, so that they can be read in any order."""
 

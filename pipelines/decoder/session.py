@@ -237,6 +237,9 @@ def _process(
         with _distrust(work):
             picture = check(data, limits, work)
             work.estimate = _estimate(picture, specs, size, work)
+            if work.estimate > request.get("most", work.estimate) and picture.streamed:
+                picture = picture.streamed()
+                work.estimate = _estimate(picture, specs, size, work)
     except WrongEngine:
         return {"status": "changed"}
     work.lap("probe")

@@ -135,6 +135,7 @@ class _Plain:
             load=self._load,
             damage=self._damage,
             held=self._held,
+            streamed=partial(_probe, *self._file),
             at_hand=lambda: self._otherwise is None,
         )
 

@@ -112,6 +112,7 @@ class Attempt:
             "missing": [variant.name for variant in task.missing],
             "variants": [as_request(variant) for variant in task.variants],
             "placeholder": task.placeholder,
+            "most": self.guard.most,  # bytes of memory: one that takes more is refused
         }
         await self.child.send(request, [task.source_fd])
         return await self.child.receive(
