@@ -35,13 +35,13 @@ def test_wrong_settings_are_reported_all_at_once_with_exit_code_2(workplace: Wor
 
 def test_a_limit_of_address_space_is_not_called_one_of_threads(workplace: Workplace) -> None:
     code = (
-        "import resource; resource.setrlimit(resource.RLIMIT_AS, (600 << 20,) * 2); "
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (170 << 20,) * 2); "
         "from scripts.media import main; main()"
     )
     ended = run_installed([sys.executable, "-c", code, "worker", "--burst"], workplace.env(), workplace.home)
 
     assert ended.returncode == 1
-    assert "Raise the limit of address space (LimitAS, ulimit -v), now 600 MiB" in ended.stderr
+    assert "Raise the limit of address space (LimitAS, ulimit -v), now 170 MiB" in ended.stderr
     assert "TasksMax" not in ended.stderr
 
 
