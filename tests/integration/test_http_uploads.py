@@ -38,8 +38,7 @@ async def settings(
     given: dict[str, Any] = {"catalog_url": catalog_url, "max_source_bytes": LIMIT}
     if database_kind == "postgres":
         ministack = request.getfixturevalue("ministack")
-        request.getfixturevalue("monkeypatch").setenv("MEDIA_S3_ENDPOINT", ministack.endpoint)
-        given["storage_url"] = str(new_place(ministack))
+        given |= {"storage_url": str(new_place(ministack)), "s3_endpoint": ministack.endpoint}
     else:
         shutil.copy(migrated, tmp_path / "catalog.db")
     settings = settings_in(tmp_path, server.url, **given)
