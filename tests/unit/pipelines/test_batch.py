@@ -427,16 +427,25 @@ async def test_an_upload_that_workers_died_with_runs_while_nothing_else_does(
     assert report.outcomes == Counter(ready=4)
 
 
-async def test_who_waits_to_run_alone_has_no_claim_that_counts_where_a_worker_dies(
-    catalog: Catalog, blobs: Storage, uploads: Uploads, rogue: Sandbox
-) -> None:
+async def one_runs_alone_and_two_wait(
+    catalog: Catalog, uploads: Uploads, context: BatchContext
+) -> tuple[list[UUID], asyncio.Task[BatchReport]]:
+    """A batch of three that workers died with, once one of them is claimed to run alone."""
     ids = [await uploads.put(f"{n}.jpg", ordered("take a while")) for n in range(3)]
     for each in ids:
         await died(catalog, each, RUN_ALONE_AFTER)
     before = sum([(await found(catalog, each)).claims for each in ids])
-    working = asyncio.create_task(process(catalog, ids, batch_context(catalog, blobs, rogue)))
+    working = asyncio.create_task(process(catalog, ids, context))
     while sum([(await found(catalog, each)).claims for each in ids]) < before + 4:  # noqa: ASYNC110
         await asyncio.sleep(0)
+    return ids, working
+
+
+async def test_who_waits_to_run_alone_has_no_claim_that_counts_where_a_worker_dies(
+    catalog: Catalog, blobs: Storage, uploads: Uploads, rogue: Sandbox
+) -> None:
+    context = batch_context(catalog, blobs, rogue)
+    ids, working = await one_runs_alone_and_two_wait(catalog, uploads, context)
     await asyncio.wait({working}, timeout=0.05)
     states = [(await found(catalog, each)).state for each in ids]
 
@@ -447,14 +456,8 @@ async def test_who_waits_to_run_alone_has_no_claim_that_counts_where_a_worker_di
 async def test_once_the_worker_stops_nobody_is_claimed_who_waits_to_run_alone(
     catalog: Catalog, blobs: Storage, uploads: Uploads, rogue: Sandbox
 ) -> None:
-    ids = [await uploads.put(f"{n}.jpg", ordered("take a while")) for n in range(3)]
-    for each in ids:
-        await died(catalog, each, RUN_ALONE_AFTER)
-    before = sum([(await found(catalog, each)).claims for each in ids])
     context = batch_context(catalog, blobs, rogue)
-    working = asyncio.create_task(process(catalog, ids, context))
-    while sum([(await found(catalog, each)).claims for each in ids]) < before + 4:  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    _, working = await one_runs_alone_and_two_wait(catalog, uploads, context)
     context.stopping.set()
     report = await working
 

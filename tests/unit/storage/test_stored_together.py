@@ -126,10 +126,8 @@ async def test_who_stores_alone_flushes_no_file_system_unless_somebody_has_store
     assert found == [False, False, True, False]
 
 
-@pytest.mark.usefixtures("cheap")
-async def test_who_comes_while_others_are_stored_goes_with_the_next_ones(
-    local_blobs: LocalBlobs, calls: Noted, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def slow_renames(monkeypatch: pytest.MonkeyPatch) -> tuple[Event, Event]:
+    """Have each rename say that it has started, and wait until it may go."""
     started, go = Event(), Event()
     real = os.rename
 
@@ -139,6 +137,14 @@ async def test_who_comes_while_others_are_stored_goes_with_the_next_ones(
         real(*args, **more)
 
     monkeypatch.setattr(os, "rename", slow)
+    return started, go
+
+
+@pytest.mark.usefixtures("cheap")
+async def test_who_comes_while_others_are_stored_goes_with_the_next_ones(
+    local_blobs: LocalBlobs, calls: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, go = slow_renames(monkeypatch)
     first = asyncio.create_task(local_blobs.store(PAIRS[0]))
     await asyncio.to_thread(started.wait, 10)
     others = [asyncio.create_task(local_blobs.store(pair)) for pair in PAIRS[1:]]
@@ -401,15 +407,7 @@ async def test_on_another_volume_folders_are_flushed_by_themselves(
 async def test_who_is_cancelled_waits_until_its_files_are_let_go_and_takes_none_of_the_others_along(
     local_blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, go = Event(), Event()
-    real = os.rename
-
-    def slow(*args: Any, **more: Any) -> None:
-        started.set()
-        go.wait(10)
-        real(*args, **more)
-
-    monkeypatch.setattr(os, "rename", slow)
+    started, go = slow_renames(monkeypatch)
     tasks = [asyncio.create_task(local_blobs.store(pair)) for pair in PAIRS]
     await asyncio.to_thread(started.wait, 10)
     tasks[1].cancel()
