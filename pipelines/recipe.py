@@ -85,6 +85,15 @@ Recipes = Mapping[str, Recipe]
 BUILT_IN: Recipes = {DEFAULT.name: DEFAULT}
 
 
+def digest_of(recipes: Recipes) -> str:
+    """16 hex digits that change with whatever a recipe makes, or with its name."""
+    made = {
+        recipe.name: [recipe.placeholder, *([one.name, one.fingerprint] for one in recipe.variants)]
+        for recipe in recipes.values()
+    }
+    return sha256(orjson.dumps(made, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
 def dropped_from_default(recipes: Recipes) -> Sequence[str]:
     """The names of the built-in recipe's variants that `default` has not any more, and not on purpose."""
     own = recipes[DEFAULT.name]

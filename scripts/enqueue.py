@@ -17,8 +17,19 @@ import typer
 from pipelines.errors import PictureRefused
 from pipelines.placeholders import NO_PLACEHOLDER, Kind, Placeholder, parse
 from scripts.progress import Progress
-from scripts.terminal import AsJson, CommandError, errors, output, print_json, require_one_of, run, table
+from scripts.terminal import (
+    AsJson,
+    CommandError,
+    errors,
+    output,
+    print_json,
+    require_one_of,
+    run,
+    safe,
+    table,
+)
 from storage.tasks import together
+from worker.queue.errors import QueueUnavailable
 from worker.traceparent import parse_traceparent
 
 if TYPE_CHECKING:
@@ -133,6 +144,7 @@ async def enqueue(
     sent = [Sent(path) for path in files]
     async with open_stores(settings) as stores, open_queue(settings) as queue:
         await queue.ownership.check_not_of_another(stores.catalog.id)
+        await _warn_of_other_recipes(queue, settings)
         receiver = Receiver(stores.blobs, queue.stream, settings.max_source_bytes, _FOLDER)
         since = await queue.messages.last_id() if wait else "0"  # an app may have no right to read
         follower = Follower(queue, since) if wait else None
@@ -141,6 +153,14 @@ async def enqueue(
             sending = _send_all(sent, receiver, announce, follower, progress)
             await (together(sending, follower.run(progress)) if follower else sending)
     return sent
+
+
+async def _warn_of_other_recipes(queue: "Queue", settings: "Settings") -> None:
+    from worker.other_recipes import ADVICE, describe_other_recipes
+
+    with suppress(QueueUnavailable):  # an app may have no right to read
+        if others := describe_other_recipes(await queue.heartbeats.reporting(), settings):
+            errors.print(f"{safe(others)}. {ADVICE}", soft_wrap=True)
 
 
 async def _send_all(

@@ -53,10 +53,11 @@ def command(
     """Queue uploads again; their variants stay until newer ones are published.
 
     With --stale and --missing, ready uploads whose originals are gone, or of another size, or whose recipe
-    is gone, are left alone and named.
+    is gone, are left alone and named. With --stale, so are workers that read the recipes before they changed.
     """
     from pipelines.reprocess import Selection
     from storage.catalog.backfill import Filter
+    from worker.other_recipes import ADVICE, describe_other_recipes
     from worker.queue import open_queue
     from worker.retry import CODES
     from worker.stores import open_stores
@@ -68,6 +69,9 @@ def command(
         found_by = Filter(state, recipe, failed, None if since is None else moment_ms(since))
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(stores.catalog.id)
+            others = describe_other_recipes(await queue.heartbeats.reporting(), settings) if stale else None
+            if others:
+                print_error(f"{others}: what they make is stale still. {ADVICE} Then run this again.")
             selection = Selection(found_by, since, stale, missing)
             reprocessor = Reprocessor(settings, stores.catalog, stores.blobs, queue, selection)
             queued = await reprocessor.run(limit)
@@ -77,7 +81,7 @@ def command(
         else:
             output.print(f"{counted_are(queued, 'upload')} queued again.")
             _print_differing(differing)
-        return 1 if differing else 0
+        return 1 if differing or others else 0
 
     run(body)
 

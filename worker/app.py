@@ -15,6 +15,7 @@ from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
 from pipelines.outage import Outage
 from pipelines.poison import PoisonList
+from pipelines.recipe import digest_of
 from pipelines.sandbox import DECODER, ForkServer, Sandbox, decoder_version, more_threads, open_sandbox
 from pipelines.slots import Slots
 from pipelines.traces import Traces
@@ -233,7 +234,13 @@ async def open_app(
             shutdown.stopping,
             status,
             partial(
-                describe_worker, queue.consumer, status, sandbox, settings.decoders, settings.budget_mb * MIB
+                describe_worker,
+                queue.consumer,
+                status,
+                digest_of(settings.recipe_book),
+                sandbox,
+                settings.decoders,
+                settings.budget_mb * MIB,
             ),
         )
         degradation = Degradation(_signs(settings, queue, stores.catalog, stores.blobs, sandbox), status)

@@ -185,7 +185,8 @@ def parse_event(
         raise TypeError(event)
     if event.recipe not in recipes:
         known = ", ".join(sorted(recipes))
-        raise InvalidEvent("unknown_recipe", f"there is no recipe {event.recipe[:64]!r}; there is: {known}")
+        reason = f"there is no recipe {event.recipe[:64]!r}; when the worker started, there was: {known}"
+        raise InvalidEvent("unknown_recipe", reason)
     upload_id = event.id or default_id(event.source)
     return UploadRequested(
         position,

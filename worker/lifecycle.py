@@ -13,6 +13,7 @@ import structlog
 from pipelines.backoff import Backoff
 from pipelines.dropped_variants import DroppedVariant, find_dropped
 from pipelines.errors import DecoderUnavailable
+from pipelines.recipe import digest_of
 from storage.errors import BlobsAway, BlobsUnavailable, CatalogAway, CatalogUnfit, RootMismatch, StorageError
 from worker import findings, leases, tasks
 from worker.app import App, open_app
@@ -127,7 +128,8 @@ async def _open(ctx: Context, stack: AsyncExitStack, queue: Queue) -> App:
                     raise
                 problem = str(error)
                 ctx["status"].waits_for(check_of(error), problem)
-            who = describe_process(queue.consumer, ctx["status"])
+            recipes = digest_of(ctx["settings"].recipe_book)
+            who = describe_process(queue.consumer, ctx["status"], recipes)
             await queue.heartbeats.beat(ctx["instance"], problem, healthy=False, expiry_s=_TRY_S, info=who)
             if problem != reported:
                 log.error("unhealthy", reason=problem)

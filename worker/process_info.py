@@ -11,20 +11,21 @@ from worker.queue.heartbeats import WorkerInfo
 from worker.status import Status
 
 
-def describe_process(consumer: str, status: Status) -> WorkerInfo:
-    """Who it is that works under that name."""
+def describe_process(consumer: str, status: Status, recipes: str) -> WorkerInfo:
+    """Who it is that works under that name, by recipes of that digest."""
     return WorkerInfo(
         state="starting",
         host=socket.gethostname(),
         pid=os.getpid(),
         consumer=consumer,
         up_s=int(status.up_s),
+        recipes=recipes,
         **_versions(),
     )
 
 
 def describe_worker(
-    consumer: str, status: Status, sandbox: Sandbox, decoders: int, budget: int
+    consumer: str, status: Status, recipes: str, sandbox: Sandbox, decoders: int, budget: int
 ) -> WorkerInfo:
     """Who it is, and what its decoders and its memory have to do, of a budget of so many bytes."""
     load = {
@@ -33,7 +34,7 @@ def describe_worker(
         "memory": resident() + sandbox.pool.memory(),
         "budget": budget,
     }
-    return describe_process(consumer, status).model_copy(update=load)
+    return describe_process(consumer, status, recipes).model_copy(update=load)
 
 
 @cache

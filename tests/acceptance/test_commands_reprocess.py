@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from pipelines.recipe import Recipe
+from pipelines.recipe import BUILT_IN, Recipe, digest_of
 from pipelines.recipe_file import load_recipes
 from pipelines.reprocess import Selection
 from pipelines.upload import key_of
@@ -225,6 +225,27 @@ def test_what_is_not_asked_for_is_not_named_although_its_original_is_gone(
 
     assert [document(ended) for ended in (current, failed)] == [{"queued": 0, "differing": {}}] * 2
     assert (current.returncode, failed.returncode) == (0, 0)
+
+
+@pytest.mark.parametrize("command", ["reprocess --stale --json", "enqueue recipes.toml --json"])
+def test_a_worker_that_read_the_recipes_before_they_changed_is_named(
+    assorted: UploadsWithoutWorker, command: str
+) -> None:
+    server, told = assorted.place.redis, {"host": "web", "pid": 7, "recipes": digest_of(BUILT_IN)}
+    server.set("media:uploads:health:there:7:1", '{"healthy": true, "detail": ""}')
+    server.set("media:uploads:worker:there:7:1", json.dumps(told))
+    server.zadd("media:uploads:workers", {"there:7:1": 1})
+
+    ended = media(assorted.env, *command.split(), cwd=assorted.place.home)
+    told["recipes"] = digest_of(assorted.recipes)
+    server.set("media:uploads:worker:there:7:1", json.dumps(told))
+    restarted = media(assorted.env, *command.split(), cwd=assorted.place.home)
+
+    sentence = f"1 worker (web:7) has other recipes than {assorted.place.home / 'recipes.toml'}"
+    said, afterwards = ended.stdout + ended.stderr, restarted.stdout + restarted.stderr
+    assert (sentence in said, sentence in afterwards) == (True, False)
+    assert "Restart them: the file of recipes is read once, at the start." in said
+    assert ended.returncode == (0 if "enqueue" in command else 1)
 
 
 def test_a_sweep_leaves_them_alone_too(worn: UploadsWithoutWorker) -> None:

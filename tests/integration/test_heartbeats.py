@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from pipelines.recipe import BUILT_IN, digest_of
 from scripts.redis_server import RedisServer
 from storage.catalog.intake import admit_none
 from storage.catalog.opening import Catalog
@@ -19,7 +20,7 @@ from tests.support.clients import WITH_SERVICES
 from tests.support.commands import Ended, forked
 from tests.support.fake_redis import saying
 from worker.degradation import watch_queue
-from worker.doctor.broker import check_workers
+from worker.doctor.broker import check_their_recipes, check_workers
 from worker.queue import Queue, heartbeats
 from worker.queue.heartbeats import Heartbeat, ReportingWorker, WorkerInfo, new_instance, place
 from worker.settings import Settings
@@ -59,6 +60,17 @@ async def test_doctor_warns_of_an_event_that_waits_long_although_workers_run(que
     found = await check_workers(queue, Settings())
 
     assert (found.level, found.detail) == ("warning", "1 running, but the oldest event has waited for 61 s")
+
+
+async def test_doctor_names_workers_that_have_other_recipes_than_the_file(queue: Queue) -> None:
+    for number, recipes in enumerate([digest_of(BUILT_IN), "0" * 16, None]):
+        info = WorkerInfo(host=f"web-{number}", pid=7, recipes=recipes)
+        await queue.heartbeats.beat(f"there:7:{number}", "", healthy=True, expiry_s=15, info=info)
+
+    [found] = await check_their_recipes(queue, Settings())
+
+    assert found.level == "warning"
+    assert found.detail.startswith("1 worker (web-1:7) has other recipes than the built-in recipe alone")
 
 
 @pytest.mark.parametrize("body", [b"no JSON", b"[]", b'{"healthy":true}', b"7"])

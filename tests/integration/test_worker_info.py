@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.formats import MIB
+from pipelines.recipe import BUILT_IN, digest_of
 from scripts.redis_server import RedisServer
 from tests.conftest import url_of
 from tests.support.stub_worker import STUB
@@ -113,3 +114,4 @@ async def test_a_worker_that_works_tells_who_it_is_and_what_its_decoders_have_to
     assert info.memory is not None
     assert resident() // 2 < info.memory < resident() + 2**30
     assert "pyvips-binary" in (info.decoders_version or "")
+    assert info.recipes == digest_of(BUILT_IN)

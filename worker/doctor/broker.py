@@ -11,6 +11,7 @@ from storage.errors import StorageError
 from worker.amounts import counted
 from worker.degradation import long_wait
 from worker.findings import Finding, inspect_redis
+from worker.other_recipes import ADVICE, describe_other_recipes
 from worker.queue import Queue, QueueUnavailable, Refusal, open_queue
 from worker.queue.refusals import of_another, refusal_of
 from worker.settings import Settings
@@ -49,7 +50,7 @@ async def check_redis(settings: Settings, *, as_worker: bool = True) -> RedisRep
             if refusal is not None and not refusal.transient:
                 return RedisReport([refused(refusal)])
             findings = [refused(refusal) if refusal else works, *inspect_redis(await queue.server.info())]
-            findings.append(await check_workers(queue, settings))
+            findings += [await check_workers(queue, settings), *await check_their_recipes(queue, settings)]
             owner = await queue.ownership.owner()
             recent = await queue.messages.recent(_MESSAGES, _LATELY_MS)
             return RedisReport(findings, answers=True, owner=owner, recent=recent)
@@ -88,6 +89,12 @@ async def check_workers(queue: Queue, settings: Settings) -> Finding:
         detail = f"{len(degraded)} of {len(workers)} degraded: {'; '.join(degraded[0].degraded)}"
         return Finding("Workers", "warning", detail, "See docs/operations.md, Health.")
     return Finding("Workers", "ok", f"{len(workers)} running; {waits}{_besides(parked)}")
+
+
+async def check_their_recipes(queue: Queue, settings: Settings) -> Sequence[Finding]:
+    """That workers have other recipes than the file has by now, where some do."""
+    detail = describe_other_recipes(await queue.heartbeats.reporting(), settings)
+    return [] if detail is None else [Finding("Recipes of workers", "warning", detail, ADVICE)]
 
 
 async def _parked(settings: Settings) -> Parked:

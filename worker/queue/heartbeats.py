@@ -97,6 +97,8 @@ class WorkerInfo(BaseModel):
     """Its name as the holder of claims."""
     version: str | None = None
     decoders_version: str | None = None
+    recipes: str | None = None
+    """The digest of the recipes that it has read at its start."""
     up_s: Int64 | None = None
     decoders: Int64 | None = None
     busy: Int64 | None = None
@@ -112,6 +114,13 @@ class ReportingWorker:
 
     heartbeat: Heartbeat
     info: WorkerInfo | None
+
+    @property
+    def name(self) -> str:
+        """What people know it by: its host and process, where it has told them."""
+        if self.info is None or self.info.host is None:
+            return self.heartbeat.instance.rpartition(":")[2]
+        return self.info.host if self.info.pid is None else f"{self.info.host}:{self.info.pid}"
 
 
 def has_ended(instance: str) -> bool:

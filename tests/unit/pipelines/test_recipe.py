@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.recipe import BUILT_IN, DEFAULT, Variant
+from pipelines.recipe import BUILT_IN, DEFAULT, Recipe, Variant, digest_of
 
 CAT = UUID("4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
 OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -127,3 +127,12 @@ def test_proportions_are_kept_to_half_a_pixel(width: int, height: int) -> None:
 
     assert abs(made[0] - max(1.0, width * exact)) < 0.5001
     assert abs(made[1] - max(1.0, height * exact)) < 0.5001
+
+
+def test_a_digest_of_recipes_changes_with_whatever_one_of_them_makes() -> None:
+    larger = replace(DEFAULT.variants[0], box=151)
+    others = (replace(DEFAULT, variants=(larger,)), replace(DEFAULT, placeholder="none"))
+    books = [BUILT_IN, *({"default": one} for one in others), {**BUILT_IN, "new": Recipe("new", (larger,))}]
+
+    assert len({digest_of(book) for book in books}) == 4
+    assert digest_of({**books[3]}) == digest_of(dict(reversed([*books[3].items()])))

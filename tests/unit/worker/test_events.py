@@ -234,7 +234,8 @@ def test_an_entry_without_an_event_is_reported() -> None:
 def test_an_unknown_recipe_has_a_code_of_its_own_and_a_list_of_the_known_ones() -> None:
     code, sent = refusal({"source": "uploads/a", "recipe": "poster"})
 
-    assert (code, sent) == ("unknown_recipe", "there is no recipe 'poster'; there is: default, posters")
+    known = "when the worker started, there was: default, posters"
+    assert (code, sent) == ("unknown_recipe", f"there is no recipe 'poster'; {known}")
 
 
 def test_a_refusal_shows_nothing_that_a_terminal_obeys() -> None:

@@ -169,7 +169,7 @@ def _of_workers(seen: Observation, *, is_new: bool) -> Iterator[Concern]:
         detail = "; ".join(worker.info.failing) if worker.info and worker.info.failing else ""
         yield Concern(
             f"worker-{worker.heartbeat.instance}",
-            f"The worker {name_of(worker)} is unhealthy",
+            f"The worker {worker.name} is unhealthy",
             f"{ROOT}/system",
             detail or worker.heartbeat.detail,
             advice="Its log says more. It goes on by itself once its checks are well.",
@@ -241,7 +241,7 @@ def _of_signs(seen: Observation) -> Iterator[Concern]:
     for worker in seen.workers or ():
         for sign in worker.heartbeat.degraded:
             if sign.partition(": ")[0] not in known:
-                said.setdefault(sign, []).append(name_of(worker))
+                said.setdefault(sign, []).append(worker.name)
     for sign, names in said.items():
         word, _, reason = sign.partition(": ")
         who = names[0] if len(names) == 1 else f"{count(len(names))} workers"
@@ -250,14 +250,6 @@ def _of_signs(seen: Observation) -> Iterator[Concern]:
         yield Concern(
             f"sign-{word}-{names[0]}", text, f"{ROOT}/system", detail, is_urgent=False, advice=advice
         )
-
-
-def name_of(worker: ReportingWorker) -> str:
-    """What people know a worker by: its host and process, where it has told them."""
-    info = worker.info
-    if info is None or info.host is None:
-        return worker.heartbeat.instance.rpartition(":")[2]
-    return info.host if info.pid is None else f"{info.host}:{info.pid}"
 
 
 def in_place(workers: Iterable[ReportingWorker]) -> Sequence[ReportingWorker]:
