@@ -230,7 +230,7 @@ def encode(image: Image, target: Target) -> bytes:
     quality = int(target.spec["quality"])
     match target.spec["format"]:
         case "jpeg":
-            options = jpeg_options(target.spec)
+            options = jpeg_options(target.spec, image.width * image.height)
             if thumbnail_jpeg.suits(image, options):
                 return thumbnail_jpeg.encode(image, options)
             return bytes(image.jpegsave_buffer(keep="none", **options))

@@ -132,7 +132,7 @@ def inspect_encoder(hellos: Sequence[Hello]) -> Sequence[Finding]:
     """That JPEG variants are not what their quality says, where libvips is another one than the bundled."""
     if not any("mozjpeg" in hello.lacks for hello in hellos):
         return []
-    detail = 'libvips has no mozjpeg: JPEG variants lack quality, and effort = "small" makes none smaller'
+    detail = 'libvips has no mozjpeg: JPEG variants take more bytes, and effort = "small" hardly helps'
     return [Finding("JPEG", "warning", detail, "Install pyvips-binary, whose libvips has it.")]
 
 

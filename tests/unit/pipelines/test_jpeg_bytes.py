@@ -110,6 +110,42 @@ def test_the_libvips_that_is_installed_has_the_tables() -> None:
     assert has_tables()
 
 
+@pytest.mark.parametrize("effort", ["fast", "small"])
+def test_without_mozjpeg_a_quality_is_the_number_of_libjpeg(effort: str) -> None:
+    options = jpeg_options(spec(600, quality=83, effort=effort), mozjpeg=False)
+    content = photo(PHOTOS[0]).jpegsave_buffer(keep="none", **options)
+
+    usual = by_libjpeg(photo(PHOTOS[0]), 83)
+    assert options.keys() == {"Q", "subsample_mode", "optimize_coding", "interlace"}  # no more is known there
+    assert shown(content) == shown(usual)
+    assert (len(content) == len(usual)) == (effort == "fast")
+
+
+def shown(content: bytes) -> bytes:
+    return Image.open(io.BytesIO(content)).tobytes()
+
+
+@pytest.mark.parametrize(("subsampling", "megapixels"), [("4:2:0", 8), ("4:4:4", 4)])
+def test_effort_is_less_where_a_variant_is_so_large_that_noise_would_not_end_in_time(
+    subsampling: str, megapixels: int
+) -> None:
+    asked = spec(16_384, effort="small", subsampling=subsampling)
+    sizes = [megapixels * 10**6 * times for times in (1, 1.01, 5, 5.01)]
+    tried = [jpeg_options(asked, int(size)) for size in sizes]
+
+    assert [one["trellis_quant"] for one in tried] == [True, False, False, False]
+    assert [one["optimize_scans"] for one in tried] == [True, True, True, False]
+    assert {one["interlace"] for one in tried} == {True}
+
+
+def test_the_size_of_a_variant_is_what_its_effort_depends_on() -> None:
+    black = pyvips.Image.black(3600, 2300, bands=3).copy(interpretation="srgb")
+    large = black.insert(photo(PHOTOS[0]), 0, 0)
+    with_trellis = large.jpegsave_buffer(keep="none", **jpeg_options(spec(3600, effort="small")))
+
+    assert len(made(large, effort="small")) > len(with_trellis)
+
+
 def test_a_usual_jpeg_is_baseline_and_a_small_one_progressive() -> None:
     usual, small = (
         Image.open(io.BytesIO(made(text(), effort=effort))).info.get("progressive")
