@@ -18,9 +18,8 @@ from storage.errors import CatalogMoved, CopyRefused, StorageError, writes_copie
 from storage.threads import in_thread
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from storage.catalog.postgres import PostgresBackend
+    from storage.catalog.sqlalchemy_parts import AsyncConnection
 
 
 class Replacement(Protocol):

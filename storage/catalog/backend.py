@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Executable, Table
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from storage.catalog.condition import Condition
+from storage.catalog.sqlalchemy_parts import AsyncConnection, AsyncEngine
 from storage.catalog.sqlite_file import FileRoom
 
 T = TypeVar("T")

@@ -6,7 +6,6 @@ from itertools import chain
 from uuid import UUID
 
 from sqlalchemy import bindparam, case, func, select, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import tokens
 from storage.catalog.claim_groups import ClaimGroups, Wanted
@@ -20,6 +19,7 @@ from storage.catalog.outcomes import HELD, parameters_of, write_outcomes
 from storage.catalog.paging import pages
 from storage.catalog.records import WAITING, Claim, Committed, Outcome, Ready, State
 from storage.catalog.rows import Row, to_upload, to_variant
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import Big, uploads, variants
 

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Executable, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.tables import totals
 from storage.totals import Count, Total
 

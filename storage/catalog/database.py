@@ -11,7 +11,6 @@ from typing import Self
 from uuid import uuid4
 
 from sqlalchemy import exists, false, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import schema, tables
 from storage.catalog.address import Address
@@ -20,6 +19,7 @@ from storage.catalog.condition import Condition
 from storage.catalog.conflicts import repeated
 from storage.catalog.moved import check_not_moved
 from storage.catalog.slow import report_slow
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.sqlite_file import FileRoom
 from storage.errors import CatalogDamaged, CatalogObsolete, NoCatalog
 from storage.paths import has_catalog

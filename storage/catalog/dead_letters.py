@@ -6,15 +6,14 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Select, delete, func, select, true
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.paging import pages
 from storage.catalog.records import DeadLetter
 from storage.catalog.rows import without_nul
+from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
 from storage.catalog.tables import dead_letters, summed, totals
-from storage.catalog.upserts import insert
 from storage.totals import Count
 
 MOST = 10_000  # dead letters that are kept, and their bytes

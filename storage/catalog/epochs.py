@@ -6,12 +6,11 @@ than every event of an earlier one.
 
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.kv import Value, read_value, replace_value
 from storage.catalog.records import StreamId
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 
 _NAME = "stream"
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import func, inspect, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import schema
 from storage.catalog.backend import Backend
 from storage.catalog.counting import find_wrong_totals
 from storage.catalog.epochs import read_epoch
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.tables import kv, metadata, outbox, totals, uploads
 
 

@@ -11,8 +11,8 @@ from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.rows import Row
 from storage.catalog.schema import is_table
+from storage.catalog.sqlalchemy_parts import insert
 from storage.catalog.tables import http_keys
-from storage.catalog.upserts import insert
 
 ALL_KEYS = select(http_keys).order_by(http_keys.c.made_ms, http_keys.c.name)
 NAME = re.compile(r"[a-z0-9_-]{1,32}")

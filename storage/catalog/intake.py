@@ -8,8 +8,6 @@ from typing import overload
 from uuid import UUID
 
 from sqlalchemy import and_, bindparam, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import outbox
 from storage.catalog.conflicts import repeated
@@ -32,6 +30,7 @@ from storage.catalog.records import (
     UploadRequested,
 )
 from storage.catalog.rows import Row, message_of, to_variant
+from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
 from storage.catalog.tables import PARKED, uploads, variants
 
 Event = UploadRequested | DeletionRequested

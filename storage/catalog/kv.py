@@ -5,7 +5,6 @@ from typing import Any
 
 import orjson
 from sqlalchemy import String, delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -13,8 +12,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.rows import load_json
+from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
 from storage.catalog.tables import kv
-from storage.catalog.upserts import insert
 
 Value = dict[str, Any]
 

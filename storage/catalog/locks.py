@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from sqlalchemy import bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import uploads
 

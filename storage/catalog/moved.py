@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import orjson
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.tables import kv
 from storage.errors import CatalogMoved
 

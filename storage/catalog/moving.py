@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Table, delete, func, select, true, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import tables
 from storage.catalog.conflicts import repeated
@@ -20,6 +19,7 @@ from storage.catalog.kv import read_value, replace_value, write_value
 from storage.catalog.moved import MOVED, Mark, check_not_moved, read_mark
 from storage.catalog.outbox import Outbox
 from storage.catalog.reports import Reports
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 
 _TABLES = (
     tables.uploads,  # first: variants refer to it

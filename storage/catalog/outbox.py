@@ -6,7 +6,6 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Select, bindparam, insert, null, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
@@ -15,6 +14,7 @@ from storage.catalog.paging import pages
 from storage.catalog.pruning import prune
 from storage.catalog.records import Message
 from storage.catalog.rows import dump_message, to_message
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import outbox
 from storage.errors import CatalogDamaged

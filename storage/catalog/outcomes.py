@@ -9,8 +9,6 @@ from dataclasses import replace
 from functools import cache
 
 from sqlalchemy import bindparam, delete, exists, func, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs import fingerprint
 from storage.catalog.locks import lock_uploads
@@ -28,6 +26,7 @@ from storage.catalog.records import (
     StoredVariant,
 )
 from storage.catalog.rows import Row, message_of, placeholder_of, without_nul
+from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
 from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import deletion_marks, uploads, variants
 

@@ -5,18 +5,17 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.paging import pages
 from storage.catalog.pruning import prune
+from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
 from storage.catalog.tables import owner_costs, summed
-from storage.catalog.upserts import insert
 from storage.totals import OwnerCost
 
 if TYPE_CHECKING:
-    from sqlalchemy.dialects.postgresql import Insert
+    from storage.catalog.sqlalchemy_parts import Insert
 
 HOUR_MS = 3_600_000
 HOURS = 24  # that a report looks back, the present one included

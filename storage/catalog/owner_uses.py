@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import bindparam, select
-from sqlalchemy.dialects.postgresql import insert
 
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.paging import pages
 from storage.catalog.pruning import prune
+from storage.catalog.sqlalchemy_parts import insert
 from storage.catalog.tables import owner_uses
 
 SLOT_MS = 20_000

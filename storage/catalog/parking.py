@@ -10,14 +10,13 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import BigInteger, Select, String, bindparam, column, func, select, true, update
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.locks import lock_uploads
 from storage.catalog.paging import PAGE
+from storage.catalog.sqlalchemy_parts import ARRAY, AsyncConnection
 from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import IS_PARKED, account, uploads
 

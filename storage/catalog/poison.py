@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects.postgresql import insert
 
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.paging import pages
 from storage.catalog.pruning import prune
 from storage.catalog.rows import without_nul
+from storage.catalog.sqlalchemy_parts import insert
 from storage.catalog.tables import poison_contents
 
 

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Table, bindparam, event, insert, text
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -22,6 +21,7 @@ from storage.catalog.postgres_errors import READ_ONLY, ServerCondition, sqlstate
 from storage.catalog.reading_queries import rows_as_json, unindexed
 from storage.catalog.server_clock import ServerClock
 from storage.catalog.servers import Servers
+from storage.catalog.sqlalchemy_parts import AsyncConnection, AsyncEngine, create_async_engine
 from storage.catalog.sqlite_file import FileRoom
 from storage.catalog.tables import metadata, totals_delta
 from storage.errors import CatalogUnfit

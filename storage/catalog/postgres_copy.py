@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import Connection, inspect
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.tables import metadata, totals
 from storage.errors import CopyDamaged, writes_copies
 from storage.threads import in_thread

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from sqlalchemy import bindparam, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.errors import CatalogUnfit
 
 _COUNTS = "INSERT INTO totals_delta"

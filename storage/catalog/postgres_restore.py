@@ -7,11 +7,11 @@ from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import bindparam, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import postgres_functions, schema
 from storage.catalog.postgres_copy import RowsFile
 from storage.catalog.restored import RESTORED
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.tables import metadata, totals
 from storage.errors import CatalogUnavailable, CopyDamaged, CopyRefused
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from sqlalchemy import BigInteger, bindparam, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from storage.catalog.postgres_errors import ServerCondition
+from storage.catalog.sqlalchemy_parts import AsyncConnection, AsyncEngine
 
 _OUTBOX = "CAST(pg_get_serial_sequence('outbox', 'seq') AS regclass)"
 _GIVEN = text(f"SELECT coalesce(pg_sequence_last_value({_OUTBOX}), 0)")

@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, literal, select, true
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.address import Address
 from storage.catalog.conflicts import repeated
@@ -15,8 +14,8 @@ from storage.catalog.kv import read_value
 from storage.catalog.owner_costs import dearest
 from storage.catalog.records import State, Upload
 from storage.catalog.rows import load_metadata, to_upload, to_variant
+from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
 from storage.catalog.tables import Big, snapshots, summed, totals, uploads, variants
-from storage.catalog.upserts import insert
 from storage.errors import CatalogDamaged
 from storage.filenames import filename_in
 from storage.totals import DEAREST, LARGEST, LAST_SWEEP, Count, Large, Snapshot, StorageTotals, Swept, Total

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Row, Select, case, exists, select, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
@@ -14,6 +13,7 @@ from storage.catalog.database import Database
 from storage.catalog.locks import lock_uploads
 from storage.catalog.paging import pages
 from storage.catalog.records import WAITING, StalledUpload, State
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.tables import IS_ON_A_JOB, PARKED, uploads, variants
 
 DAMAGED = ""  # in place of a hash: no file has it

@@ -3,9 +3,9 @@
 import time
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import clock
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 
 MEASURE_AGAIN_S = 60.0
 DOUBTFUL_S = 1.0  # a measure that may be wrong by more than that is soon made again

@@ -4,8 +4,8 @@ import time
 
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext, ExecutionContext
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from storage.catalog.sqlalchemy_parts import AsyncEngine
 from storage.watch import CatalogWatch
 
 _BEGAN = "_media_began"

@@ -13,7 +13,6 @@ from sqlalchemy import Connection, Table, event, select, text
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.catalog import sqlite_file, tables
 from storage.catalog.address import SQLITE, Address
@@ -22,6 +21,7 @@ from storage.catalog.connection import Connection as DriverConnection
 from storage.catalog.connection import connect
 from storage.catalog.copying import COPY, copy_before, copy_file
 from storage.catalog.place import check_local
+from storage.catalog.sqlalchemy_parts import AsyncConnection, AsyncEngine, create_async_engine
 from storage.catalog.sqlite_errors import FileCondition
 from storage.catalog.sqlite_file import LARGE_LOG, LARGE_LOG_WARNING, MIB, FileRoom, find_damage, log_bytes
 from storage.catalog.statements import INLINE

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.threads import in_thread
 
 MIB = 1024 * 1024

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from sqlalchemy import Delete, Dialect, Insert, Select, Update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.rows import Row
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 
 INLINE = "inline"
 """Under this name a connection's `info` has the driver's connection, if that `RunsInline`."""

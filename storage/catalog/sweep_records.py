@@ -13,8 +13,8 @@ from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.kv import Checkpoint, dump, field_of, read_value, write_value
 from storage.catalog.records import State
+from storage.catalog.sqlalchemy_parts import insert
 from storage.catalog.tables import Big, kv, summed, totals, uploads, variants
-from storage.catalog.upserts import insert
 from storage.totals import LAST_SWEEP, Count, Swept
 
 SWEEP = "lease:sweep"

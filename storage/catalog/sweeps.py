@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from sqlalchemy import String, bindparam, column, delete, exists, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import locks
 from storage.catalog.conflicts import repeated
 from storage.catalog.kv import dump, each_of
 from storage.catalog.pruning import prune
+from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
 from storage.catalog.sweep_records import SWEEP, SweepRecords, is_live, lease_holder
 from storage.catalog.tables import Big, deletion_marks, kv, variants
 

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog import server_clock
 from storage.catalog.server_clock import DOUBTFUL_S, MEASURE_AGAIN_S, MEASURE_SOON_S, ServerClock
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 
 FIVE_MINUTES_S = 300.0
 
