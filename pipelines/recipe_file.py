@@ -7,7 +7,7 @@
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -54,7 +55,14 @@ _WORDS = {
     "model_type": "{where}: a variant is a table [{where}], or false: it is not made; a recipe has "
     "extends and placeholder besides",
     "string_pattern_mismatch": "{where}: a colour is # and six hexadecimal digits",
+    "string_type": "{where}: a colour is # and six hexadecimal digits, in quotes",
+    "literal_error": "{where} is {expected}, not {value}",
+    "bool_type": "{where} is true or false, not {value}",
+    "int_type": "{where} is a whole number, not {value}",
+    "greater_than_equal": "{where} is at least {ge}, not {value}",
+    "less_than_equal": "{where} is at most {le}, not {value}",
 }
+_OF_A_VARIANT = "{where}: {key} belongs in the table of each variant, such as [{recipe}.VARIANT]"
 
 
 class _VariantTable(BaseModel):
@@ -101,6 +109,12 @@ class _VariantTable(BaseModel):
         if effort != "fast" and info.data.get("format", "jpeg") != "jpeg":
             raise PydanticCustomError("effort", "only a JPEG is made smaller by more effort")
         return effort
+
+    @model_validator(mode="after")
+    def _is_progressive_with_effort(self) -> Self:
+        if self.effort == "small" and not self.progressive and "progressive" in self.model_fields_set:
+            raise PydanticCustomError("effort", 'what has effort = "small" is progressive')
+        return self
 
     def variant(self, name: str) -> Variant:
         red, green, blue = bytes.fromhex(self.background[1:])
@@ -244,10 +258,15 @@ def _variant(recipe: str, name: str, entry: object, mistakes: list[str]) -> Vari
         for mistake in error.errors(include_url=False):
             where = [recipe, name, *(str(part) for part in mistake["loc"][:1])]
             words = _WORDS.get(mistake["type"], "{where}: {said}")
+            if mistake["type"] == "model_type" and name in _VariantTable.model_fields:
+                words = _OF_A_VARIANT
             values = {
                 "where": ".".join(where),
+                "recipe": recipe,
+                "key": name,
                 "keys": ", ".join(_VariantTable.model_fields),
                 "said": mistake["msg"],
+                "value": _shown(mistake["input"]),
             }
-            mistakes.append(words.format(**values))
+            mistakes.append(words.format(**values | mistake.get("ctx", {})))
     return None

@@ -7,14 +7,18 @@ from uuid import UUID
 import typer
 from rich.filesize import decimal as size
 
+from pipelines.recipe import Recipes
 from scripts.terminal import AsJson, CommandError, output, print_json, run, safe, table
 from storage.filenames import filename_in
+from storage.keys import variant_key
 from worker.traceparent import trace_id_of
 from worker.upload_ids import default_id
 
 if TYPE_CHECKING:
-    from storage.catalog.records import Upload
+    from storage.catalog.records import StoredVariant, Upload
     from worker.settings import Settings
+
+_DEFAULTS = ("centre", "4:2:0", "effort fast")
 
 
 def command(
@@ -36,7 +40,7 @@ def command(
         if as_json:
             print_json(upload_document(found))
         else:
-            _print(found, upload_document(found))
+            _print(found, upload_document(found), settings.recipe_book)
 
     run(body)
 
@@ -51,7 +55,7 @@ def parse_id(text: str) -> UUID:
         raise CommandError(f"{text} is neither an id nor a source.", code=2) from error
 
 
-def _print(upload: "Upload", document: Mapping[str, Any]) -> None:
+def _print(upload: "Upload", document: Mapping[str, Any], recipes: Recipes) -> None:
     document = {"file": filename_in(upload.metadata), **document}
     for name in (
         "file",
@@ -81,6 +85,23 @@ def _print(upload: "Upload", document: Mapping[str, Any]) -> None:
     for kind in ("thumbhash", "blurhash"):
         if document[kind] is not None:
             output.print(f"[dim]{kind:>9}[/dim]  {safe(document[kind])}")
-    rows = [(v.name, v.width, v.height, size(v.bytes), v.key) for v in upload.variants]
+    rows = [
+        (v.name, v.width, v.height, size(v.bytes), _made_as(upload, v, recipes), v.key)
+        for v in upload.variants
+    ]
     if rows:
-        output.print(table("", ("variant", "#width", "#height", "#size", "key"), rows))
+        output.print(table("", ("variant", "#width", "#height", "#size", "made as", "key"), rows))
+
+
+def _made_as(upload: "Upload", stored: "StoredVariant", recipes: Recipes) -> str:
+    """What the recipe says of that variant, as far as it is the one by which it was made."""
+    recipe = recipes.get(upload.recipe)
+    for variant in recipe.variants if recipe and upload.original else ():
+        if upload.original and stored.key == variant_key(
+            variant.uuid(upload.id, upload.original.sha256), variant.format
+        ):
+            told = [f"{variant.format} {variant.quality}", variant.crop, variant.subsampling]
+            told += ["progressive"] if variant.progressive else []
+            told += [f"effort {variant.effort}"]
+            return ", ".join(word for word in told if word not in _DEFAULTS)
+    return "by another recipe"

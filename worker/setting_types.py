@@ -210,7 +210,9 @@ def _recipes(value: Path | None) -> Path | None:
         try:
             load_recipes(value)
         except RecipeMistakes as error:
-            raise ValueError(str(error)) from error
+            first, *more = str(error).splitlines()
+            said = "\n  ".join([f"{value} has {1 + len(more)} mistakes:", first, *more])
+            raise ValueError(said if more else f"{value}: {first}") from error
     return value
 
 

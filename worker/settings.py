@@ -439,8 +439,8 @@ def unknown_variables() -> Mapping[str, str | None]:
 def _errors(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
     return [
         f"{_origin(variable(str(mistake['loc'][0])), files)}: {mistake['msg'].removeprefix('Value error, ')}"
-        # Any part of a wrong URL of a server may be a password.
-        + ("" if mistake["loc"][0] in _SECRET else f" (it is {_shown(mistake['input'])!r})")
+        # Any part of a wrong URL of a server may be a password; recipes name their file themselves.
+        + ("" if mistake["loc"][0] in (*_SECRET, "recipes") else f" (it is {_shown(mistake['input'])!r})")
         for mistake in error.errors(include_url=False)
     ]
 

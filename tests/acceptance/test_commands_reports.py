@@ -68,7 +68,19 @@ def test_an_upload_is_shown_with_its_state_and_variants(used: Workplace) -> None
     assert all(f" {word}" in ended.stdout for word in (CAT, "ready", "thumb", "medium", "large", "1200"))
     [thumbhash, thumb] = [line for line in ended.stdout.splitlines() if "thumb" in line]
     assert re.fullmatch(r"thumbhash  [A-Za-z0-9+/]{27,33}={0,2} *", thumbhash)
-    assert re.search(r"150 +113 .*variants/../../[0-9a-f-]{36}\.jpg", thumb)
+    assert re.search(r"150 +113 .* jpeg 80 +variants/../../[0-9a-f-]{36}\.jpg", thumb)
+
+
+def test_a_variant_that_the_recipe_makes_otherwise_by_now_is_shown_as_such(
+    used: Workplace, tmp_path: Path
+) -> None:
+    recipes = tmp_path / "recipes.toml"
+    recipes.write_text("[default.thumb]\nbox = 150\n[default.medium]\nbox = 800\neffort = 'small'\n")
+
+    ended = media({**used.env(), "MEDIA_RECIPES": str(recipes)}, "show", id_of(CAT))
+
+    said = re.findall(r" (thumb|medium|large) .* (jpeg 80|by another recipe) ", f" {ended.stdout}")
+    assert said == [("thumb", "jpeg 80"), ("medium", "by another recipe"), ("large", "by another recipe")]
 
 
 def test_an_upload_is_shown_as_json_with_all_that_is_known(used: Workplace) -> None:

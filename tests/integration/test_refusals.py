@@ -94,6 +94,7 @@ async def test_a_password_that_is_missing_or_wrong_is_reported_at_once(
 
     assert answer in found.what
     assert "redis://user:password@" in found.remedy
+    assert "the user is `default`" in found.remedy
 
 
 async def test_a_password_for_a_redis_that_has_none_is_reported_as_one(

@@ -24,6 +24,7 @@ _OF_ANOTHER_NAME = (62, 64)  # OpenSSL's codes for a host and an address that do
 _SHOWN = 6  # names in one message
 DOCS = "docs/redis.md has the lines for worker, reader and app"
 _WITH_PASSWORD = "redis://user:password@host:port/0 in MEDIA_REDIS_URL"  # noqa: S105 (how it is written)
+_DEFAULT_USER = "; with nothing but requirepass the user is `default`"
 _CLUSTER = ("CROSSSLOT", "MOVED", "ASK ", "CLUSTERDOWN", "TRYAGAIN", "SELECT is not allowed in cluster mode")
 _NO_WRITES = re.compile(r"(?:MISCONF|NOREPLICAS) ([^.']*)")  # a sentence; redis-py quotes that of a pipeline
 _NO_MORE_CLIENTS = re.compile("max number of clients")
@@ -99,12 +100,12 @@ def _translated(error: BaseException) -> Refusal | None:
 
 def _of_password(said: str) -> Refusal:
     if "required" in said.lower():
-        return Refusal("it requires a password", f"Write {_WITH_PASSWORD}")
+        return Refusal("it requires a password", f"Write {_WITH_PASSWORD}{_DEFAULT_USER}")
     if "without any password" in said:
         return Refusal(
             "it has no password, and was sent one", "Take user and password out of MEDIA_REDIS_URL"
         )
-    return Refusal("the user or the password is wrong", f"Correct {_WITH_PASSWORD}")
+    return Refusal("the user or the password is wrong", f"Correct {_WITH_PASSWORD}{_DEFAULT_USER}")
 
 
 def _of_tls(error: ssl.SSLError) -> Refusal:

@@ -44,7 +44,8 @@ def check_url(value: str) -> str:
 def _ends_before_an_at_sign(url: str) -> bool:
     """Whether what is read as a host may be a part of a password."""
     place, *rest = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
-    return bool(place) and "@" in "".join(rest).partition("?")[0]
+    before, at, _ = "".join(rest).partition("@")
+    return bool(place and at) and "=" not in before.partition("?")[2]  # an option's value may have one
 
 
 def _checked(value: str) -> str:

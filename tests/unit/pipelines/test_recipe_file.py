@@ -244,7 +244,8 @@ colour = "red"
 
     mistakes = mistakes_of(tmp_path, file)
 
-    assert [mistake.split(":")[0] for mistake in mistakes[:2]] == ["avatar.small.box", "avatar.small.fit"]
+    assert mistakes[0] == "avatar.small.box is at least 1, not 0"
+    assert mistakes[1] == "avatar.small.fit is 'inside' or 'cover', not 'stretch'"
     assert mistakes[2].startswith("banner.wide.colour means nothing here")
 
 
@@ -259,7 +260,7 @@ box = 1
 
     mistakes = mistakes_of(tmp_path, file)
 
-    assert [mistake.split()[0] for mistake in mistakes] == ["a.b.box:", "a.b.size", "A:"]
+    assert [mistake.split()[0] for mistake in mistakes] == ["a.b.box", "a.b.size", "A:"]
 
 
 @pytest.mark.parametrize(
@@ -271,11 +272,11 @@ box = 1
         ("[avatar]\nsmall = 3\n", "avatar.small", "a variant is a table [avatar.small]"),
         ("[other.fine]\nbox = 1\n\n[empty]\n", "[empty.VARIANT]", "1 to 16"),
         ("[a.b]\nbox = 10\nbackground = 'white'\n", "a.b.background", "colour"),
-        ("[a.b]\nbox = true\n", "a.b.box", "integer"),
+        ("[a.b]\nbox = true\n", "a.b.box", "is a whole number, not true"),
         ("[a.b]\nbox = 10\nbox = 11\n", "line 3", "overwrite"),
         ('[x.y]\nbox = 1\n[a."b.c"]\nbox = 10\n', "a:", "'b.c'"),
-        ("[x.y]\nbox = 1\n[ 'a' . b ]\n'box' = 0\n", "a.b.box", "greater"),
-        ("[x]\ny = {box = 1}\nz = {box = 0}\n", "x.z.box", "greater"),
+        ("[x.y]\nbox = 1\n[ 'a' . b ]\n'box' = 0\n", "a.b.box", "at least 1, not 0"),
+        ("[x]\ny = {box = 1}\nz = {box = 0}\n", "x.z.box", "at least 1, not 0"),
         ("[a.b]\nbox = 1\nformat = 'webp'\nprogressive = true\n", "a.b.progressive", "JPEG"),
         ("[a.b]\nbox = 1\nformat = 'webp'\nsubsampling = '4:4:4'\n", "a.b.subsampling", "always 4:2:0"),
         ("[a.b]\nbox = 1\nsubsampling = '4:2:2'\n", "a.b.subsampling", "'4:2:0' or '4:4:4'"),
@@ -291,6 +292,15 @@ box = 1
         ("[a.b]\nbox = 1\nformat = 'avif'\neffort = 'small'\n", "a.b.effort", "only a JPEG"),
         ("[a.b]\nbox = 1\neffort = 'tiny'\n", "a.b.effort", "'fast' or 'small'"),
         ("[a.b]\nbox = 1\neffort = 2\n", "a.b.effort", "'fast' or 'small'"),
+        ("[a.b]\nbox = 1\neffort = 'small'\nprogressive = false\n", "a.b:", '"small" is progressive'),
+        (
+            "[a]\neffort = 'small'\nb.box = 1\n",
+            "a.effort:",
+            "belongs in the table of each variant, such as [a.",
+        ),
+        ("[a.b]\nbox = 1\nquality = 101\n", "a.b.quality", "is at most 100, not 101"),
+        ("[a.b]\nbox = 1\nprogressive = 1\n", "a.b.progressive", "is true or false, not 1"),
+        ("[a.b]\nbox = 1\nbackground = 7\n", "a.b.background", "six hexadecimal digits, in quotes"),
         ("[a.b]\nquality = 80\n", "a.b.box", "is missing"),
         ("[a.b]\nbox = 1\ncolour = 3\n", "a.b.colour", "there are box, fit, quality, format"),
     ],

@@ -40,7 +40,7 @@ def test_a_blank_at_a_host_is_a_mistake(url: str) -> None:
         check_url(url)
 
 
-@pytest.mark.parametrize("password", ["p@ss w/rd", "p/w", "p?w", "p#w"])
+@pytest.mark.parametrize("password", ["p@ss w/rd", "p/w", "p?w", "p#w", "s3cr/et?"])
 def test_a_password_that_is_not_encoded_is_answered_with_how_it_is(password: str) -> None:
     with pytest.raises(ValueError, match="%2F stands for /") as refused:
         check_url(f"redis://:{password}@127.0.0.1:6379/0")

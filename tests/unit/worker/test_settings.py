@@ -326,6 +326,19 @@ def test_a_replica_of_a_catalog_on_postgres_is_any_of_its_servers(env: pytest.Mo
     assert found == Address("postgresql://media@one,two/media", is_replica=True)
 
 
+def test_all_mistakes_of_a_recipe_file_stand_below_its_name(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("[a.b]\nbox = 0\neffort = 'tiny'\n")
+    env.setenv("MEDIA_RECIPES", f"{tmp_path}/r.toml")
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+
+    assert str(refused.value).splitlines() == [
+        f"MEDIA_RECIPES: {tmp_path}/r.toml has 2 mistakes:",
+        "  a.b.box is at least 1, not 0",
+        "  a.b.effort is 'fast' or 'small', not 'tiny'",
+    ]
+
+
 def test_an_empty_name_of_a_recipe_file_is_none(env: pytest.MonkeyPatch) -> None:
     env.setenv("MEDIA_RECIPES", "")
 
