@@ -97,7 +97,7 @@ def _of_photo(photo: Path, quality: int, seconds: Mapping[str, Score]) -> Iterat
             if image is None
             else render.smaller(image, *target.size)
         )
-        judges = {PSNR: _psnr, SSIM: _ssim, **(seconds if target.name == _SECOND else {})}
+        judges = {PSNR: _psnr, SSIM: ssim, **(seconds if target.name == _SECOND else {})}
         ways: list[tuple[str, int, dict[str, Any]]] = [
             (FORMER, other, {"Q": other, "subsample_mode": "on"})
             for other in sorted({min(100, max(1, quality + more)) for more in _AROUND})
@@ -133,7 +133,7 @@ def _psnr(reference: Image, shown: Image) -> float:
     return 10 * log10(255**2 / max(error, 1e-6))
 
 
-def _ssim(reference: Image, shown: Image) -> float:
+def ssim(reference: Image, shown: Image) -> float:
     """Wang et al., 2004: the mean of red, green and blue, in Gaussian windows of sigma 1.5."""
     x, y = reference.cast("float"), shown.cast("float")
     mean_x, mean_y = _blurred(x), _blurred(y)

@@ -140,21 +140,22 @@ class _Plain:
         )
 
     def _load(self, shrink: float) -> Image:
-        if (image := plain_jpeg.decode(self._file[1], self._header, self._by(shrink))) is not None:
+        if (image := plain_jpeg.decode(self._file[1], self._header, self._eighths(shrink))) is not None:
             return image
         self._otherwise = _probe(*self._file)
         if self._otherwise.excess:
             raise unknown_kind(self._file[0].title, self._otherwise.excess)
         return self._otherwise.load(shrink)
 
-    def _by(self, shrink: float) -> int:
-        return int(_shrinking("jpeg", shrink, min(self._header.width, self._header.height))["shrink"])
+    def _eighths(self, shrink: float) -> int:
+        by = _shrinking("jpeg", shrink, min(self._header.width, self._header.height))["shrink"]
+        return plain_jpeg.eighths(self._header, shrink, int(by))
 
     def _damage(self) -> str:
         return "" if self._otherwise is None else self._otherwise.damage()
 
     def _held(self, shrink: float) -> int:
-        size = self._header.pixels(self._by(shrink))
+        size = self._header.pixels(self._eighths(shrink))
         return size if size <= plain_jpeg.MOST_PIXELS else 0
 
 
