@@ -6,6 +6,7 @@ A hash of a picture with opacity has another form; no variant has any, so that f
 import binascii
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from pipelines.placeholders.cosines import Pixels, Wave, plane, size_of
 
@@ -32,8 +33,13 @@ def is_whole(content: bytes) -> bool:
     across, down = _sides(content)
     if min(across, down) < 1:
         return False
-    numbers = sum(len(list(waves(*sides))) - 1 for sides in planes(across, down))
-    return len(content) == _HEAD + (numbers + 1) // 2
+    return len(content) == _HEAD + (_numbers(across, down) + 1) // 2
+
+
+@cache
+def _numbers(across: int, down: int) -> int:
+    """How many numbers of half a byte a ThumbHash of these proportions has."""
+    return sum(len(list(waves(*sides))) - 1 for sides in planes(across, down))
 
 
 def parse(text: str) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
+from typing import Self
 
 from pipelines.errors import DecoderCrashed
 from pipelines.placeholders import NO_PLACEHOLDER, Kind, Placeholder, parse
@@ -68,10 +69,12 @@ def check_output(
         _check_claim(written, variant.size_of(probed.width, probed.height))
     _check_places(done.variants, most)
     contents = read([(written.start, written.bytes) for written in done.variants])
-    checked = [
-        _check_content(content, variant, written)
-        for variant, written, content in zip(variants, done.variants, contents, strict=True)
-    ]
+    looked_at: dict[tuple[int, str], _Look] = {}  # variants of a small picture are often the same bytes
+    checked = []
+    for variant, written, content in zip(variants, done.variants, contents, strict=True):
+        place = written.start, variant.format
+        look = looked_at[place] = looked_at.get(place) or _Look.at(content, variant.format)
+        checked.append(_check_content(look, variant, written))
     of_picture = probed.sha256, probed.format, probed.width, probed.height
     return Rendered(*of_picture, done.color, checked, done.ms, _check_placeholder(done, kind))
 
@@ -100,13 +103,25 @@ def _check_places(variants: Sequence[Written], most: int) -> None:
         raise DecoderCrashed("the decoder made variants that overlap")
 
 
-def _check_content(content: bytes, variant: Variant, written: Written) -> RenderedVariant:
-    if len(content) != written.bytes:
+@dataclass(frozen=True)
+class _Look:
+    """What there is at one place of an output, whatever a variant is to be."""
+
+    content: bytes
+    size: tuple[int, int] | None
+    sha256: str
+
+    @classmethod
+    def at(cls, content: bytes, output_format: str) -> Self:
+        return cls(content, _size_of(content, output_format), sha256(content).hexdigest())
+
+
+def _check_content(look: _Look, variant: Variant, written: Written) -> RenderedVariant:
+    if len(look.content) != written.bytes:
         raise DecoderCrashed("the decoder wrote fewer bytes than it said")
-    if _size_of(content, variant.format) != (written.width, written.height):
+    if look.size != (written.width, written.height):
         raise DecoderCrashed(f"the decoder did not write a {variant.format} of the size it said")
-    digest = sha256(content).hexdigest()
-    return RenderedVariant(variant.name, written.width, written.height, content, digest)
+    return RenderedVariant(variant.name, written.width, written.height, look.content, look.sha256)
 
 
 def _size_of(content: bytes, output_format: str) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """What a decoder may have written as a variant: one picture, and nothing beside or behind it."""
 
 import time
+from hashlib import sha256
 
 import pytest
 import pyvips
@@ -123,4 +124,30 @@ def test_only_a_placeholder_of_the_kind_that_was_asked_for_is_accepted(
         assert check_output(*checked).placeholder.kind == kind
     else:
         with pytest.raises(DecoderCrashed, match="another placeholder"):
+            check_output(*checked)
+
+
+@pytest.mark.parametrize(("box", "width", "height"), [(800, 40, 30), (20, 20, 15)])
+def test_variants_at_the_same_place_are_each_held_against_their_own_size(
+    box: int, width: int, height: int
+) -> None:
+    content = _made("jpeg")
+    probed = Probed(status="probed", sha256="a" * 64, format="jpeg", estimate=0, width=40, height=30)
+    variants = [Variant("large", 1920), Variant("other", box)]
+    at = {"start": 0, "bytes": len(content)}
+    written = [
+        Written(name="large", width=40, height=30, **at),
+        Written(name="other", width=width, height=height, **at),
+    ]
+    done = Done(status="done", color="#000000", variants=written, ms={})
+    kind: Kind = "none"
+    checked = probed, done, variants, kind, lambda places: [content for _ in places], 2 * len(content)
+
+    if (width, height) == (40, 30):
+        digest = sha256(content).hexdigest()
+        assert [(one.content, one.sha256) for one in check_output(*checked).variants] == 2 * [
+            (content, digest)
+        ]
+    else:
+        with pytest.raises(DecoderCrashed, match="of the size it said"):
             check_output(*checked)
