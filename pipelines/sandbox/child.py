@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from math import inf
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from pydantic import ValidationError
 
@@ -132,44 +132,37 @@ class Child:
         Raises: DecodeTimeout, DecoderBloated, DecoderCrashed, DecoderFailed, DecoderKilled, DecoderStarved,
         BlobsUnavailable. After each of them the child is of no more use.
         """
-        reading = asyncio.ensure_future(self._frame())
         try:
-            await self._watch(reading, budget, bloated, most_cpu_s)
-            answer = ANSWER.validate_json(reading.result())
+            watch = _Watch(self, budget, bloated, most_cpu_s)
+            answer = ANSWER.validate_json(await self._watched_frame(watch))
         except ValidationError as error:
             raise DecoderCrashed("the decoder answered what no decoder may answer") from error
-        finally:
-            reading.cancel()
         if isinstance(answer, Bug):
             failed = DecoderFailed(f"the decoder failed: {answer.message}")
             failed.add_note(answer.traceback)
             raise failed
         return answer
 
-    async def _watch(
-        self,
-        reading: asyncio.Future[bytes],
-        budget_now: Callable[[], Budget],
-        bloated: Callable[[int], bool],
-        most_cpu_s: float,
-    ) -> None:
-        now, cpu = time.monotonic(), self.cpu_s()
-        while True:
-            answered, _ = await asyncio.wait({reading}, timeout=_POLL_INTERVAL_S)
-            now, before = time.monotonic(), now
-            # A worker that was frozen for a while has not seen its child work: that time does not count.
-            waited = min(now - before, 10 * _POLL_INTERVAL_S)
-            cpu, cpu_before = self.cpu_s(), cpu
-            budget = budget_now()
-            budget.waited += waited
-            budget.cpu_used += cpu - cpu_before
-            if answered:
-                return
-            if cpu - cpu_before < _IDLE_CPU_S:
-                budget.count_idle(waited, states(self.pid))
-            budget.check(min(budget.cpu_s, most_cpu_s))
-            if bloated(self.memory() - self.idle_memory):
-                raise DecoderBloated
+    async def _watched_frame(self, watch: "_Watch") -> bytes:
+        with self._connection.arrival() as arrival:
+            try:
+                while not await arrival.within(_POLL_INTERVAL_S):
+                    watch.check()
+            except (OSError, EOFError) as error:
+                await self._watched_death(watch, error)
+            watch.count()
+        return arrival.frame
+
+    async def _watched_death(self, watch: "_Watch", met: Exception) -> NoReturn:
+        """Raise what its death means; it may have closed its socket and work on."""
+        dying = asyncio.ensure_future(self._death())
+        try:
+            while not dying.done():
+                await asyncio.wait({dying}, timeout=_POLL_INTERVAL_S)
+                watch.check()
+        finally:
+            dying.cancel()
+        raise dying.result() from met
 
     async def _frame(self) -> bytes:
         try:
@@ -270,6 +263,47 @@ class Child:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             os.close(self._pidfd)
         await self._server.end(self.pid)
+
+
+class _Watch:
+    """What a child at work has taken since it was looked at last, held against what it may take."""
+
+    def __init__(
+        self,
+        child: Child,
+        budget_now: Callable[[], Budget],
+        bloated: Callable[[int], bool],
+        most_cpu_s: float,
+    ) -> None:
+        self._child = child
+        self._budget_now = budget_now
+        self._bloated = bloated
+        self._most_cpu_s = most_cpu_s
+        self._looked_at, self._cpu_s = time.monotonic(), child.cpu_s()
+
+    def check(self) -> None:
+        """Count what it has taken, while it has not answered.
+
+        Raises: as `Budget.check`, and DecoderBloated.
+        """
+        budget, waited, cpu_s = self.count()
+        if cpu_s < _IDLE_CPU_S:
+            budget.count_idle(waited, states(self._child.pid))
+        budget.check(min(budget.cpu_s, self._most_cpu_s))
+        if self._bloated(self._child.memory() - self._child.idle_memory):
+            raise DecoderBloated
+
+    def count(self) -> tuple[Budget, float, float]:
+        """Count what it has taken; returns whose budget that was, and the seconds of the wall and of CPU."""
+        now, cpu_s = time.monotonic(), self._child.cpu_s()
+        # A worker that was frozen for a while has not seen its child work: that time does not count.
+        waited = min(now - self._looked_at, 10 * _POLL_INTERVAL_S)
+        used = cpu_s - self._cpu_s
+        self._looked_at, self._cpu_s = now, cpu_s
+        budget = self._budget_now()
+        budget.waited += waited
+        budget.cpu_used += used
+        return budget, waited, used
 
 
 def states(pid: int) -> frozenset[str]:

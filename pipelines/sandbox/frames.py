@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import orjson
@@ -27,6 +27,7 @@ class Frames:
         self._sock = sock
         self._errors = errors
         self._unread = self._said = b""
+        self._arrival: Arrival | None = None
 
     @classmethod
     def open(cls, undo: contextlib.ExitStack) -> tuple[Self, socket.socket, int]:
@@ -63,20 +64,43 @@ class Frames:
 
     async def receive(self) -> bytes:
         """The next frame. Raises: OSError, EOFError, DecoderCrashed where it is too large."""
-        length = _LENGTH.unpack(await self._exactly(_LENGTH.size))[0]
-        if length > MAX_FRAME:
-            raise DecoderCrashed("the decoder sent a frame that is too large")
-        return await self._exactly(length)
+        with self.arrival() as arrival:
+            while not await arrival.within(None):
+                pass
+        return arrival.frame
 
-    async def _exactly(self, count: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        while len(self._unread) < count:
-            part = await loop.sock_recv(self._sock, MAX_FRAME)
+    @contextlib.contextmanager
+    def arrival(self) -> Iterator["Arrival"]:
+        """The next frame as it arrives; nobody else receives meanwhile."""
+        arrival = self._arrival = Arrival(self, self._sock)
+        try:
+            yield arrival
+        finally:
+            arrival.end()
+            self._arrival = None
+
+    def take(self) -> bytes | None:
+        """The next frame, if it has come whole. Raises: as `receive`."""
+        while (frame := self._whole()) is None:
+            try:
+                part = self._sock.recv(MAX_FRAME)
+            except (BlockingIOError, InterruptedError):
+                return None
             if not part:
                 raise EOFError("the other process has closed")
             self._unread += part
-        taken, self._unread = self._unread[:count], self._unread[count:]
-        return taken
+        return frame
+
+    def _whole(self) -> bytes | None:
+        if len(self._unread) < _LENGTH.size:
+            return None
+        end = _LENGTH.size + _LENGTH.unpack_from(self._unread)[0]
+        if end > _LENGTH.size + MAX_FRAME:
+            raise DecoderCrashed("the decoder sent a frame that is too large")
+        if len(self._unread) < end:
+            return None
+        frame, self._unread = self._unread[_LENGTH.size : end], self._unread[end:]
+        return frame
 
     def is_silent(self) -> bool:
         """Whether nothing has come that was not asked for."""
@@ -95,5 +119,53 @@ class Frames:
     def close(self) -> None:
         """Close both; a second time does nothing."""
         if not self.is_closed:
+            if self._arrival is not None:
+                self._arrival.end()  # while the number is still this socket's
             self._sock.close()
             os.close(self._errors)
+
+
+class Arrival:
+    """A frame that is waited for: its socket is registered once, however often one looks at the clock."""
+
+    def __init__(self, frames: Frames, sock: socket.socket) -> None:
+        self._frames = frames
+        self._loop = asyncio.get_running_loop()
+        self._number = sock.fileno()
+        self._is_registered = False
+        self._woken: asyncio.Future[None] | None = None
+        self.frame = b""
+
+    async def within(self, seconds: float | None) -> bool:
+        """Whether the frame has come by then, or while something came. Raises: as `Frames.receive`."""
+        if self._has_come():
+            return True
+        if not self._is_registered:
+            self._loop.add_reader(self._number, self._wake)
+            self._is_registered = True
+        self._woken = self._loop.create_future()
+        timer = None if seconds is None else self._loop.call_later(seconds, self._wake)
+        try:
+            await self._woken
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return self._has_come()
+
+    def _has_come(self) -> bool:
+        frame = self._frames.take()
+        if frame is None:
+            return False
+        self.frame = frame
+        return True
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    def end(self) -> None:
+        """Wait no more; whoever does finds the socket closed."""
+        if self._is_registered:
+            self._loop.remove_reader(self._number)
+            self._is_registered = False
+        self._wake()
