@@ -36,7 +36,8 @@ def in_parts(package: str, *parts: str) -> None:
     names = vars(module)
     sys.modules[package] = module
     parent, _, name = package.rpartition(".")
-    setattr(import_module(parent), name, module)
+    if parent:
+        setattr(import_module(parent), name, module)
     before = {*names}
     for part in parts:
         import_module(f"{package}.{part}")

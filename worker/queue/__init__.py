@@ -6,6 +6,8 @@ What is named here is imported once it is asked for: whoever names an error, or 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from storage.loading import in_parts
+
 if TYPE_CHECKING:
     from worker.queue.client import Queue, ServerInfo, open_queue, queue_on
     from worker.queue.connection import check_answers, connect, deserialize, serialize
@@ -49,6 +51,9 @@ _MODULES = {
     "replies": ("LARGEST_REPLY",),
     "stream": ("NoGroup", "StreamEntry"),
 }
+
+in_parts("arq")  # a command needs its connections, and no cron and no worker
+in_parts("jwt")  # Redis' client imports it for Microsoft's tokens
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attribute)

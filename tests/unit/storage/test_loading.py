@@ -85,6 +85,14 @@ def test_a_package_of_which_a_part_is_there_has_all_its_names(large: str) -> Non
         _ = package.heaven
 
 
+def test_a_package_that_is_in_no_other_one_is_loaded_once_it_is_asked_for_a_name(large: str) -> None:
+    outer = large.partition(".")[0]
+    in_parts(outer)
+    before = f"{large}.heavy" in sys.modules
+
+    assert (before, import_module(large).weight) == (False, 100)
+
+
 def test_a_package_that_is_loaded_stays_whole(large: str) -> None:
     package = import_module(large)
     in_parts(large, "light")
