@@ -131,7 +131,7 @@ def turned(starts: Sequence[T], by: int) -> Sequence[T]:
 def _said(found: Round, number: int) -> Round:
     say(
         f"round {number + 1}, {found.picture_class:<7} {found.cores} core{'s' * (found.cores > 1):<1}: "
-        f"{found.title:<24} {found.rate:6.2f} images/s, {found.cpu_ms:6.1f} CPU ms, "
+        f"{found.title:<24} {found.rate:6.2f} images/s by the clock, {found.cpu_ms:6.1f} CPU ms, "
         f"{found.peak / 1e6:4.0f} MB, others took {found.others:.0%}"
     )
     return found

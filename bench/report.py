@@ -7,6 +7,7 @@ from typing import Any
 from bench.compare import Measured
 from bench.goals import goal_table, goals
 from bench.summaries import FLOOR, OURS, Summary, cores_of, summarise, times, title_of
+from worker.amounts import counted
 
 _BUSY = 0.15
 """What others take while a contender waits is taken off as well: the more, the less the rates are true."""
@@ -93,7 +94,8 @@ def _name(one: Summary) -> str:
 
 
 def _rate(one: Summary) -> str:
-    return f"{one.undisturbed.median:.1f} ± {one.undisturbed.percent:.0f} %"
+    spread = f" ± {one.undisturbed.percent:.0f} %" if one.undisturbed.count > 1 else ""
+    return f"{one.undisturbed.median:.1f}{spread}"
 
 
 def _part(one: Summary, floors: Mapping[int, Summary]) -> str:
@@ -119,9 +121,14 @@ def _where(measured: Measured, machine: Mapping[str, str]) -> str:
     others = max(one.others for one in found)
     described = ", ".join(f"{name} {value}" for name, value in machine.items())
     busy = " A machine as busy as that proves little." if others > _BUSY else ""
-    minutes = f" in {measured.seconds / 60:.0f} minutes" if measured.seconds else ""
+    minutes = f" in {counted(max(1, round(measured.seconds / 60)), 'minute')}" if measured.seconds else ""
+    counted_rounds = (
+        f"One round{minutes}, too few to prove anything"
+        if rounds == 1
+        else f"Medians of {rounds} interleaved rounds{minutes}, ± half of their range"
+    )
     return (
-        f"Medians of {rounds} interleaved rounds{minutes}, ± half of their range; everybody, its children "
+        f"{counted_rounds}; everybody, its children "
         f"and its Redis pinned to the same cores. Other programs took up to {others:.0%} of their time, "
         f"which is taken off.{busy} Memory is that of all its processes but Redis (PSS). "
         f"Measured on: {described}."

@@ -45,4 +45,4 @@ def test_the_table_tells_goals_and_scores() -> None:
     table = quality.table([*rows(0.85, 0.75).values()], 1, 80)
 
     assert "| encoded | variant | kB | CPU ms | PSNR | SSIM | share, PSNR | share, SSIM |" in table
-    assert "| as made | 0.88 | 0.850 and 0.850 | yes |" in table
+    assert "| as made | 0.88 | 0.850 (0.850 and 0.850) | yes |" in table

@@ -91,8 +91,8 @@ def test_the_table_names_everybody_and_where_it_was_measured() -> None:
     table = report.markdown(measured, {"cpu": "one of some make"})
 
     assert "Camera photos:" in table
-    assert "| **media-worker** | 1 | 10.0 ± 0 % | 0.80 | 50 | 321 | 100 MB |" in table
-    assert "in 2 minutes" in table
+    assert "| **media-worker** | 1 | 10.0 | 0.80 | 50 | 321 | 100 MB |" in table
+    assert "One round in 2 minutes, too few to prove anything; " in table
     assert "cpu one of some make" in table
     assert "Not measured: A peer: no node" in table
 
@@ -102,6 +102,13 @@ def test_the_table_says_where_the_machine_was_too_busy(others: float, is_said: b
     table = report.markdown(Measured([replace(a_round(OURS, 10), others=others)]), {})
 
     assert ("proves little" in table) is is_said
+
+
+def test_several_rounds_have_a_spread_and_one_has_none() -> None:
+    table = report.markdown(Measured([a_round(OURS, 9), a_round(OURS, 11)], seconds=20), {})
+
+    assert "| 10.1 ± 10 % |" in table
+    assert "Medians of 2 interleaved rounds in 1 minute, ± half of their range" in table
 
 
 def test_contenders_stand_in_the_same_order_whoever_came_first() -> None:
@@ -127,9 +134,9 @@ def test_the_readme_gets_a_row_for_each_contender_of_each_class() -> None:
 
     once = readme.with_part(page, "bench", lines)
 
-    row = "| **media-worker** | 10.0 ± 0 % | 0.80 | 20.0 ± 0 % | 0.80 | 50 | 321 | 100 / 100 MB |"
+    row = "| **media-worker** | 10.0 | 0.80 | 20.0 | 0.80 | 50 | 321 | 100 / 100 MB |"
     assert f"{row} 80 / 80 / 80 ms |" in once
-    assert "| **media-worker** | 5.0 ± 0 % | 0.40 | 50 | 321 | 100 MB |" in once, "the small pictures"
+    assert "| **media-worker** | 5.0 | 0.40 | 50 | 321 | 100 MB |" in once, "the small pictures"
     assert "Measured on: cpu a fast one." in once
     assert readme.with_part(once, "bench", lines) == once
 
