@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -404,6 +405,7 @@ async def _attempt(
         may_decode=claim.crash_count <= RUN_ALONE_AFTER,
         meter=meter,
         patience=patience,
+        more_wait=partial(context.slots.are_awaited_by, meter.owner),
     )
     report.add(made.ms)
     context.metrics.stages_finished(made.ms)

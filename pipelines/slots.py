@@ -59,6 +59,14 @@ class Slots:
         """Whether whoever asks for a place now does not wait."""
         return self._free > 0 and self._gathering is None and not self._waiting
 
+    def are_free_for(self, owner: str) -> bool:
+        """Whether that owner gets a place without waiting."""
+        return self.are_free and self._held[owner] < self._share_of(owner)
+
+    def are_awaited_by(self, owner: str) -> bool:
+        """Whether that owner waits for a place."""
+        return owner in self._waiting
+
     @asynccontextmanager
     async def one(self, owner: str = "") -> AsyncIterator[None]:
         await self._take(owner, 1)

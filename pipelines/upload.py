@@ -83,6 +83,7 @@ async def make_variants(
     may_decode: bool = True,
     meter: Meter | None = None,
     patience: Patience = ENDLESS,
+    more_wait: Callable[[], bool] = lambda: False,
 ) -> Made:
     """Make the variants of `recipe` that the claimed upload lacks, published under their names.
 
@@ -91,7 +92,8 @@ async def make_variants(
     or place have. Where only the placeholder is missing and cannot be made, what is stored is the outcome.
     Unless it `may_decode`, what is to be decoded is a WorkerKiller.
     `holds` is asked after a long time: a worker that was frozen must not replace what has been made since.
-    `meter` counts what it takes. It waits for its room with `patience`.
+    `meter` counts what it takes. It waits for its room with `patience`; and a large one, while `more_wait`,
+    for others that are stored with it.
 
     Raises: PipelineError, StorageError, NotBegunError.
     """
@@ -152,7 +154,11 @@ async def make_variants(
             raise
         rendered_at = time.perf_counter()
         if rendered is not None:
-            held.enter_context(sandbox.rooms.unstored(sum(len(one.content) for one in rendered.variants)))
+            variant_bytes = sum(len(one.content) for one in rendered.variants)
+            held.enter_context(sandbox.rooms.unstored(variant_bytes))
+            await sandbox.rooms.await_others(source.bytes, variant_bytes, more_wait=more_wait())
+            waited_s = time.perf_counter() - rendered_at
+            began, rendered_at = began + waited_s, rendered_at + waited_s
         await _check_unchanged(upload.source or "", source, blobs)
         if rendered is None and known is not None:
             same = replace(known, stamp=source.stamp)

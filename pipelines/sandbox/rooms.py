@@ -10,6 +10,7 @@ from math import inf
 from pipelines.accounts import Accounts
 from pipelines.formats import MIB
 from pipelines.sandbox.groups import MOST_IN_GROUP, SMALL_BYTES
+from pipelines.sandbox.store_groups import MOST_STORED_TOGETHER, StoreGroups
 from pipelines.slots import Slots
 
 _MOST_KNOWN = 1000  # owners
@@ -55,11 +56,12 @@ class Rooms:
     """
 
     def __init__(self, decoders: int, accounts: Accounts | None = None, *, groups: bool = True) -> None:
-        self.few = 2 * decoders + 2
-        """Of an owner's large ones."""
+        self.few = 2 * decoders + MOST_STORED_TOGETHER
+        """Of an owner's large ones: in a decoder, one behind each of these, and those that are stored."""
         self.most = MOST_IN_GROUP * (decoders + 1) if groups else self.few
         """Of an owner's small ones: a group for each decoder, and one behind them."""
         self._large = Slots(2 * self.few, share=self.few, accounts=accounts)
+        self._store_groups = StoreGroups()
         self._had_large: OrderedDict[str, None] = OrderedDict()
         self._unstored = 0
         self._is_stored = asyncio.Event()
@@ -84,9 +86,19 @@ class Rooms:
         self._had_large[owner] = None
         if len(self._had_large) > _MOST_KNOWN:
             self._had_large.popitem(last=False)
+        room = self._large.one(owner)
         async with AsyncExitStack() as held:
-            await patience.enter(self._large.one(owner), held)
+            if self._large.are_free_for(owner):
+                await held.enter_async_context(room)
+            else:
+                await patience.enter(room, held)
+            held.enter_context(self._store_groups.work())
             yield
+
+    async def await_others(self, source_bytes: int, variant_bytes: int, *, more_wait: bool) -> None:
+        """Have a large upload in its room wait for others that are then stored with it, if `more_wait`."""
+        if source_bytes > SMALL_BYTES:
+            await self._store_groups.join(variant_bytes, more_wait=more_wait)
 
     @contextmanager
     def unstored(self, variant_bytes: int) -> Iterator[None]:

@@ -22,7 +22,7 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, Message, StreamId, UploadRequested
 from storage.catalog.tables import PARKED
 from tests.support.blobs import is_there, listed
-from tests.support.catalogs import commit, take
+from tests.support.catalogs import commit, dispatch, take
 from worker.retry import classify
 
 
@@ -59,6 +59,14 @@ def batch_context(
         stopping=asyncio.Event(),
         accounts=accounts,
     )
+
+
+async def on_one_job(catalog: Catalog, ids: Sequence[UUID]) -> str:
+    """Put uploads on one job."""
+    stalled = [upload for upload in await catalog.requeuer.overdue(-1000, 10_000) if upload.id in ids]
+    await catalog.requeuer.requeue_stalled(stalled)
+    [job_id] = await dispatch(catalog)
+    return job_id
 
 
 class Uploads:

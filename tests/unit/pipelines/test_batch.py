@@ -30,9 +30,9 @@ from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, DeletionRequested, Failed, State, StreamId, Upload
 from storage.catalog.tables import uploads as rows
 from storage.errors import CatalogUnavailable, user
-from tests.support.batches import Uploads, batch_context
+from tests.support.batches import Uploads, batch_context, on_one_job
 from tests.support.blobs import on_both, on_files
-from tests.support.catalogs import dispatch, outbox_of, take, transactions, upload_event
+from tests.support.catalogs import outbox_of, take, transactions, upload_event
 from tests.support.polling import until
 from tests.support.sandboxes import ROGUE, allowance, jpeg, ordered
 
@@ -42,14 +42,6 @@ MAX_ATTEMPTS = 8  # of `batch_context`
 @pytest.fixture
 def context(catalog: Catalog, blobs: Storage, sandbox: Sandbox) -> BatchContext:
     return batch_context(catalog, blobs, sandbox)
-
-
-async def on_one_job(catalog: Catalog, ids: list[UUID]) -> str:
-    """Put uploads on one job."""
-    stalled = [upload for upload in await catalog.requeuer.overdue(-1000, 10_000) if upload.id in ids]
-    await catalog.requeuer.requeue_stalled(stalled)
-    [job_id] = await dispatch(catalog)
-    return job_id
 
 
 async def process(catalog: Catalog, ids: list[UUID], context: BatchContext) -> BatchReport:

@@ -26,23 +26,23 @@ def test_a_decoder_and_who_waits_for_it_have_a_group_each(decoders: int) -> None
 
 async def test_an_owner_has_few_large_pictures_at_work_and_any_number_of_small_ones(holders: Holders) -> None:
     rooms = Rooms(1)
-    for number in range(6):
+    for number in range(8):
         await holders.enter(f"large {number}", rooms.room(LARGE, "mia"))
         await holders.enter(f"small {number}", rooms.room(SMALL_BYTES, "mia"))
 
-    assert sorted(holders.inside) == [*(f"large {n}" for n in range(4)), *(f"small {n}" for n in range(6))]
+    assert sorted(holders.inside) == [*(f"large {n}" for n in range(6)), *(f"small {n}" for n in range(8))]
 
 
 async def test_beside_the_large_pictures_of_one_owner_there_is_room_for_as_many_of_another(
     holders: Holders,
 ) -> None:
     rooms = Rooms(1)
-    for number in range(6):
+    for number in range(8):
         await holders.enter(f"mia {number}", rooms.room(LARGE, "mia"))
-    for number in range(6):
+    for number in range(8):
         await holders.enter(f"tom {number}", rooms.room(LARGE, "tom"))
 
-    assert sorted(holders.inside) == [f"{owner} {n}" for owner in ("mia", "tom") for n in range(4)]
+    assert sorted(holders.inside) == [f"{owner} {n}" for owner in ("mia", "tom") for n in range(6)]
 
 
 async def test_an_owner_whose_last_picture_was_large_claims_no_more_than_may_be_at_work() -> None:
@@ -52,7 +52,7 @@ async def test_an_owner_whose_last_picture_was_large_claims_no_more_than_may_be_
     async with rooms.room(SMALL_BYTES, "mia"):
         later = rooms.share_of("mia")
 
-    assert (shares, later) == ((4, 16), 16)
+    assert (shares, later) == ((6, 16), 16)
 
 
 async def test_a_share_that_shrinks_gives_no_further_place_until_enough_are_free(holders: Holders) -> None:
@@ -69,7 +69,7 @@ async def test_a_share_that_shrinks_gives_no_further_place_until_enough_are_free
 
 
 def test_where_each_picture_has_its_own_decoder_small_ones_have_as_few_rooms_as_large_ones() -> None:
-    assert Rooms(2, groups=False).share_of("mia") == 6
+    assert Rooms(2, groups=False).share_of("mia") == 8
 
 
 async def test_of_owners_with_large_pictures_no_more_are_known_than_a_thousand() -> None:
@@ -78,14 +78,14 @@ async def test_of_owners_with_large_pictures_no_more_are_known_than_a_thousand()
         async with rooms.room(LARGE, str(number)):
             pass
 
-    assert [rooms.share_of(str(number)) for number in (0, 1, 2, 1001)] == [16, 16, 4, 4]
+    assert [rooms.share_of(str(number)) for number in (0, 1, 2, 1001)] == [16, 16, 6, 6]
 
 
 @pytest.mark.parametrize("why", ["the worker stops", "the time is up"])
 async def test_who_waits_for_a_room_in_vain_leaves_and_keeps_none(holders: Holders, why: str) -> None:
     rooms, stopping = Rooms(1), asyncio.Event()
     until = asyncio.get_running_loop().time() + (0.02 if why == "the time is up" else 60)
-    for number in range(4):
+    for number in range(rooms.few):
         await holders.enter(f"large {number}", rooms.room(LARGE, "mia"))
     waiting = asyncio.create_task(_stay_for_a_moment(rooms.room(LARGE, "mia", Patience(until, stopping))))
     await holders.settle()
@@ -96,7 +96,7 @@ async def test_who_waits_for_a_room_in_vain_leaves_and_keeps_none(holders: Holde
     await holders.leave("large 0")
     await holders.enter("next", rooms.room(LARGE, "mia"))
 
-    assert holders.inside == ["large 1", "large 2", "large 3", "next"]
+    assert holders.inside == [*(f"large {n}" for n in range(1, rooms.few)), "next"]
 
 
 async def test_who_finds_a_room_at_once_has_it_although_the_worker_stops() -> None:

@@ -1,0 +1,71 @@
+"""Large uploads that were rendered: which are stored together, while more of them wait for their turn."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipelines.formats import MIB
+
+MOST_STORED_TOGETHER = 4
+_LONGEST_S = 1.0  # a decoder may be slow
+_MOST_BYTES = 4 * MIB  # of variants; those of photos have some 0.4 each
+
+
+class StoreGroups:
+    """Has rendered uploads go on together: those that end their work at once also begin the next at once.
+
+    Files that are flushed, outcomes that are committed and claims that are taken together cost little more
+    than one. An upload waits for others only while more of its owner's wait for their turn, so none waits
+    that was sent alone.
+    """
+
+    def __init__(self, longest_s: float = _LONGEST_S) -> None:
+        self._longest_s = longest_s
+        self._at_work = 0
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # the bytes of their variants
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Count an upload, for which others may wait."""
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+            self._go_on_if_complete()
+
+    async def join(self, variant_bytes: int, *, more_wait: bool) -> None:
+        """Return once the upload, one of those at `work`, is to be stored; at once unless `more_wait`."""
+        loop = asyncio.get_running_loop()
+        one = variant_bytes, loop.create_future()
+        self._waiting.append(one)
+        if self._timer is None:
+            self._timer = loop.call_later(self._longest_s, self._go_on)
+        if more_wait:
+            self._go_on_if_complete()
+        else:
+            self._go_on()
+        try:
+            await one[1]
+        finally:
+            if one in self._waiting:  # it was cancelled
+                self._waiting.remove(one)
+
+    def _go_on_if_complete(self) -> None:
+        is_full = len(self._waiting) >= MOST_STORED_TOGETHER
+        if is_full or len(self._waiting) >= self._at_work or self._waiting_bytes > _MOST_BYTES:
+            self._go_on()
+
+    @property
+    def _waiting_bytes(self) -> int:
+        return sum(variant_bytes for variant_bytes, _ in self._waiting)
+
+    def _go_on(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting, self._waiting = self._waiting, []
+        for _, future in waiting:
+            if not future.done():
+                future.set_result(None)

@@ -1,0 +1,158 @@
+"""Large uploads are stored together while more of them wait; nobody waits who was sent alone."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from pipelines.batch import process_uploads
+from pipelines.formats import MIB
+from pipelines.sandbox import Sandbox
+from pipelines.sandbox.groups import SMALL_BYTES
+from pipelines.sandbox.rooms import Rooms
+from pipelines.sandbox.store_groups import MOST_STORED_TOGETHER, StoreGroups
+from pipelines.slots import Slots
+from storage.blobs.memory import MemoryBlobs
+from storage.catalog.opening import Catalog
+from tests.support.batches import Uploads, batch_context, on_one_job
+from tests.support.holders import Holders
+from tests.support.sandboxes import jpeg
+
+LARGE = SMALL_BYTES + 1
+
+
+class Uploading:
+    """Uploads in their rooms, which are rendered when the test says so, and then stored."""
+
+    def __init__(self, groups: StoreGroups) -> None:
+        self.groups, self.holders = groups, Holders()
+        self.rendered: dict[str, asyncio.Event] = {}
+        self.waits: dict[str, tuple[int, bool]] = {}
+
+    @property
+    def stored(self) -> list[str]:
+        return sorted(self.holders.inside)
+
+    async def begin(self, *names: str) -> None:
+        for name in names:
+            self.rendered[name] = asyncio.Event()
+            await self.holders.enter(name, self._upload(name))
+
+    async def render(self, name: str, variant_bytes: int = 1000, *, more_wait: bool = True) -> list[str]:
+        """The upload has been rendered; returns what is stored then."""
+        self.waits[name] = variant_bytes, more_wait
+        self.rendered[name].set()
+        await self.holders.settle()
+        return self.stored
+
+    @asynccontextmanager
+    async def _upload(self, name: str) -> AsyncIterator[None]:
+        with self.groups.work():
+            await self.rendered[name].wait()
+            variant_bytes, more_wait = self.waits[name]
+            await self.groups.join(variant_bytes, more_wait=more_wait)
+        yield
+
+
+@pytest.fixture
+def uploading() -> Uploading:
+    return Uploading(StoreGroups(longest_s=60))
+
+
+async def test_uploads_are_stored_together_while_more_of_them_wait(uploading: Uploading) -> None:
+    names = "abcd"[:MOST_STORED_TOGETHER]
+    await uploading.begin(*names, "e")
+    stored = [await uploading.render(name) for name in names]
+
+    assert stored == [[], [], [], list(names)]
+
+
+async def test_an_upload_that_has_none_behind_it_is_stored_at_once_and_takes_the_others_along(
+    uploading: Uploading,
+) -> None:
+    await uploading.begin("a", "b", "c")
+    before = await uploading.render("a")
+
+    assert (before, await uploading.render("b", more_wait=False)) == ([], ["a", "b"])
+
+
+async def test_an_upload_waits_for_nobody_where_no_other_is_at_work(uploading: Uploading) -> None:
+    await uploading.begin("a")
+
+    assert await uploading.render("a") == ["a"]
+
+
+async def test_who_waits_for_an_upload_that_fails_is_stored_without_it(uploading: Uploading) -> None:
+    await uploading.begin("a", "b")
+    before = await uploading.render("a")
+    await uploading.holders.give_up("b")
+
+    assert (before, uploading.stored) == ([], ["a"])
+
+
+async def test_a_cancelled_upload_is_none_of_those_that_are_stored_together(uploading: Uploading) -> None:
+    await uploading.begin(*"abcde")
+    for name in "abc":
+        await uploading.render(name)
+    await uploading.holders.give_up("b")
+
+    assert (await uploading.render("d"), await uploading.render("e")) == ([], ["a", "c", "d", "e"])
+
+
+async def test_no_upload_waits_once_those_that_wait_take_much_memory(uploading: Uploading) -> None:
+    await uploading.begin("a", "b", "c")
+    before = await uploading.render("a", 3 * MIB)
+
+    assert (before, await uploading.render("b", 2 * MIB)) == ([], ["a", "b"])
+
+
+async def test_an_upload_waits_for_a_slow_one_no_longer_than_so_many_seconds() -> None:
+    groups = StoreGroups(longest_s=0.01)
+    with groups.work(), groups.work():
+        await groups.join(1000, more_wait=True)
+
+
+@pytest.mark.parametrize("source_bytes", [SMALL_BYTES, LARGE])
+async def test_only_large_uploads_are_waited_for_and_wait(source_bytes: int) -> None:
+    rooms = Rooms(1)
+    async with rooms.room(source_bytes), rooms.room(SMALL_BYTES):
+        await rooms.await_others(source_bytes, 1000, more_wait=True)
+
+
+async def test_an_owner_waits_for_a_place_as_long_as_none_is_given_to_it() -> None:
+    slots, holders = Slots(1), Holders()
+    await holders.enter("mia", slots.one("mia"))
+    await holders.enter("mia again", slots.one("mia"))
+    before = slots.are_awaited_by("mia"), slots.are_awaited_by("tom"), slots.are_free_for("tom")
+    await holders.leave("mia")
+
+    assert (before, slots.are_awaited_by("mia")) == ((True, False, False), False)
+
+
+class CountingBlobs(MemoryBlobs):
+    """Counts how many callers store something at the same moment."""
+
+    storing = most = 0
+
+    async def store(self, contents: Sequence[tuple[str, bytes]]) -> None:
+        self.storing += 1
+        await asyncio.sleep(0)
+        self.most = max(self.most, self.storing)
+        await super().store(contents)
+        self.storing -= 1
+
+
+async def test_large_uploads_of_a_job_are_stored_together_before_others_of_it_begin(
+    catalog: Catalog, root: Path, sandbox: Sandbox
+) -> None:
+    blobs = CountingBlobs()
+    uploads = Uploads(catalog, blobs, root)
+    count = MOST_STORED_TOGETHER + 1
+    ids = [await uploads.put(f"{n}.jpg", jpeg() + bytes(SMALL_BYTES)) for n in range(count)]
+    context = batch_context(catalog, blobs, sandbox, slots=MOST_STORED_TOGETHER)
+    report = await process_uploads(ids, await on_one_job(catalog, ids), context)
+
+    assert (report.outcomes, blobs.most) == (Counter(ready=count), MOST_STORED_TOGETHER)
