@@ -23,8 +23,8 @@ from worker.doctor.decoders import (
     inspect_confinement,
     inspect_encoder,
     inspect_isolation,
+    inspect_libraries,
     inspect_missing,
-    libraries,
 )
 from worker.doctor.rows import by_python, inspect_growth, inspect_room
 from worker.settings import Settings
@@ -82,11 +82,20 @@ def test_the_doctor_warns_of_a_libvips_without_mozjpeg_and_blames_no_limit() -> 
     assert inspect_missing([hello]) == inspect_encoder([Hello.model_validate(told)]) == []
 
 
-def test_the_doctor_names_each_library_once() -> None:
-    versions = "libvips 8.18.7", "libvips 8.18.7, pillow 13.0.0"
+@pytest.mark.parametrize(
+    ("turbo", "is_glibc", "more"),
+    [("", True, "; no simplejpeg (the extra turbo), which decodes plain JPEGs in less time"), ("", False, "")]
+    + [(", simplejpeg 1.9.0", is_glibc, ", simplejpeg 1.9.0") for is_glibc in (True, False)],
+)
+def test_the_doctor_names_each_library_once_and_the_one_that_would_spare_time(
+    turbo: str, is_glibc: bool, more: str
+) -> None:
+    versions = "libvips 8.18.7", f"libvips 8.18.7, pillow 13.0.0{turbo}"
     hellos = [Hello(hello=1, engine="vips", version=one, landlock=7, calls_closed=True) for one in versions]
 
-    assert libraries(hellos) == "libvips 8.18.7, pillow 13.0.0"
+    found = inspect_libraries(hellos, is_glibc=is_glibc)
+
+    assert (found.level, found.detail) == ("ok", f"libvips 8.18.7, pillow 13.0.0{more}")
 
 
 async def test_libraries_that_cannot_be_asked_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
