@@ -1,9 +1,11 @@
 """Wide and low pictures: what scaling them takes is a number of their rows, not a share of the picture."""
 
+import io
 import os
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.support.decoder_child import DEFAULT, DecoderProcess, spec
 from tests.support.worst_cases import WORST
@@ -31,6 +33,24 @@ def test_a_panorama_takes_no_more_memory_than_was_estimated(kind: str, recipe: s
         growth = child.peak() - before
 
     assert outcome.status == "done"
+    assert outcome.probe is not None
+    assert growth <= outcome.probe["estimate"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may reset the peak of another process's memory")
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.rotating(1)
+def test_a_jpeg_that_is_hardly_scaled_down_takes_no_more_memory_than_was_estimated(orientation: int) -> None:
+    picture, exif, file = Image.effect_noise((3264, 2176), 50).convert("RGB"), Image.Exif(), io.BytesIO()
+    exif[0x112] = orientation
+    picture.save(file, "JPEG", exif=exif)
+    with DecoderProcess(names=["jpeg"]) as child:
+        child.run(WORST["baseline.jpg"](100_000))
+        child.peak()
+        before = child.resident()
+        outcome = child.run(file.getvalue(), (spec(3263),))
+        growth = child.peak() - before
+
     assert outcome.probe is not None
     assert growth <= outcome.probe["estimate"]
 
