@@ -189,6 +189,7 @@ def keep_heap() -> None:
 
     The C library would return that of each small picture and ask for it again, a tenth of its time.
     """
+    # Of one heap alone, as children have it (MALLOC_ARENA_MAX=1): that of another thread shrinks by itself.
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(_M_MMAP_THRESHOLD, _FREE_HEAP_LIMIT)  # the highest that it takes
         _libc.mallopt(_M_TRIM_THRESHOLD, 2 * _FREE_HEAP_LIMIT)
