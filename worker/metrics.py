@@ -2,20 +2,24 @@
 
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from itertools import accumulate
 from math import inf
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import structlog
-from prometheus_client import Counter, Histogram, ProcessCollector, disable_created_metrics, generate_latest
+from prometheus_client import Counter, ProcessCollector, disable_created_metrics, generate_latest
 from prometheus_client.core import (
     CollectorRegistry,
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
 )
+from prometheus_client.utils import floatToGoString
 
 from pipelines.formats import Engine
 from pipelines.metrics import End, EndedTry, Metrics, Recovery, Reuse, Station
@@ -29,7 +33,6 @@ log = structlog.get_logger(__name__)
 _SHOWN = 200  # characters of a slow statement
 
 Labels = tuple[str, ...]
-T = TypeVar("T", Counter, Histogram)
 
 
 class WorkerMetrics(Metrics):
@@ -164,17 +167,17 @@ class WorkerMetrics(Metrics):
     def _count(self, name: str) -> Counter:
         return self._counts(name)[()]
 
-    def _times(self, name: str) -> dict[Labels, Histogram]:
+    def _times(self, name: str) -> Mapping[Labels, "_Histogram"]:
         family = self._families[name]
         assert isinstance(family, _Timed)
         return family.histograms
 
-    def _time(self, name: str) -> Histogram:
+    def _time(self, name: str) -> "_Histogram":
         return self._times(name)[()]
 
 
 class _CatalogTimes:
-    def __init__(self, times: Mapping[Labels, Histogram], slow: Counter, slow_s: float) -> None:
+    def __init__(self, times: Mapping[Labels, "_Histogram"], slow: Counter, slow_s: float) -> None:
         self.slow_s = slow_s
         self._times = times
         self._slow = slow
@@ -188,7 +191,7 @@ class _CatalogTimes:
 
 
 class _StorageTimes:
-    def __init__(self, times: Mapping[Labels, Histogram], errors: Mapping[Labels, Counter]) -> None:
+    def __init__(self, times: Mapping[Labels, "_Histogram"], errors: Mapping[Labels, Counter]) -> None:
         self._times = times
         self._errors = errors
 
@@ -230,12 +233,36 @@ class _Counted:
 
 class _Timed:
     def __init__(self, series: Series) -> None:
-        labels, buckets = list(series.labels), series.buckets
-        self._metric = Histogram(series.name, series.question, labels, buckets=buckets, registry=None)
-        self.histograms = _children(self._metric, series)
+        self._series = series
+        self.histograms = {values: _Histogram(series.buckets) for values in series.children}
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._metric.collect()
+        series = self._series
+        family = HistogramMetricFamily(series.name, series.question, labels=list(series.labels))
+        for values, histogram in self.histograms.items():
+            family.add_metric(values, histogram.buckets(), histogram.sum)
+        yield family
+
+
+class _Histogram:
+    """Counts of values by size, without the lock of the library's: one thread alone counts.
+
+    An upload is counted some twenty times, so it matters what that costs.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = [*map(float, bounds), inf]
+        self._counts = [0] * len(self._bounds)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> Sequence[tuple[str, float]]:
+        """How many values were no larger than each bound."""
+        names = map(floatToGoString, self._bounds)
+        return list(zip(names, map(float, accumulate(self._counts)), strict=True))
 
 
 class _Gauge:
@@ -296,5 +323,5 @@ def _family(series: Series, clock: Callable[[], float]) -> _Counted | _Timed | _
             return _BuildInfo(series)
 
 
-def _children(metric: T, series: Series) -> dict[Labels, T]:
+def _children(metric: Counter, series: Series) -> dict[Labels, Counter]:
     return {values: metric.labels(*values) if values else metric for values in series.children}
