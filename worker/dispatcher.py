@@ -17,7 +17,7 @@ from worker.queue import Queue, QueueUnavailable
 log = structlog.get_logger(__name__)
 
 _LOOKS_AFTER_S = 1.0  # for what others have parked
-_LOOKS_SOON_S = 0.1  # while they park more and more, as a back-fill does that waits for room
+_LOOKS_SOON_S = 0.1  # once they park more and more, as a back-fill does that waits for room
 _IS_LATELY_S = 3.0
 _TELLS_AFTER_S = 60.0  # again of the same damage
 
@@ -81,8 +81,10 @@ class Dispatcher:
                 self._looked_at = float("-inf")
 
     def _looks_after_s(self) -> float:
-        is_lately = time.monotonic() - self._dispatched_at < _IS_LATELY_S
-        return _LOOKS_SOON_S if is_lately and not self._places.parked else _LOOKS_AFTER_S
+        if self._places.parked or time.monotonic() - self._dispatched_at >= _IS_LATELY_S:
+            return _LOOKS_AFTER_S
+        # The longer there was nothing, the later.
+        return min(_LOOKS_AFTER_S, max(_LOOKS_SOON_S, self._looked_at - self._dispatched_at))
 
     async def attend(self) -> None:
         """Look at what this worker has just parked: at once in a burst, which ends where no job is left.
