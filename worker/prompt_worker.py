@@ -20,7 +20,7 @@ _LONGEST_PAUSE_S = 0.5  # between two polls
 
 
 class PromptWorker(Worker):
-    """arq's worker, which polls as soon as this process has enqueued a job or ended one.
+    """arq's worker, which polls as soon as this process has enqueued a job, or ended one that was waited for.
 
     Otherwise only retries and jobs of other processes wait for a poll: while none is found, it polls half as
     often each time, down to twice a second; arq wants that for its periodic tasks.
@@ -28,6 +28,7 @@ class PromptWorker(Worker):
     """
 
     _pause_s = 0.0
+    _was_told = _has_retried = False
 
     _healed: set[str]  # jobs of which something was raised once
 
@@ -60,15 +61,21 @@ class PromptWorker(Worker):
             self.job_counter += 1
             self.tasks[job_id] = task = self.loop.create_task(self.run_job(job_id, score))
             task.add_done_callback(partial(self._note_end, job_id))
-            self._pause_s = 0
+        if begun:
+            self._pause_s = _LONGEST_PAUSE_S if self._was_told else 0  # others put more there, or nobody did
 
-    def _note_end(self, job_id: str, _task: asyncio.Task[None]) -> None:
+    def _note_end(self, job_id: str, task: asyncio.Task[None]) -> None:
         self._jobs.note_end(job_id)
+        # Where there was room, all that is due has begun.
+        is_awaited = self.burst or not self._room or self._has_retried or _has_raised(task)
         self._release_sem_dec_counter_on_complete()
-        self._queued.set()
+        if is_awaited:
+            self._has_retried = False
+            self._queued.set()
 
     async def run_job(self, job_id: str, score: int) -> None:
         # What arq raises here ends the worker: other programs may have written what it meets.
+        retried = self.jobs_retried
         try:
             await super().run_job(job_id, score)
         except Exception as error:
@@ -85,6 +92,9 @@ class PromptWorker(Worker):
                     self._healed.clear()  # then some get one more try
                 self._healed.add(job_id)
                 await self._jobs.heal(job_id)
+            self._has_retried = True
+        else:
+            self._has_retried |= self.jobs_retried > retried
 
     async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
         # What a worker enqueues that is to stop it does not run, and nobody else enqueues that tick.
@@ -98,6 +108,7 @@ class PromptWorker(Worker):
             async with asyncio.timeout(self._pause_s):
                 await self._queued.wait()
                 self._pause_s = 0
+        self._was_told = self._queued.is_set()
         self._queued.clear()
         await super()._poll_iteration()
 
@@ -113,3 +124,8 @@ class PromptWorker(Worker):
     def _jobs(self) -> Jobs:
         jobs: Jobs = self.ctx["app"].queue.jobs
         return jobs
+
+
+def _has_raised(task: asyncio.Task[None]) -> bool:
+    """Whether arq is to see what the job's task has raised."""
+    return task.cancelled() or task.exception() is not None

@@ -116,6 +116,20 @@ async def test_a_worker_at_work_looks_no_more_often_than_one_without_a_job() -> 
     assert max(pauses) > 3 * OFTEN_S
 
 
+async def test_a_job_that_ends_where_there_was_room_for_others_causes_no_look_at_the_queue() -> None:
+    work = asyncio.Event()
+    async with running(RARELY_S, work=work) as worker:
+        await worker.queue.jobs.enqueue({uuid4().hex: [uuid4()]})
+        await worker.begun.wait()
+        await worker.redis.config_resetstat()
+        work.set()
+        await asyncio.wait(worker.jobs.values())
+        asked = await worker.redis.info("commandstats")
+
+    assert "cmdstat_zrem" in asked  # the job is finished
+    assert "cmdstat_zrangebyscore" not in asked
+
+
 async def test_a_job_that_had_no_room_begins_once_another_one_has_ended() -> None:
     begun = []
 
