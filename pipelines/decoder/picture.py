@@ -62,6 +62,8 @@ class Picture:
     profile: bytes | None
     load: Callable[[float], Image]
     """Start decoding; a loader that can shrink meanwhile may do so by at most the given factor."""
+    load_halved: Callable[[float], Image] | None = None
+    """`load` in less time, with colours as coarse as they are stored: for variants that keep half of them."""
     damage: Callable[[], str] = str
     """After decoding: what the decoder repaired, in its words; empty if nothing."""
     excess: str = ""

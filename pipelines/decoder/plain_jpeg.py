@@ -97,10 +97,11 @@ def eighths(header: Header, shrink: float, by: int) -> int:
     return _FIVE if least == _FIVE or header.pixels(WHOLE) > _MANY else WHOLE
 
 
-def decode(data: bytearray, header: Header, eighths: int) -> Image | None:
+def decode(data: bytearray, header: Header, eighths: int, *, coarse: bool = False) -> Image | None:
     """Return the pixels, scaled down to that; None where libvips is to decode or refuse the picture.
 
-    They are good until the next picture is decoded.
+    They are good until the next picture is decoded. Colours that are stored at half the size are repeated if
+    `coarse`; to pass from each to the next takes longer.
     """
     width, height = header.scaled(eighths)
     size = header.pixels(eighths)
@@ -108,7 +109,9 @@ def decode(data: bytearray, header: Header, eighths: int) -> Image | None:
         return None
     _, format, meaning = _COLOURS[header.components]
     try:
-        found = _library.decode_jpeg(data, format, min_height=height, min_width=width, buffer=room)
+        found = _library.decode_jpeg(
+            data, format, fastupsample=coarse, min_height=height, min_width=width, buffer=room
+        )
     except ValueError:
         give_back()  # before libvips takes memory of its own
         return None

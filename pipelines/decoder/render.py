@@ -96,10 +96,16 @@ def _as_stored(picture: Picture, target: Target) -> tuple[int, int, float]:
     return width, height, min(picture.shape.width / width, picture.shape.height / height)
 
 
-def first(picture: Picture, target: Target, backgrounds: set[tuple[int, ...]]) -> Image:
-    """Decode the picture to its largest variant's size: upright, eight-bit sRGB, in memory."""
+def first(
+    picture: Picture, target: Target, backgrounds: set[tuple[int, ...]], *, halved: bool = False
+) -> Image:
+    """Decode the picture to its largest variant's size: upright, eight-bit sRGB, in memory.
+
+    If colours are `halved`, all variants keep them at half the size.
+    """
     width, height, shrink = _as_stored(picture, target)
-    image = loaded = colour.understood(picture.load(shrink))
+    load = picture.load_halved if halved and picture.load_halved else picture.load
+    image = loaded = colour.understood(load(shrink))
     numbered = picture.numbered or colour.numbers_in(image, picture.profile)
     profile = None if numbered else colour.needed_profile(image, picture.profile)
     if profile is None and numbered is None:
@@ -211,6 +217,11 @@ def crop(image: Image, target: Target) -> Image:
     if (interesting := target.spec.get("crop", "centre")) != "centre":
         return image.smartcrop(width, height, interesting=interesting)
     return image.crop((target.width - width) // 2, (target.height - height) // 2, width, height)
+
+
+def halves_colours(spec: dict[str, Any]) -> bool:
+    """Whether a variant keeps its colours at half the size, as all do that are not asked for more."""
+    return spec.get("subsampling") != "4:4:4"
 
 
 def encoder(spec: dict[str, Any]) -> str:

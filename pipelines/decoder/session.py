@@ -345,6 +345,7 @@ def make(
     """
     order = render.targets(picture.width, picture.height, specs)
     backgrounds = {target.background for target in order}
+    halved = all(map(render.halves_colours, specs))
     shown = render.smallest_whole(order) if kind != "none" else None
     while order[-1].name not in wanted and order[-1] is not shown:
         order.pop()
@@ -353,7 +354,7 @@ def make(
     small = None
     try:
         with _distrust(work):
-            image = render.first(picture, order[0], backgrounds)
+            image = render.first(picture, order[0], backgrounds, halved=halved)
         size = order[0].size
         work.lap("decode")
         for target in order:

@@ -21,6 +21,7 @@ _MOST_WARNINGS, _LONGEST_WARNING = 50, 1000
 # Pixels: of a side that loaders would make shorter they leave out rows that one would see. libwebp besides
 # scales the colours of an odd number of columns as if there were one more.
 _SHORTEST, _SHORTEST_WEBP = 16, 256
+_COARSE = 4 / 3, 2  # times the largest variant: less shows two pixels of one colour, more takes no less time
 _SHORT = ("out of memory", "insufficient memory", "memory allocation", "allocate", "allocating")
 # libjpeg repairs these and goes on; its other warnings are about bytes between the segments. Before a restart
 # marker (0xd0 to 0xd7) they are pixels of an interval that another marker should have ended. The last is
@@ -133,14 +134,18 @@ class _Plain:
             orientation=header.orientation,
             profile=_usable(header.profile),
             load=self._load,
+            load_halved=partial(self._load, halved=True),
             damage=self._damage,
             held=self._held,
             streamed=partial(_probe, *self._file),
             at_hand=lambda: self._otherwise is None,
         )
 
-    def _load(self, shrink: float) -> Image:
-        if (image := plain_jpeg.decode(self._file[1], self._header, self._eighths(shrink))) is not None:
+    def _load(self, shrink: float, *, halved: bool = False) -> Image:
+        least, most = _COARSE
+        coarse = halved and least <= shrink < most
+        eighths = self._eighths(shrink)
+        if (image := plain_jpeg.decode(self._file[1], self._header, eighths, coarse=coarse)) is not None:
             return image
         self._otherwise = _probe(*self._file)
         if self._otherwise.excess:

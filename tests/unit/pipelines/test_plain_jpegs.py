@@ -282,11 +282,29 @@ def test_photos_that_are_decoded_to_five_eighths_are_nearly_as_good_in_as_many_b
     assert fmean(lost(photo, 1920, (1900, 1200)) for photo in large) < 0.001
 
 
-def lost(photo: Path, box: int, of: tuple[int, int]) -> float:
-    """How much less SSIM a part of a photo has if decoded to five eighths than else, in as many bytes."""
+def test_a_photo_whose_colours_are_decoded_coarsely_is_as_good_in_as_many_bytes() -> None:
+    assert lost(ROOT / "scripts" / "pictures" / "egret.jpg", 1700, (480, 400), WHOLE, coarse=True) < 0.0003
+
+
+def test_colours_are_decoded_coarsely_where_all_variants_halve_them_and_are_smaller(
+    children: tuple[DecoderProcess, DecoderProcess],
+) -> None:
+    content = photo(900, 700, quality=90)
+
+    def is_as_by_libvips(*recipe: dict[str, Any]) -> bool:
+        one, other = (child.run(content, recipe).variants for child in children)
+        return one == other
+
+    assert is_as_by_libvips(spec(700))
+    assert not is_as_by_libvips(spec(600))
+    assert is_as_by_libvips(spec(600), spec(300, subsampling="4:4:4"))
+
+
+def lost(photo: Path, box: int, of: tuple[int, int], eighths: int = 5, *, coarse: bool = False) -> float:
+    """How much less SSIM a part of a photo has if decoded in that way than else, in as many bytes."""
     content = photo.read_bytes()
     whole = pyvips.Image.jpegload_buffer(content).copy_memory()
-    fewer = plain_jpeg.decode(bytearray(content), header(content), 5)
+    fewer = plain_jpeg.decode(bytearray(content), header(content), eighths, coarse=coarse)
     assert fewer is not None
     side = max(whole.width, whole.height)
     width, height = scaled(whole.width, side, box), scaled(whole.height, side, box)
