@@ -1,5 +1,6 @@
 """SQLite connections that hand a whole statement to their thread, instead of each of its four parts."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -60,6 +61,7 @@ class Connection(aiosqlite.Connection):
     """Until the transaction ends statements run in the event loop: it has the lock, and reads few rows."""
     busy_timeout_ms = 0
     _is_idle = True  # no statement has run since the last transaction ended
+    _only_reads = False  # the transaction: its begin and its end touch no file
     _has_relaxed_durability = False
 
     def __del__(self) -> None:
@@ -87,10 +89,22 @@ class Connection(aiosqlite.Connection):
         self._is_idle = False
         return True
 
+    def begin_to_read(self) -> bool:
+        """Begin a transaction that only reads, in the event loop; returns False where that fails."""
+        try:
+            self._execute_inline("BEGIN")
+        except (sqlite3.Error, ValueError):  # it was closed
+            return False
+        self._is_idle, self._only_reads = False, True
+        return True
+
     async def commit(self) -> None:
         """Commit, in the thread where that waits for the disk."""
         self.inline = False
-        if self._has_relaxed_durability:
+        if self._only_reads:
+            self._conn.commit()
+            self._only_reads = False
+        elif self._has_relaxed_durability:
             self._conn.commit()
             self._restore_durability()
         else:
@@ -99,7 +113,7 @@ class Connection(aiosqlite.Connection):
 
     async def rollback(self) -> None:
         """Roll back if there is a transaction; a pool asks for it again after every commit."""
-        self.inline = False
+        self.inline = self._only_reads = False
         if not self._is_idle:
             await super().rollback()
             self._is_idle = True
@@ -132,7 +146,11 @@ class Connection(aiosqlite.Connection):
         self._is_idle = False
         if self.inline:
             return do(self._conn)
-        return await self._execute(do, self._conn)  # type: ignore[no-untyped-call]
+        try:
+            return await self._execute(do, self._conn)  # type: ignore[no-untyped-call]
+        except asyncio.CancelledError:
+            self._only_reads = False  # the thread goes on with it, and the end has to wait for that
+            raise
 
 
 def connect(path: str, **options: Any) -> Connection:  # noqa: ANN401 (sqlite3's)

@@ -364,11 +364,15 @@ def _tune(connection: Any, record: Any) -> None:  # noqa: ANN401 (a driver's con
 def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
     driver = connection.connection.driver_connection
-    inline = driver if options.get("inline") and isinstance(driver, DriverConnection) else None
-    relaxed = bool(options.get("relaxed_durability"))
-    begun = inline is not None and inline.begin_inline(relaxed_durability=relaxed)
-    if not begun and not options.get("autocommits"):
+    assert isinstance(driver, DriverConnection)
+    begun = bool(options.get("autocommits"))
+    inline = options.get("inline")
+    if inline:
+        begun = driver.begin_inline(relaxed_durability=bool(options.get("relaxed_durability")))
+    elif not begun and not options.get("writes"):
+        begun = driver.begin_to_read()
+    if not begun:
         # A read that turns into a write fails at once, whatever the busy timeout: say it beforehand.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
-    if inline is not None:
-        inline.inline = True  # waiting for the lock and for the disk is left to the thread
+    if inline:
+        driver.inline = True  # waiting for the lock and for the disk is left to the thread

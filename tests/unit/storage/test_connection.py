@@ -65,6 +65,48 @@ async def test_an_inline_transaction_ends_with_its_commit(connection: Connection
         assert await cursor.fetchall() == [(1,)]
 
 
+async def test_a_transaction_that_only_reads_begins_and_ends_without_its_thread(
+    connection: Connection,
+) -> None:
+    release = threading.Event()
+    held = asyncio.create_task(connection.in_thread(lambda _: release.wait(10)))
+    await asyncio.sleep(0)
+    begun = connection.begin_to_read()
+    was_open = connection.in_transaction
+    await connection.commit()
+    release.set()
+
+    assert (begun, was_open, connection.in_transaction, await held) == (True, True, False, True)
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+async def test_a_cancelled_read_is_waited_for_at_the_end_of_its_transaction(
+    connection: Connection, end: str
+) -> None:
+    release = threading.Event()
+    connection.begin_to_read()
+    read = asyncio.create_task(connection.in_thread(lambda _: release.wait(10)))
+    await asyncio.sleep(0)
+    read.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await read
+    ending = asyncio.create_task(getattr(connection, end)())
+    await asyncio.sleep(0)
+    was_over = ending.done()
+    release.set()
+    await ending
+
+    assert (was_over, connection.in_transaction) == (False, False)
+
+
+async def test_a_closed_connection_begins_no_transaction(tmp_path: Path) -> None:
+    connection = connect(str(tmp_path / "some.db"), check_same_thread=False)
+    await connection
+    await connection.close()
+
+    assert not connection.begin_to_read()
+
+
 async def test_a_rollback_undoes_what_an_inline_transaction_did(connection: Connection) -> None:
     async with connection.cursor() as cursor:
         await cursor.execute("CREATE TABLE things (number INTEGER PRIMARY KEY)")
