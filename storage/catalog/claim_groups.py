@@ -1,13 +1,14 @@
-"""Claims that are asked for at the same time: which of them share a transaction."""
+"""Claims that are asked for, or about, at the same time: which of them share a transaction."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
 from storage.catalog.records import Claim
 from storage.errors import CatalogDamaged, CatalogUnavailable
+from storage.threads import copied
 
 MOST = 32  # uploads
 
@@ -111,3 +112,53 @@ class ClaimGroups:
                 self._give_alone(wanted)
             elif not wanted.given.done():
                 wanted.given.set_result(claims[wanted.upload_id])
+
+
+WhichHold = Callable[[Sequence[Claim]], Awaitable[Sequence[bool]]]
+"""Says of each claim whether it holds, by one statement."""
+
+
+class HeldClaims:
+    """Answers whether claims hold, all by one statement that begins after they were asked about."""
+
+    def __init__(self, which_hold: WhichHold) -> None:
+        self._which_hold = which_hold
+        self._asked: list[tuple[Claim, asyncio.Future[bool]]] = []
+        self._answering: asyncio.Task[None] | None = None
+
+    async def holds(self, claim: Claim) -> bool:
+        """Whether it holds. Raises: CatalogUnavailable."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bool] = loop.create_future()
+        self._asked.append((claim, answer))
+        if self._answering is None:
+            self._answering = loop.create_task(self._answer_all())
+        return await answer
+
+    async def _answer_all(self) -> None:
+        asked: Sequence[tuple[Claim, asyncio.Future[bool]]] = []
+        try:
+            while self._asked:
+                asked, self._asked = self._asked[:MOST], self._asked[MOST:]
+                await self._answer(asked)
+        finally:
+            self._answering = None
+            for _, answer in [*asked, *self._asked]:  # the loop ends
+                answer.cancel()
+            self._asked.clear()
+
+    async def _answer(self, asked: Sequence[tuple[Claim, asyncio.Future[bool]]]) -> None:
+        try:
+            found = await self._which_hold([claim for claim, _ in asked])
+        except Exception as error:  # handed to everyone who waits
+            if isinstance(error, CatalogDamaged) and len(asked) > 1:
+                for one in asked:  # so that a row which cannot be read keeps nobody else's
+                    await self._answer([one])
+                return
+            for _, answer in asked:
+                if not answer.done():
+                    answer.set_exception(copied(error))
+            return
+        for (_, answer), holds in zip(asked, found, strict=True):
+            if not answer.done():
+                answer.set_result(holds)

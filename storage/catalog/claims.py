@@ -8,14 +8,14 @@ from uuid import UUID
 from sqlalchemy import bindparam, case, func, select, tuple_, update
 
 from storage.catalog import tokens
-from storage.catalog.claim_groups import ClaimGroups, Wanted
+from storage.catalog.claim_groups import ClaimGroups, HeldClaims, Wanted
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.expressions import effective_account
 from storage.catalog.locks import SWEEP, lock_free_uploads, lock_uploads
 from storage.catalog.outbox import insert_messages
-from storage.catalog.outcomes import HELD, parameters_of, write_outcomes
+from storage.catalog.outcomes import HELD, parameters_of, which_hold, write_outcomes
 from storage.catalog.paging import pages
 from storage.catalog.records import WAITING, Claim, Committed, Outcome, Ready, State
 from storage.catalog.rows import Row, to_upload, to_variant
@@ -67,7 +67,6 @@ _RELEASE = (
 _OWNERS = select(uploads.c.id, uploads.c.account, uploads.c.owner, uploads.c.source).where(
     uploads.c.id.in_(bindparam("ids", expanding=True))
 )
-_IS_HELD = select(uploads.c.id).where(*HELD)
 _ALL_OF_UPLOADS = PreparedStatement(
     select(variants).where(variants.c.upload_id.in_(bindparam("uploads", expanding=True)))
 )
@@ -80,6 +79,7 @@ class Claims:
         self._database = database
         self._committing = committing or database
         self._groups = ClaimGroups(self._claim_some)
+        self._held = HeldClaims(self._which_hold)
 
     async def claim(self, upload_id: UUID, job_id: str, holder: str) -> Claim | None:
         """Take the right to the upload's next outcome from whoever has it.
@@ -115,8 +115,11 @@ class Claims:
 
     async def holds(self, claim: Claim) -> bool:
         """Whether `claim` is still the newest of its upload."""
+        return await self._held.holds(claim)
+
+    async def _which_hold(self, claims: Sequence[Claim]) -> Sequence[bool]:
         async with self._database.reading() as connection:
-            return (await connection.execute(_IS_HELD, parameters_of(claim))).first() is not None
+            return await which_hold(connection, claims)
 
     async def keys_of(self, upload_id: UUID) -> Sequence[str]:
         """The keys of all the upload's variants, superseded ones too."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
-from sqlalchemy import bindparam, delete, exists, func, tuple_, update
+from sqlalchemy import bindparam, delete, exists, func, select, tuple_, update
 
 from storage.blobs import fingerprint
 from storage.catalog.locks import lock_uploads
@@ -44,17 +44,14 @@ MINE = (
 )
 # Who has postponed or released a deletion has ended the claim, though the upload is deleting still.
 HELD = (*MINE, uploads.c.holder.is_not(None))
-_END_CLAIMS = PreparedStatement(
-    update(uploads)
-    .where(
-        uploads.c.id.in_(bindparam("ids", expanding=True)),  # whose index serves; one by state may be long
-        tuple_(uploads.c.id, uploads.c.claim).in_(bindparam("claims", expanding=True)),
-        uploads.c.state.not_in([state for state in State if state not in _CLAIMED]),
-        uploads.c.holder.is_not(None),
-    )
-    .values(holder=None)
-    .returning(uploads)
+_EACH_HELD = (
+    uploads.c.id.in_(bindparam("ids", expanding=True)),  # whose index serves; one by state may be long
+    tuple_(uploads.c.id, uploads.c.claim).in_(bindparam("claims", expanding=True)),
+    uploads.c.state.not_in([state for state in State if state not in _CLAIMED]),
+    uploads.c.holder.is_not(None),
 )
+_END_CLAIMS = PreparedStatement(update(uploads).where(*_EACH_HELD).values(holder=None).returning(uploads))
+_FIND_HELD = PreparedStatement(select(uploads.c.id, uploads.c.claim).where(*_EACH_HELD))
 _CHANGE_MINE = update(uploads).where(*MINE)
 _CHANGE = PreparedStatement(_CHANGE_MINE)
 _SUPERSEDE = PreparedStatement(
@@ -140,9 +137,21 @@ async def _end_claims(connection: AsyncConnection, claims: Sequence[Claim]) -> d
     ids = [claim.upload.id for claim in claims]
     if len(ids) > 1:
         await lock_uploads(connection, ids)  # an UPDATE would lock them in any order
+    rows = await _END_CLAIMS.rows(connection, _parameters_of_each(claims))
+    return {(row["id"], row["claim"]): row for row in rows}
+
+
+async def which_hold(connection: AsyncConnection, claims: Sequence[Claim]) -> Sequence[bool]:
+    """Whether each of the claims is still the newest of its upload, and not ended."""
+    rows = await _FIND_HELD.rows(connection, _parameters_of_each(claims))
+    held = {(row["id"], row["claim"]) for row in rows}
+    return [_key_of(claim) in held for claim in claims]
+
+
+def _parameters_of_each(claims: Sequence[Claim]) -> Row:
+    """What `_EACH_HELD` asks."""
     mine = list(map(_key_of, claims))
-    asked = {"ids": [upload_id for upload_id, _ in mine], "claims": mine}
-    return {(row["id"], row["claim"]): row for row in await _END_CLAIMS.rows(connection, asked)}
+    return {"ids": [upload_id for upload_id, _ in mine], "claims": mine}
 
 
 def _key_of(claim: Claim) -> tuple[str, int]:

@@ -1,11 +1,11 @@
 """Claims that are asked for at the same time: they share a transaction, and nothing else."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim, State
@@ -151,3 +151,60 @@ async def test_an_outage_is_everybodys(catalog: Catalog) -> None:
     assert {type(each) for each in errors} == {CatalogUnavailable}
     with pytest.raises(CatalogUnavailable):
         await catalog.claims.claim(CAT, "job", "worker")
+
+
+# -- claims that hold
+
+
+async def held(catalog: Catalog, claims: Sequence[Claim]) -> list[bool | BaseException]:
+    """Whether each holds, all asked at the same time."""
+    asked = (catalog.claims.holds(each) for each in claims)
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def claimed(catalog: Catalog, count: int) -> list[Claim]:
+    """So many new uploads, claimed."""
+    return [
+        each for each in await claim_all(catalog, await jobs_of(catalog, count)) if isinstance(each, Claim)
+    ]
+
+
+async def test_one_transaction_says_which_claims_hold(catalog: Catalog) -> None:
+    claims = await claimed(catalog, 4)
+    await catalog.claims.release([claims[1]])
+    await commit(catalog, failed(claims[2]))
+    begun: list[object] = []
+    event.listen(catalog.database.backend.engine.sync_engine, "begin", begun.append)
+    found = await held(catalog, claims)
+
+    assert (found, len(begun)) == ([True, False, False, True], 1)
+
+
+async def test_a_claim_that_ends_while_others_are_asked_about_does_not_hold_for_who_asks_then(
+    catalog: Catalog,
+) -> None:
+    first, second = await claimed(catalog, 2)
+    asked = asyncio.create_task(catalog.claims.holds(first))
+    await asyncio.sleep(0)
+    await catalog.claims.release([second])
+
+    assert (await catalog.claims.holds(second), await asked) == (False, True)
+
+
+async def test_a_caller_that_is_cancelled_keeps_no_other_from_its_answer(catalog: Catalog) -> None:
+    asked = [asyncio.create_task(catalog.claims.holds(each)) for each in await claimed(catalog, 2)]
+    await asyncio.sleep(0)
+    asked[0].cancel()
+
+    assert isinstance((await asyncio.gather(*asked, return_exceptions=True))[0], asyncio.CancelledError)
+    assert await asked[1]
+
+
+async def test_each_who_asks_whether_a_claim_holds_gets_an_error_of_its_own(catalog: Catalog) -> None:
+    claims = await claimed(catalog, 2)
+    async with catalog.database.writing() as connection:
+        await connection.exec_driver_sql("ALTER TABLE uploads RENAME TO away")
+    errors = await held(catalog, claims)
+
+    assert {type(each) for each in errors} == {CatalogUnavailable}
+    assert errors[0] is not errors[1]
