@@ -1,12 +1,13 @@
 """Findings: what an operator should know of the Redis and of the settings, for the doctor and the log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import structlog
 
 from pipelines.dropped_variants import DroppedVariant
+from pipelines.encoding_time import slowest_s
 from pipelines.formats import MIB
 from pipelines.recipe import Recipes, dropped_from_default
 from worker.amounts import counted
@@ -33,6 +34,10 @@ _KEEP_EITHER = (
     "What no recipe makes is of uploads beyond those that were looked at: a recipe had a table for it, or "
     "has left the file. Put back the one or the other; media reprocess --stale takes it from uploads whose "
     "recipe is there."
+)
+_HAVE_TIME = (
+    "What takes longer fails as decode_timeout. Raise MEDIA_IMAGE_TIMEOUT, or make fewer or smaller variants "
+    'as AVIF or with effort = "small".'
 )
 CURE = (
     "Events are taken nevertheless, and in their order; only how long they wait is unknown. If no clock "
@@ -157,10 +162,22 @@ def inspect_recipes(settings: Settings, dropped: Sequence[DroppedVariant] = ()) 
     words += _first([_dropped(f"{one.recipe} makes no", [one]) for one in changed])
     words += _first([_left(some) for some in by_recipe])
     words += [_dropped("no recipe makes", unseen)] if unseen else []
-    kinds = ((changed, _KEEP_TABLES), (gone, _KEEP_RECIPES), (unseen, _KEEP_EITHER))
+    slow = _first([*_slow(settings)])
+    words += slow
+    kinds = ((changed, _KEEP_TABLES), (gone, _KEEP_RECIPES), (unseen, _KEEP_EITHER), (slow, _HAVE_TIME))
     advice = " ".join(keep for some, keep in kinds if some)
     extend = _EXTEND.format(first=built_in.partition(",")[0])
     return _finding("Recipes", "; ".join(words) or ", ".join(recipes), not words, advice or extend, "warning")
+
+
+def _slow(settings: Settings) -> Iterator[str]:
+    """Which recipes have variants that a picture full of noise would not be encoded to in time."""
+    for recipe in settings.recipe_book.values():
+        sizes = ((one, min(one.box**2, settings.max_pixels)) for one in recipe.variants)
+        seconds = sum(slowest_s(*each) for each in sizes)
+        if seconds > settings.image_timeout:
+            told = f"MEDIA_IMAGE_TIMEOUT is {settings.image_timeout:g}"
+            yield f"{recipe.name} may take {seconds:.0f} s of CPU for a large picture of noise, and {told}"
 
 
 def _is_on_purpose(one: DroppedVariant, recipes: Recipes) -> bool:

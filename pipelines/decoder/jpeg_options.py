@@ -11,6 +11,8 @@ from typing import Any
 
 import pyvips
 
+from pipelines.encoding_time import MOST_WITH_SCANS, MOST_WITH_TRELLIS, samples
+
 # By mozjpeg's numbers: tuned for MS-SSIM; Ahumada, Watson, Peterson (1992); Peterson, Ahumada, Watson (1993).
 _FOR_FEW, _FOR_TRELLIS, _USUAL = 2, 7, 8
 _FEW = 70  # of this quality and above the usual table is better than the one for few bytes
@@ -19,9 +21,6 @@ _WITH_FEW = ((1, 1), (30, 32), (50, 51), (70, 70))
 _WITH_USUAL = ((70, 51), (80, 64), (88, 77), (95, 90), (100, 100))
 _WITH_TRELLIS = ((1, 1), (30, 23), (50, 35), (70, 51), (80, 64), (88, 76), (95, 88), (100, 100))
 
-# Samples of brightness and colour, for a million of which noise of quality 100 takes 0.6 s of CPU with the
-# trellis and 0.12 s with the scans alone: each variant ends within some 7 s, whatever is in it.
-_MOST_WITH_TRELLIS, _MOST_WITH_SCANS = 12_000_000, 60_000_000
 _AT_50 = bytes((16, 11, 12, 14, 12, 10, 16, 14))  # how the standard's table begins in a file of quality 50
 
 
@@ -41,14 +40,14 @@ def jpeg_options(spec: Mapping[str, Any], pixels: int = 0, *, mozjpeg: bool | No
             "interlace": small or bool(spec.get("progressive")),
         }
     if small:
-        samples = pixels * (3 if subsampling == "off" else 1.5)
+        count = samples(pixels, subsampled=subsampling == "on")
         return {
             "Q": _encoders(quality, _WITH_TRELLIS),
             "quant_table": _FOR_TRELLIS,
             "subsample_mode": subsampling,
-            "trellis_quant": samples <= _MOST_WITH_TRELLIS,
+            "trellis_quant": count <= MOST_WITH_TRELLIS,
             "interlace": True,
-            "optimize_scans": samples <= _MOST_WITH_SCANS,
+            "optimize_scans": count <= MOST_WITH_SCANS,
         }
     few = quality < _FEW
     return {

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from math import ceil
 
+from pipelines.encoding_time import slowest_s
 from pipelines.recipe import Variant
 from pipelines.sandbox.answers import Probed
 
 # Four times what the slowest honest pictures were measured to take: noise as AVIF of the highest quality, for
-# what is decoded, and noise without subsampling for what is encoded.
+# what is decoded.
 _SECONDS = 2.0
 _FOR_A_MEGAPIXEL = 0.8
 _FOR_A_MEGABYTE = 0.5
-_FOR_A_MEGAPIXEL_MADE = {"jpeg": 0.4, "webp": 0.9, "avif": 4.5}
-_FOR_A_MEGAPIXEL_SMALL = 6.8  # a JPEG of effort "small"
+_TIMES = 4
 
 
 def cpu_limit(most: float, picture: Probed, size: int, variants: Sequence[Variant]) -> float:
@@ -21,6 +21,5 @@ def cpu_limit(most: float, picture: Probed, size: int, variants: Sequence[Varian
     made = 0.0
     for variant in variants:
         width, height = variant.size_of(picture.width, picture.height)
-        small = variant.effort == "small"
-        made += (_FOR_A_MEGAPIXEL_SMALL if small else _FOR_A_MEGAPIXEL_MADE[variant.format]) * width * height
-    return min(most, ceil(10 * (_SECONDS + (decoded + made) / 1e6)) / 10)
+        made += _TIMES * slowest_s(variant, width * height)
+    return min(most, ceil(10 * (_SECONDS + decoded / 1e6 + made)) / 10)

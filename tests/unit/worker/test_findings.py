@@ -120,3 +120,25 @@ def test_of_many_dropped_variants_the_first_are_named_and_the_others_counted(tmp
     assert "v4" in found.detail
     assert "v5" not in found.detail
     assert found.detail.endswith("; and 3 more")
+
+
+@pytest.mark.parametrize(
+    ("table", "seconds"),
+    [
+        ("box = 4096\nformat = 'avif'", 19),
+        ("box = 4300\nformat = 'avif'", 21),
+        ("box = 2828\neffort = 'small'", 7),
+        ("box = 16384\neffort = 'small'", 10),
+        ("box = 2000\neffort = 'small'\nsubsampling = '4:4:4'\n[a.c]\nbox = 3651\nformat = 'avif'", 22),
+    ],
+)
+def test_a_recipe_that_noise_would_not_be_encoded_by_in_time_is_warned_of(
+    tmp_path: Path, table: str, seconds: int
+) -> None:
+    (tmp_path / "recipes.toml").write_text(f"[a.b]\n{table}\n")
+
+    found = inspect_recipes(Settings(recipes=tmp_path / "recipes.toml"))
+
+    told = f"a may take {seconds} s of CPU for a large picture of noise, and MEDIA_IMAGE_TIMEOUT is 20"
+    assert (found.level, found.detail) == (("warning", told) if seconds > 20 else ("ok", "default, a"))
+    assert ("Raise MEDIA_IMAGE_TIMEOUT" in (found.advice or "")) is (seconds > 20)
