@@ -17,7 +17,7 @@ from pipelines.decoder import (
     fork_loop,
     landlock,
     limits,
-    plain_jpeg,
+    pixel_memory,
     seccomp,
     session,
     thumbnail_jpeg,
@@ -151,7 +151,7 @@ def serve(channel: Channel, bounds: session.Limits) -> None:
 
 
 def _give_back() -> None:
-    plain_jpeg.give_back()
+    pixel_memory.give_back()
     limits.trim_heap()
 
 

@@ -5,12 +5,10 @@ file is unusual in any way, where libjpeg-turbo complains of anything, where the
 memory, and where simplejpeg is not installed: it is an extra.
 """
 
-import mmap
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
-from pipelines.decoder import jpeg
+from pipelines.decoder import jpeg, pixel_memory
 from pipelines.decoder.picture import Image, ImageInMemory
 from pipelines.formats import MIB
 
@@ -30,10 +28,9 @@ _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
 _OTHERS = {0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}  # tables, restart intervals, APPn, comments
 _EXIF, _PROFILE = 0xE1, 0xE2
 _MOST_SEGMENTS, _MOST_SCANS, _MOST_FIELDS, _MOST_PARTS = 200, 20, 200, 9
+_LYING = 5  # the least orientation of a picture whose rows are columns
 _ORIENTATION, _SHORT = 0x0112, 3  # TIFF 6.0: a tag, and a type of field
 _LEAST_SIDE = 16  # pixels: of a smaller picture simplejpeg may take a scaled one for it
-_HUGE = 2 * MIB  # a page that the kernel can give at once, instead of 512 of them
-_MAPPED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _COLOURS = {1: ("Gray", "GRAY", "b-w"), 3: ("YCbCr", "RGB", "srgb")}
 # Of brightness, where both colours have 1x1: 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1; simplejpeg names no others.
 _SAMPLINGS = (0x11, 0x21, 0x12, 0x22, 0x41)
@@ -62,9 +59,6 @@ class Header:
     def scaled(self, eighths: int) -> tuple[int, int]:
         """Width and height, scaled down to that; the last row and column may be half of one."""
         return -(-self.width * eighths // WHOLE), -(-self.height * eighths // WHOLE)
-
-
-_kept = _NOTHING = mmap.mmap(-1, mmap.PAGESIZE, flags=_MAPPED)
 
 
 def version() -> str:
@@ -105,47 +99,24 @@ def decode(data: bytearray, header: Header, eighths: int, *, coarse: bool = Fals
     """
     width, height = header.scaled(eighths)
     size = header.pixels(eighths)
-    if size > MOST_PIXELS or (room := _room_of(size)) is None:
+    if size > MOST_PIXELS:
+        return None
+    pixels = pixel_memory.take(size, turned=header.orientation >= _LYING)
+    if pixels is None:
         return None
     _, format, meaning = _COLOURS[header.components]
     try:
         found = _library.decode_jpeg(
-            data, format, fastupsample=coarse, min_height=height, min_width=width, buffer=room
+            data, format, fastupsample=coarse, min_height=height, min_width=width, buffer=pixels
         )
     except ValueError:
-        give_back()  # before libvips takes memory of its own
+        pixel_memory.give_back()  # before libvips takes memory of its own
         return None
     if found.shape != (height, width, header.components):
         return None
-    image = ImageInMemory(memoryview(room)[:size], width, height, header.components, "uchar", meaning)
+    image = ImageInMemory(pixels, width, height, header.components, "uchar", meaning)
     whole = header.width * eighths // WHOLE, header.height * eighths // WHOLE
     return image if whole == (width, height) else image.crop(0, 0, *whole)  # as libvips does
-
-
-def kept() -> int:
-    """Bytes of memory that are kept for the next picture."""
-    return len(_kept)
-
-
-def give_back() -> None:
-    """Keep no memory for the next picture."""
-    global _kept
-    _kept = _NOTHING
-
-
-def _room_of(size: int) -> mmap.mmap | None:
-    """Memory for so many bytes, in as few pages as can be: to be given them takes time."""
-    global _kept
-    if len(_kept) >= size:
-        return _kept
-    page = _HUGE if size >= _HUGE else mmap.PAGESIZE
-    try:
-        _kept = mmap.mmap(-1, -(-size // page) * page, flags=_MAPPED)
-    except OSError:
-        return None
-    with suppress(OSError):  # a kernel without pages of that size
-        _kept.madvise(mmap.MADV_HUGEPAGE if page == _HUGE else mmap.MADV_NORMAL)
-    return _kept
 
 
 def _read(data: bytearray) -> Header:

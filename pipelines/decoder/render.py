@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pipelines.decoder import colour, thumbnail_jpeg, vips
+from pipelines.decoder import colour, pixel_memory, thumbnail_jpeg, vips
 from pipelines.decoder.jpeg_options import jpeg_options
-from pipelines.decoder.picture import Image, ImageInMemory, Picture, samples
+from pipelines.decoder.picture import Image, ImageInMemory, Picture, Samples, samples
 from pipelines.decoder.refusal import corrupt
 from pipelines.formats import memory
 from pipelines.scaling import scaled
@@ -26,6 +26,10 @@ _TURNS = {
 _FROM_WHOLE = "lanczos2"
 _FEW_PIXELS = 400_000  # threads take longer than they do
 _FEW, _ENOUGH = 16, 16  # rows or columns that are left, and how many of the picture's for each of them
+
+
+Store = Callable[[Image], Samples]
+"""Computes the pixels of an image; says where."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,13 @@ def first(
         if len(backgrounds) == 1:
             image = flatten(image, next(iter(backgrounds)))
     turn = _TURNS.get(picture.orientation)
+    store: Store = pixel_memory.alone
     if turn and picture.at_hand():
-        image, turn = _upright(image, width, height, turn, sideways=picture.turned), None
+        image, store = _upright(image, width, height, turn, sideways=picture.turned)
+        turn = None
     else:
+        if picture.at_hand():
+            store = partial(pixel_memory.over_itself, width=image.width, height=image.height)
         image = resize(image, width, height, _FROM_WHOLE, streams=not picture.at_hand())
     described = profile is not None or numbered is not None
     if described or image.format != "uchar" or image.interpretation not in ("srgb", "b-w"):
@@ -130,7 +138,7 @@ def first(
         # The pixels without metadata: each step would copy that, and a camera's takes longer than most steps.
         form = image.width, image.height, image.bands, image.format, image.interpretation
         few = picture.at_hand() and picture.shape.pixels <= _FEW_PIXELS
-        pixels = samples(image) if few else image.write_to_memory()
+        pixels = samples(image) if few else store(image)
         del image  # with it the loader ends, and warns; libvips forgets those words where it is asked before
         if words := picture.damage():
             raise corrupt(picture.format.title, words)
@@ -140,15 +148,20 @@ def first(
 
 def _upright(
     image: Image, width: int, height: int, turn: Callable[[Image], Image], *, sideways: bool
-) -> Image:
+) -> tuple[Image, Store]:
     """Scale pixels in memory and turn them; lying ones between rows and columns.
 
-    Rows are made fewer in a third of the time that columns take, and columns become rows.
+    Rows are made fewer in a third of the time that columns take, and columns become rows. Returns besides
+    where the result may be.
     """
     if not sideways:
-        return turn(resize(image, width, height, _FROM_WHOLE))
-    upright = turn(resize(image, image.width, height, _FROM_WHOLE))
-    return resize(upright, height, width, _FROM_WHOLE)
+        return turn(resize(image, width, height, _FROM_WHOLE)), pixel_memory.elsewhere
+    rows, store = resize(image, image.width, height, _FROM_WHOLE), pixel_memory.elsewhere
+    if rows is not image and image.width * image.height > _FEW_PIXELS:
+        pixels = pixel_memory.over_itself(rows, image.width, image.height)
+        rows = ImageInMemory(pixels, rows.width, rows.height, rows.bands, rows.format, rows.interpretation)
+        store = partial(pixel_memory.behind, size=len(pixels))
+    return resize(turn(rows), height, width, _FROM_WHOLE), store
 
 
 def resize(

@@ -16,8 +16,8 @@ from pipelines import formats
 from pipelines.decoder import (
     colour,
     kinds,
+    pixel_memory,
     placeholder,
-    plain_jpeg,
     reading,
     refusal,
     render,
@@ -181,8 +181,8 @@ def _reply(
     close_all(descriptors)  # before the answer: its reader may rely on it
     if reply is None:
         return None
-    if trim_large_heap() + plain_jpeg.kept() > _MOST_KEPT:  # before the parent measures this process
-        plain_jpeg.give_back()
+    if trim_large_heap() + pixel_memory.kept() > _MOST_KEPT:  # before the parent measures this process
+        pixel_memory.give_back()
     lack = _lack(reply, work)
     return {"status": "starved", "message": lack} if lack else reply
 

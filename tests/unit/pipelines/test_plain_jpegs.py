@@ -17,7 +17,7 @@ import simplejpeg
 from PIL import Image
 
 from bench.quality import ssim
-from pipelines.decoder import colour, plain_jpeg, render
+from pipelines.decoder import colour, pixel_memory, plain_jpeg, render
 from pipelines.decoder.arrays import numpy
 from pipelines.decoder.jpeg_options import jpeg_options
 from pipelines.decoder.plain_jpeg import WHOLE, Header
@@ -376,15 +376,15 @@ def test_what_a_decoder_answers_to_damage_is_the_same_where_five_eighths_are_dec
 def test_the_memory_of_pixels_is_kept_until_it_is_given_back_or_a_picture_is_damaged() -> None:
     content = bytearray(photo(1200, 900))
     found = header(bytes(content))
-    plain_jpeg.give_back()
-    least = plain_jpeg.kept()
+    pixel_memory.give_back()
+    least = pixel_memory.kept()
 
     assert plain_jpeg.decode(content, found, WHOLE) is not None
-    assert plain_jpeg.kept() > 1200 * 900 * 3
-    plain_jpeg.give_back()
-    assert plain_jpeg.kept() == least
+    assert pixel_memory.kept() > 1200 * 900 * 3
+    pixel_memory.give_back()
+    assert pixel_memory.kept() == least
     assert plain_jpeg.decode(content[:-5000], found, WHOLE) is None
-    assert plain_jpeg.kept() == least
+    assert pixel_memory.kept() == least
 
 
 def test_of_two_colours_that_are_equally_common_the_first_is_the_pictures() -> None:
