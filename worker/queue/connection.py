@@ -8,7 +8,6 @@ import hiredis
 import orjson
 from arq.connections import ArqRedis
 from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
-from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection, RedisSSLContext, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
@@ -20,6 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from worker.queue.awake import awake_within
 from worker.queue.errors import QueueUnavailable
 from worker.queue.mapping import mapped
+from worker.queue.pool import PromptPool
 from worker.queue.refusals import ConnectionRefused, is_denied, refusal_of
 from worker.queue.replies import LARGEST_REPLY, BoundedReader
 from worker.queue.sentinel import Sentinels, ToPrimary
@@ -143,7 +143,7 @@ def connect(url: str, job_queue: str, *, largest_reply: int = LARGEST_REPLY) -> 
     server = server_of(url)
     if not url.startswith("unix"):
         server["socket_keepalive"] = True
-    pool = BlockingConnectionPool(
+    pool = PromptPool(
         **server,
         max_connections=_CONNECTIONS,
         timeout=_SOCKET_TIMEOUT_S,
