@@ -133,6 +133,7 @@ class Arrival:
         self._loop = asyncio.get_running_loop()
         self._number = sock.fileno()
         self._is_registered = False
+        self._may_read = True
         self._woken: asyncio.Future[None] | None = None
         self.frame = b""
 
@@ -141,7 +142,7 @@ class Arrival:
         if self._has_come():
             return True
         if not self._is_registered:
-            self._loop.add_reader(self._number, self._wake)
+            self._loop.add_reader(self._number, self._come)
             self._is_registered = True
         self._woken = self._loop.create_future()
         timer = None if seconds is None else self._loop.call_later(seconds, self._wake)
@@ -153,11 +154,18 @@ class Arrival:
         return self._has_come()
 
     def _has_come(self) -> bool:
+        if not self._may_read:  # it would only be said that nothing is there
+            return False
+        self._may_read = False
         frame = self._frames.take()
         if frame is None:
             return False
         self.frame = frame
         return True
+
+    def _come(self) -> None:
+        self._may_read = True
+        self._wake()
 
     def _wake(self) -> None:
         if self._woken is not None and not self._woken.done():
@@ -168,4 +176,4 @@ class Arrival:
         if self._is_registered:
             self._loop.remove_reader(self._number)
             self._is_registered = False
-        self._wake()
+        self._come()

@@ -138,10 +138,11 @@ class Pool:
 
     async def end_restless(self) -> None:
         """End decoders that have used the CPU although they had nothing to do."""
-        restless = (
+        restless = [
             child for idle in self.idle.values() for child in idle if child.is_restless(_MOST_IDLE_CPU_S)
-        )
-        await together(*(self._end(child, "restless") for child in list(restless)))
+        ]
+        if restless:
+            await together(*(self._end(child, "restless") for child in restless))
 
     async def end_idle(self) -> None:
         await together(*(self._end(child, "swapped") for idle in self.idle.values() for child in idle[:]))
