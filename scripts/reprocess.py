@@ -71,7 +71,7 @@ def command(
             await queue.ownership.check_not_of_another(stores.catalog.id)
             others = describe_other_recipes(await queue.heartbeats.reporting(), settings) if stale else None
             if others:
-                print_error(f"{others}: what they make is stale still. {ADVICE} Then run this again.")
+                print_error(f"{others}: what such a one makes is stale still. {ADVICE} Then run this again.")
             selection = Selection(found_by, since, stale, missing)
             reprocessor = Reprocessor(settings, stores.catalog, stores.blobs, queue, selection)
             queued = await reprocessor.run(limit)

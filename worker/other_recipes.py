@@ -7,7 +7,7 @@ from worker.amounts import counted
 from worker.queue.heartbeats import ReportingWorker
 from worker.settings import Settings
 
-ADVICE = "Restart them: the file of recipes is read once, at the start."
+ADVICE = "A worker reads the file of recipes once: restart each that was started before it changed."
 _NAMED = 5
 
 

@@ -244,7 +244,7 @@ def test_a_worker_that_read_the_recipes_before_they_changed_is_named(
     sentence = f"1 worker (web:7) has other recipes than {assorted.place.home / 'recipes.toml'}"
     said, afterwards = ended.stdout + ended.stderr, restarted.stdout + restarted.stderr
     assert (sentence in said, sentence in afterwards) == (True, False)
-    assert "Restart them: the file of recipes is read once, at the start." in said
+    assert "restart each that was started before it changed" in said
     assert ended.returncode == (0 if "enqueue" in command else 1)
 
 
