@@ -63,13 +63,18 @@ def sync_file_system(fd: int) -> None:
     (`ext4_sync_fs`). So an `fsync` follows, which does nothing else here but tell it once more.
     """
     try:
-        call = ctypes.CDLL(None, use_errno=True).syncfs
+        call = _syncfs()
     except AttributeError as error:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from error
     if call(fd) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     os.fsync(fd)
+
+
+@cache
+def _syncfs() -> Callable[[int], int]:
+    return cast(Callable[[int], int], ctypes.CDLL(None, use_errno=True).syncfs)
 
 
 def grant(fd: int, mode: int) -> None:

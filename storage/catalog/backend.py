@@ -37,8 +37,10 @@ class Backend(Protocol):
     async def prepare(self) -> None:
         """Make what a catalog needs before its tables are made. Raises: FileSystemUnfit."""
 
-    def reading(self, *, patient: bool = False) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction that sees one moment of the catalog; `patient` where a statement may take minutes."""
+    def reading(
+        self, *, patient: bool = False, inline: bool = False
+    ) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that sees one moment of the catalog, as `Database.reading` says."""
 
     def writing(
         self, *, inline: bool, relaxed_durability: bool

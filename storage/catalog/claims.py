@@ -118,7 +118,7 @@ class Claims:
         return await self._held.holds(claim)
 
     async def _which_hold(self, claims: Sequence[Claim]) -> Sequence[bool]:
-        async with self._database.reading() as connection:
+        async with self._database.reading(inline=True) as connection:
             return await which_hold(connection, claims)
 
     async def keys_of(self, upload_id: UUID) -> Sequence[str]:

@@ -91,13 +91,15 @@ class Database:
                     await connection.execute(insert(tables.kv), rows)
 
     @asynccontextmanager
-    async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A transaction that sees one moment of the catalog; `patient` where a statement may take minutes.
+    async def reading(self, *, patient: bool = False, inline: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that sees one moment of the catalog.
+
+        It is `patient` where a statement may take minutes, and `inline` if it reads few rows, by key.
 
         Raises: CatalogUnavailable, CatalogDamaged.
         """
         with self._timed(), self.condition.watched():
-            async with self.backend.reading(patient=patient) as connection:
+            async with self.backend.reading(patient=patient, inline=inline) as connection:
                 yield connection
 
     @asynccontextmanager

@@ -195,7 +195,7 @@ class PostgresBackend:
         """Nothing: the database is its operator's to make."""
 
     @asynccontextmanager
-    async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def reading(self, *, patient: bool = False, inline: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one moment of the catalog, however many statements it has."""
         async with self.engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)

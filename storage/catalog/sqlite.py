@@ -107,10 +107,13 @@ class SqliteBackend:
         _make_file(self.condition.file)
 
     @asynccontextmanager
-    async def reading(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def reading(self, *, patient: bool = False, inline: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one moment of the catalog; every statement may take its time."""
-        async with self.engine.connect() as connection, connection.begin():
-            yield connection
+        async with self.engine.connect() as connection:
+            if inline:
+                await connection.execution_options(inline=True)
+            async with connection.begin():
+                yield connection
 
     @asynccontextmanager
     async def writing(self, *, inline: bool, relaxed_durability: bool) -> AsyncIterator[AsyncConnection]:
@@ -365,14 +368,14 @@ def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
     driver = connection.connection.driver_connection
     assert isinstance(driver, DriverConnection)
+    writes, inline = options.get("writes"), options.get("inline")
     begun = bool(options.get("autocommits"))
-    inline = options.get("inline")
-    if inline:
-        begun = driver.begin_inline(relaxed_durability=bool(options.get("relaxed_durability")))
-    elif not begun and not options.get("writes"):
+    if not begun and not writes:
         begun = driver.begin_to_read()
+    elif inline:
+        begun = driver.begin_inline(relaxed_durability=bool(options.get("relaxed_durability")))
     if not begun:
         # A read that turns into a write fails at once, whatever the busy timeout: say it beforehand.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
     if inline:
         driver.inline = True  # waiting for the lock and for the disk is left to the thread

@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage.catalog.opening import Catalog
-from storage.catalog.statements import PreparedStatement
+from storage.catalog.statements import INLINE, PreparedStatement
 from storage.catalog.tables import kv, outbox, uploads
 from tests.support.catalogs import CAT, ON_BOTH, statements, take, upload_event
 
@@ -32,6 +32,21 @@ async def test_a_row_is_as_sqlalchemy_reads_it_booleans_and_bytes_included(
 
     assert found == [dict(expected)]
     assert (found[0]["revive"], bytes(found[0]["thumbhash"])) == (True, b"\0hash")
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_a_transaction_reads_the_same_inline_as_otherwise_and_only_then_without_a_thread(
+    catalog: Catalog, inline: bool
+) -> None:
+    await take(catalog, upload_event(1))
+    for short in (not inline, inline):  # one after the other, on the same connection
+        async with catalog.database.reading(inline=short) as connection:
+            [row] = await PreparedStatement(BY_ID).rows(connection, {"ids": [str(CAT)]})
+            driver = connection.info.get(INLINE)
+            is_inline = driver is not None and driver.inline
+
+    assert row["id"] == str(CAT)
+    assert is_inline == (inline and driver is not None)
 
 
 async def test_the_columns_that_are_written_are_those_of_the_values(catalog: Catalog) -> None:
