@@ -18,6 +18,7 @@ _HUGE = 2 * MIB  # a page that the system can give at once, instead of 512 of th
 _MAPPED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 _kept = _NOTHING = mmap.mmap(-1, mmap.PAGESIZE, flags=_MAPPED)
+_taken = 0  # bytes of it, to the end of the picture's pixels
 
 
 def take(size: int, *, turned: bool = False) -> memoryview | None:
@@ -25,9 +26,11 @@ def take(size: int, *, turned: bool = False) -> memoryview | None:
 
     Behind those of one that is `turned` as many fit again.
     """
+    global _taken
     if not _has(_AHEAD + size * (2 if turned else 1)):
         return None
-    return memoryview(_kept)[_AHEAD : _AHEAD + size]
+    _taken = _AHEAD + size
+    return memoryview(_kept)[_AHEAD:_taken]
 
 
 def over_itself(image: Image, width: int, height: int) -> Samples:
@@ -40,12 +43,12 @@ def over_itself(image: Image, width: int, height: int) -> Samples:
     is_far_enough = rows * width * image.bands <= _AHEAD
     # With several threads one of them may read late what another has written over.
     in_order = pyvips.voperation.concurrency_get() == 1
-    return _written(image, 0) if is_smaller and is_far_enough and in_order else elsewhere(image)
+    return _written(image, 0) if is_smaller and is_far_enough and in_order else image.write_to_memory()
 
 
-def behind(image: Image, size: int) -> Samples:
-    """The pixels of an image that is made of the first `size` bytes of this memory."""
-    return _written(image, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+def behind(image: Image) -> Samples:
+    """The pixels of an image that is made of those that were taken, in any order."""
+    return _written(image, -(-_taken // mmap.PAGESIZE) * mmap.PAGESIZE)
 
 
 def alone(image: Image) -> Samples:
@@ -68,15 +71,10 @@ def give_back() -> None:
 def _written(image: Image, start: int) -> Samples:
     size = image.width * image.height * image.bands
     if image.format != "uchar" or start + size > len(_kept):
-        return elsewhere(image)
+        return image.write_to_memory()
     pixels = memoryview(_kept)[start : start + size]
     image.write(pyvips.Image.new_from_memory(pixels, image.width, image.height, image.bands, "uchar"))
     return pixels
-
-
-def elsewhere(image: Image) -> Samples:
-    """The pixels of an image, in memory that nobody keeps."""
-    return image.write_to_memory()
 
 
 def _has(size: int) -> bool:

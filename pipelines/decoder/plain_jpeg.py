@@ -28,7 +28,6 @@ _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
 _OTHERS = {0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}  # tables, restart intervals, APPn, comments
 _EXIF, _PROFILE = 0xE1, 0xE2
 _MOST_SEGMENTS, _MOST_SCANS, _MOST_FIELDS, _MOST_PARTS = 200, 20, 200, 9
-_LYING = 5  # the least orientation of a picture whose rows are columns
 _ORIENTATION, _SHORT = 0x0112, 3  # TIFF 6.0: a tag, and a type of field
 _LEAST_SIDE = 16  # pixels: of a smaller picture simplejpeg may take a scaled one for it
 _COLOURS = {1: ("Gray", "GRAY", "b-w"), 3: ("YCbCr", "RGB", "srgb")}
@@ -101,7 +100,7 @@ def decode(data: bytearray, header: Header, eighths: int, *, coarse: bool = Fals
     size = header.pixels(eighths)
     if size > MOST_PIXELS:
         return None
-    pixels = pixel_memory.take(size, turned=header.orientation >= _LYING)
+    pixels = pixel_memory.take(size, turned=header.orientation > 1)
     if pixels is None:
         return None
     _, format, meaning = _COLOURS[header.components]

@@ -119,7 +119,7 @@ def first(
     turn = _TURNS.get(picture.orientation)
     store: Store = pixel_memory.alone
     if turn and picture.at_hand():
-        image, store = _upright(image, width, height, turn, sideways=picture.turned)
+        image, store = _upright(image, width, height, turn, sideways=picture.turned), pixel_memory.behind
         turn = None
     else:
         if picture.at_hand():
@@ -148,20 +148,15 @@ def first(
 
 def _upright(
     image: Image, width: int, height: int, turn: Callable[[Image], Image], *, sideways: bool
-) -> tuple[Image, Store]:
+) -> Image:
     """Scale pixels in memory and turn them; lying ones between rows and columns.
 
-    Rows are made fewer in a third of the time that columns take, and columns become rows. Returns besides
-    where the result may be.
+    Rows are made fewer in a third of the time that columns take, and columns become rows.
     """
     if not sideways:
-        return turn(resize(image, width, height, _FROM_WHOLE)), pixel_memory.elsewhere
-    rows, store = resize(image, image.width, height, _FROM_WHOLE), pixel_memory.elsewhere
-    if rows is not image and image.width * image.height > _FEW_PIXELS:
-        pixels = pixel_memory.over_itself(rows, image.width, image.height)
-        rows = ImageInMemory(pixels, rows.width, rows.height, rows.bands, rows.format, rows.interpretation)
-        store = partial(pixel_memory.behind, size=len(pixels))
-    return resize(turn(rows), height, width, _FROM_WHOLE), store
+        return turn(resize(image, width, height, _FROM_WHOLE))
+    upright = turn(resize(image, image.width, height, _FROM_WHOLE))
+    return resize(upright, height, width, _FROM_WHOLE)
 
 
 def resize(
