@@ -36,10 +36,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass
 class _Seen:
-    """How many processes and threads this user had, and when."""
+    """How many processes and threads this user had, and when; page faults until memory was last returned."""
 
     at: float = -inf
     tasks: int = 0
+    faults: int = 0
 
 
 _seen = _Seen()
@@ -198,11 +199,13 @@ def keep_heap() -> None:
 def trim_large_heap() -> int:
     """Return freed memory before it adds up: a child that has much between pictures is ended.
 
-    Returns how many bytes of the heap are free and kept, as far as that is known.
+    Returns how many bytes of the heap are free and kept at most, as far as that is known. What was returned
+    stays a part of the heap: only pages that were touched since are memory again.
     """
     free = int(_libc.mallinfo2().free) if hasattr(_libc, "mallinfo2") else 0
-    if free <= _FREE_HEAP_LIMIT:
-        return free
+    kept = min(free, (_page_faults() - _seen.faults) * resource.getpagesize())
+    if kept <= _FREE_HEAP_LIMIT:
+        return kept
     trim_heap()
     return 0
 
@@ -211,6 +214,12 @@ def trim_heap() -> None:
     """Return the memory of the last picture to the system, where the C library can."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)
+        _seen.faults = _page_faults()
+
+
+def _page_faults() -> int:
+    """How many pages this process has touched for the first time, or again, since it began."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def _prctl(option: int, value: int) -> None:
