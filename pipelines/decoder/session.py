@@ -117,8 +117,7 @@ def answer_group(
 
     Those whose turn does not come soon are deferred, and so are those that want more memory than granted.
     """
-    group, granted = request["group"], request["granted"]
-    shared = {"variants": request["variants"], "placeholder": request["placeholder"]}
+    group, shared = request["group"], {name: request[name] for name in ("variants", "placeholder")}
     if len(descriptors) != 2 * len(group):
         close_all(descriptors)
         channel.send({"status": "starved", "message": _NOT_ARRIVED})
@@ -132,7 +131,8 @@ def answer_group(
             reading.write_answer(file, None, {"status": "deferred", "late": True})
         else:
             output = reading.Output(file, reading.ANSWER_BYTES)
-            reply, probed, work = _reply_in_group({**asked, **shared}, source, output, granted, limits)
+            single = {**asked, **shared, "most": request["granted"]}
+            reply, probed, work = _reply_in_group(single, source, output, limits)
             reading.write_answer(file, probed, reply)
             written += output.size
             works.append(work)
@@ -145,7 +145,7 @@ def answer_group(
 
 
 def _reply_in_group(
-    request: dict[str, Any], source: int, output: reading.Output, granted: int, limits: Limits
+    request: dict[str, Any], source: int, output: reading.Output, limits: Limits
 ) -> tuple[dict[str, Any], dict[str, Any] | None, Work]:
     """The answer to one request of a group, what the header says, and what it took."""
     probed: dict[str, Any] | None = None
@@ -153,7 +153,7 @@ def _reply_in_group(
     def ask(found: dict[str, Any]) -> reading.Output | None:
         nonlocal probed
         probed = found
-        return output if found["estimate"] <= granted else None
+        return output if found["estimate"] <= request["most"] else None
 
     work = Work()
     reply = _reply(ask, request, [source], limits, work)

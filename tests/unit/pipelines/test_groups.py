@@ -26,7 +26,7 @@ from pipelines.errors import (
 from pipelines.formats import MIB, Engine
 from pipelines.metrics import End, Metrics
 from pipelines.placeholders import Kind
-from pipelines.recipe import Variant
+from pipelines.recipe import DEFAULT, Variant
 from pipelines.sandbox import Rendered, Sandbox, group_attempt, open_sandbox, rooms
 from pipelines.sandbox.group_attempt import GroupAttempt
 from pipelines.sandbox.groups import MOST_IN_GROUP, Alike, GroupMember, Groups, SingleError
@@ -174,6 +174,18 @@ async def test_a_picture_of_many_pixels_in_few_bytes_leaves_its_group(
 
     assert said == [[Rendered, SingleError, Rendered]]
     assert [isinstance(result, Rendered) for result in results] == [True] * 3
+
+
+async def test_a_picture_that_fits_if_it_is_streamed_stays_in_its_group(
+    sandbox: Sandbox, said: list[list[type]]
+) -> None:
+    slide = jpeg(1920, 1080)  # whose pixels and variant take 32.2 MiB if all are held
+    assert len(slide) < 256 * 1024
+    with descriptor(slide) as fd:
+        renders = [sandbox.render(fd, len(slide), DEFAULT.variants, None) for _ in range(2)]
+        await asyncio.gather(*renders)
+
+    assert said == [[Rendered, Rendered]]
 
 
 async def test_pictures_for_both_kinds_of_decoders_form_groups_of_their_own(sandbox: Sandbox) -> None:
