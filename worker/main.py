@@ -6,7 +6,6 @@ from typing import Any
 from uuid import uuid4
 
 import arq.worker
-import click
 import structlog
 from arq.worker import func
 
@@ -115,5 +114,7 @@ def worker_settings(
 
 def _command_line() -> dict[str, Any]:
     """The options of the `arq` command that is running; empty outside of it."""
+    import click  # which that has loaded; `media worker` has none
+
     context = click.get_current_context(silent=True)
     return dict(context.params) if context is not None and "worker_settings" in context.params else {}
