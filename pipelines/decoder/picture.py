@@ -34,7 +34,8 @@ class ImageInMemory(pyvips.Image):  # type: ignore[misc]
         interpretation: str,
     ) -> None:
         image = pyvips.Image.new_from_memory(pixels, width, height, bands, format)
-        image = image.copy(interpretation=interpretation)
+        # Nothing has been made of it yet: it need not be copied for that.
+        pyvips.VipsObject.set(image, "interpretation", interpretation)
         pyvips.gobject_lib.g_object_ref(image.pointer)  # it is given back once for each of the two
         super().__init__(image.pointer)
         self._references.append(pixels)  # so do images that are made of this one

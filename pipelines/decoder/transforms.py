@@ -22,6 +22,8 @@ class Transforms:
         return self._window(width, height)[2:]
 
     def cropped(self, image: Image) -> Image:
+        if not self.aperture:  # as of nearly all: libvips need not be asked how large it is
+            return image
         window = self._window(image.width, image.height)
         return image if window == (0, 0, image.width, image.height) else image.crop(*window)
 
