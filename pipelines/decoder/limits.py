@@ -47,10 +47,10 @@ _seen = _Seen()
 
 
 class _Mallinfo(ctypes.Structure):
-    """What glibc says of its heap; only the bytes that are free are of interest."""
+    """What glibc says of its heap; of interest are the bytes that are free, and those of them at its end."""
 
     _others = tuple((f"_{number}", ctypes.c_size_t) for number in range(8))
-    _fields_ = (*_others, ("free", ctypes.c_size_t), ("_", ctypes.c_size_t))
+    _fields_ = (*_others, ("free", ctypes.c_size_t), ("end", ctypes.c_size_t))
 
 
 class _CapabilityHeader(ctypes.Structure):
@@ -200,11 +200,12 @@ def trim_large_heap() -> int:
     """Return freed memory before it adds up: a child that has much between pictures is ended.
 
     Returns how many bytes of the heap are free and kept at most, as far as that is known. What was returned
-    stays a part of the heap: only pages that were touched since are memory again.
+    stays a part of the heap: only pages that were touched since are memory again. An end that is free counts
+    in any case, as in the limit of data.
     """
-    free = int(_libc.mallinfo2().free) if hasattr(_libc, "mallinfo2") else 0
-    kept = min(free, (_page_faults() - _seen.faults) * resource.getpagesize())
-    if kept <= _FREE_HEAP_LIMIT:
+    heap = _libc.mallinfo2() if hasattr(_libc, "mallinfo2") else _Mallinfo()
+    kept = min(int(heap.free), (_page_faults() - _seen.faults) * resource.getpagesize())
+    if max(kept, int(heap.end)) <= _FREE_HEAP_LIMIT:
         return kept
     trim_heap()
     return 0
