@@ -16,6 +16,7 @@ from scripts.postgres_server import PostgresNotFoundError, PostgresServer, tempo
 from storage.blobs.local import LocalBlobs, open_local
 from storage.catalog.opening import Catalog, open_catalog
 from tests.support.clients import missing, skip_without_services
+from tests.support.collecting import begin_elsewhere
 from tests.support.compiled import share_checks_of_parameters, share_compiled_statements
 from tests.support.disks import quickest_disk
 from tests.support.host_clock import put_clock
@@ -35,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["MEDIA_ENV_FILE"] = ""  # no test reads a developer's own .env
     share_compiled_statements()
     share_checks_of_parameters()
+    begin_elsewhere(config)
     config.addinivalue_line(
         "markers", "fault(numbers): the faults of tests/chaos/test_faults.py that it is about"
     )
