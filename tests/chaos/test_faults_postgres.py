@@ -1,11 +1,14 @@
 """A Postgres that stops, is killed, loses commits, turns read-only, or has a pooler before it."""
 
 import asyncio
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pytest
 from scripts.postgres_server import USER, PostgresNotFoundError, PostgresServer, temporary_postgres
 from scripts.redis_server import RedisServer
 from storage.catalog.opening import open_catalog
-from tests.support import pictures
+from tests.support import pictures, processes
 from tests.support.clients import missing, skip_without_services
 from tests.support.disks import quickest_disk
 from tests.support.pgbouncer import pgbouncer
@@ -115,11 +118,29 @@ def at_postgres(redis_server: RedisServer, tmp_path: Path) -> Iterator[PostgresP
             place.close()
 
 
+@contextmanager
+def _decoders_frozen(worker: WorkerProcess) -> Iterator[None]:
+    """What is in work then stays so, and has something to write when the server has gone."""
+    pids = processes.children_of(worker.pid)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def _is_at_work(server: PostgresServer) -> bool:
+    return "processing" in (await _rows(server))[0]
+
+
 def _survives_its_absence(at: PostgresPlace, end: Callable[[], None], away_s: float) -> None:
     worker = at.start()
     sources = at.upload("before")
     at.place.listen(lambda messages: len(messages) >= 2)
-    end()
+    with _decoders_frozen(worker):
+        sources += at.upload("amid", 2)
+        asyncio.run(until(partial(_is_at_work, at.server)))
+        end()
     try:
         sources += at.upload("while", 4)
         worker.await_log("intake_paused")
