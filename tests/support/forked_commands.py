@@ -15,6 +15,7 @@ from tests.chaos import crashing_worker
 from tests.support import dying, old_catalogs, stub_worker
 from tests.support.elsewhere import move_in
 from tests.support.fork_server import serve_forks
+from tests.support.forked_decoders import fork_decoders
 
 
 def work(words: Sequence[str]) -> None:
@@ -33,6 +34,7 @@ def work(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    fork_decoders()
     for command in media.COMMANDS:
         media.build([command])
     serve_forks(work)
