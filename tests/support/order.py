@@ -3,18 +3,26 @@
 import pytest
 
 LONGEST = (
-    "unit/bench/test_budget.py",
-    "acceptance/test_health.py",
-    "unit/pipelines/test_sandbox.py",
     "acceptance/test_commands_restore.py",
-    "acceptance/test_commands_backup.py",
-    "acceptance/test_commands_demo.py",
-    "unit/pipelines/test_machines_fault.py",
-    "unit/scripts/test_container.py",
-    "acceptance/test_s3_worker.py",
-    "unit/pipelines/test_decoder_corpus.py",
+    "acceptance/test_health.py",
+    "unit/storage/test_catalog_events.py",
+    "acceptance/test_commands_on_s3.py",
+    "acceptance/test_deploy_systemd.py",
+    "unit/pipelines/test_sandbox.py",
+    "acceptance/test_commands_listen.py",
+    "acceptance/test_starting.py",
+    "chaos/test_faults_postgres.py",
+    "integration/test_s3_answers.py",
+    "acceptance/test_http_hostile.py",
+    "acceptance/test_prometheus.py",
+    "chaos/test_faults_queue.py",
+    "contracts/test_catalog_restores.py",
     "acceptance/test_lost_and_found.py",
+    "unit/pipelines/test_machines_fault.py",
+    "acceptance/test_s3_worker.py",
     "acceptance/test_signals.py",
+    "unit/bench/test_budget.py",
+    "unit/scripts/test_container.py",
 )
 _FOLDERS = ("acceptance/", "chaos/", "unit/pipelines/", "integration/", "contracts/", "unit/storage/")
 
