@@ -47,7 +47,7 @@ PAGES = (
     "/no-such-page",
 )
 ALWAYS = ("", "/uploads", "/failures", UPLOAD_OF_MARKUP)
-A_DAY = 6  # of all
+A_DAY = 4  # of all
 INJECTED = "img[src=x], [onerror], #content script, #content b:text-is('title')"
 WIDE, NARROW = ViewportSize(width=1280, height=800), ViewportSize(width=375, height=800)
 

@@ -15,6 +15,7 @@ from tests.support.catalog_rows import PostgresRows
 from tests.support.clients import WITH_SERVICES
 from tests.support.face import caller_of
 from tests.support.postgres import create_database
+from tests.support.rotation import of_day, today
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Workplace, database_on
 
@@ -55,11 +56,11 @@ class Attacked:
         return {json.loads(reply.body)["source"] for reply in taken if b'"source"' in reply.body}
 
 
-@pytest.fixture(scope="module", params=[FILES, BUCKET])
+@pytest.fixture(scope="module", params=sorted(of_day((FILES, BUCKET), 1, today())))
 def attacked(
     request: pytest.FixtureRequest, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Attacked]:
-    """A server that all attacks were tried on: with files and SQLite, or with a bucket and Postgres."""
+    """A server that all attacks were tried on: today with files and SQLite, or with a bucket and Postgres."""
     home, redis_url = tmp_path_factory.mktemp("attacked"), database_on(redis_server.url)
     if request.param == FILES:
         place = Workplace(home, redis_url)

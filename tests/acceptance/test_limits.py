@@ -36,7 +36,7 @@ def test_the_worst_pictures_at_the_pixel_limit_end_within_the_budget(
     limited: tuple[Workplace, Cgroup], tmp_path: Path
 ) -> None:
     place, cgroup = limited
-    ready, too_much = of_day(READY, 3, today()), of_day(TOO_MUCH, 2, today())
+    ready, too_much = of_day(READY, 2, today()), of_day(TOO_MUCH, 1, today())
     for name in (*ready, *too_much):
         (tmp_path / name).write_bytes(WORST[name](99_000_000))
 

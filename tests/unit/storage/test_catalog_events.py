@@ -133,7 +133,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("event", "row"), CASES)
-@pytest.mark.rotating(12)
+@pytest.mark.rotating(9)
 async def test_an_event_brings_an_upload_from_each_state_to_the_next(
     catalog: Catalog, event: UploadRequested | DeletionRequested, row: Row
 ) -> None:
@@ -146,7 +146,7 @@ async def test_an_event_brings_an_upload_from_each_state_to_the_next(
 
 
 @pytest.mark.parametrize(("event", "row"), CASES)
-@pytest.mark.rotating(12)
+@pytest.mark.rotating(9)
 async def test_every_event_is_answered_by_a_message_with_the_state_at_the_end(
     catalog: Catalog, event: UploadRequested | DeletionRequested, row: Row
 ) -> None:
@@ -167,7 +167,7 @@ ORDERS = ["ud", "du", "udu", "dud", "uud", "ddu", "duud", "udud"]
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("start", [processing, being_deleted, queued], ids=lambda start: start.__name__)
-@pytest.mark.rotating(12)
+@pytest.mark.rotating(9)
 async def test_the_last_of_several_events_wins_while_somebody_works_on_the_upload(
     catalog: Catalog, start: Start, order: str
 ) -> None:
