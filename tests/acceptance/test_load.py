@@ -11,6 +11,7 @@ from tests.support.clients import WITH_SERVICES
 from tests.support.floor import floor_in
 from tests.support.workplace import Workplace
 
+_PROGRAM = ""  # not forked, which shares memory at first, and copies it where it is written
 _GROWTH_MIB = 48  # of two process trees between a quarter and the end of the work
 _SOON = 2.0  # times what the libvips loop takes, of one upload of a photo
 
@@ -19,8 +20,7 @@ _SOON = 2.0  # times what the libvips loop takes, of one upload of a photo
 @pytest.mark.rotating(1)
 @WITH_SERVICES
 def test_two_workers_on_one_catalog_do_everything_once(workplace: Workplace, count: int) -> None:
-    # Programs of their own: what is forked shares its memory at first.
-    workers = [workplace.start(by, MEDIA_LEASE="15", PYTHONPATH="") for by in ("arq", "media")]
+    workers = [workplace.start(by, PYTHONPATH=_PROGRAM, MEDIA_LEASE="15") for by in ("arq", "media")]
     sources = [workplace.put(f"uploads/{n % 50}/{n}.jpg", pictures.small(n)) for n in range(count)]
     began = time.monotonic()
     workplace.send_all({"source": source} for source in sources)
@@ -57,7 +57,7 @@ def _mib(place: Workplace) -> float:
 def test_a_single_upload_is_ready_soon(workplace: Workplace, corpus: Path) -> None:
     """By what the bare libvips loop takes for the same picture between the uploads: machines differ."""
     photo = corpus / "photos" / "Issue_266.jpg"
-    worker = workplace.start("arq", MEDIA_RECONCILE_INTERVAL="15", MEDIA_LEASE="15")
+    worker = workplace.start("arq", PYTHONPATH=_PROGRAM, MEDIA_RECONCILE_INTERVAL="15", MEDIA_LEASE="15")
     uploads, loops = [], []
     with floor_in(workplace.home) as floor:
         for number in range(12):
