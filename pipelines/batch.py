@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -265,18 +265,20 @@ def _watch(committed: Committed, outcome: Outcome, context: BatchContext, report
 
 
 def paused_for_ms(context: BatchContext) -> int:
-    """How long nothing is to be attempted. Decoders that live go on while no other can be started."""
-    if context.sandbox.has_decoders:
-        return context.outage.pause_ms
-    return max(context.outage.pause_ms, context.decoder_outage.pause_ms)
+    """How long nothing is to be attempted."""
+    return max(outage.pause_ms for outage in _outages(context))
 
 
 async def _remaining_pause_ms(context: BatchContext) -> int:
     """The same; after a pause, one probe takes the place of all uploads that would fail."""
-    pause_ms = await context.outage.remaining_ms()
-    if context.sandbox.has_decoders:
-        return pause_ms
-    return max(pause_ms, await context.decoder_outage.remaining_ms())
+    return max([await outage.remaining_ms() for outage in _outages(context)])
+
+
+def _outages(context: BatchContext) -> Iterator[Outage]:
+    """Those that matter. Decoders that live go on while no other can be started."""
+    yield context.outage
+    if not context.sandbox.has_decoders:
+        yield context.decoder_outage
 
 
 async def _claim(upload_id: UUID, job_id: str, context: BatchContext) -> Claim | None:
