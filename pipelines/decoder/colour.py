@@ -6,7 +6,7 @@ from typing import Literal
 
 import pyvips
 
-from pipelines.decoder import cicp, hdr
+from pipelines.decoder import cicp, hdr, kept_transforms
 from pipelines.decoder.arrays import numpy
 from pipelines.decoder.cicp import Code
 from pipelines.decoder.picture import Image, samples
@@ -147,7 +147,8 @@ def to_srgb(image: Image, profile: bytes | None, numbered: Code | None = None) -
             colours = colours.bandjoin([colours, colours]).copy(
                 interpretation="srgb" if image.format == "uchar" else "rgb16"
             )
-        converted = _transform(colours, profile)
+        small = kept_transforms.converted(colours, profile) if space(profile) == 3 else None
+        converted = _transform(colours, profile) if small is None else small
     elif image.interpretation == "cmyk":
         converted = colours.icc_transform("srgb", input_profile="cmyk", embedded=False, **_TRANSFORM)
     elif image.interpretation == "lab":  # of D50: libvips itself takes Lab for that of D65

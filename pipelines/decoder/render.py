@@ -138,7 +138,7 @@ def first(
         # The pixels without metadata: each step would copy that, and a camera's takes longer than most steps.
         form = image.width, image.height, image.bands, image.format, image.interpretation
         few = picture.at_hand() and picture.shape.pixels <= _FEW_PIXELS
-        pixels = samples(image) if few else store(image)
+        pixels = samples(image) if few or isinstance(image, ImageInMemory) else store(image)
         del image  # with it the loader ends, and warns; libvips forgets those words where it is asked before
         if words := picture.damage():
             raise corrupt(picture.format.title, words)
