@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from storage.totals import OwnerCost
 
@@ -102,13 +102,14 @@ class Accounts:
             self._add(cost)
 
     def _add(self, cost: OwnerCost) -> None:
-        before = self._unsaved.get(cost.owner, OwnerCost(cost.owner, 0, 0, 0))
-        self._unsaved[cost.owner] = replace(
-            before,
-            cpu_ms=before.cpu_ms + cost.cpu_ms,
-            uploads=before.uploads + cost.uploads,
-            bytes=before.bytes + cost.bytes,
-        )
+        if before := self._unsaved.get(cost.owner):
+            cost = OwnerCost(
+                cost.owner,
+                before.cpu_ms + cost.cpu_ms,
+                before.uploads + cost.uploads,
+                before.bytes + cost.bytes,
+            )
+        self._unsaved[cost.owner] = cost
 
 
 def _left_after(seconds: float) -> float:

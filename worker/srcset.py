@@ -44,14 +44,18 @@ def _of_one_shape(variants: Sequence[StoredVariant], original: Original | None) 
 def _are_alike(one: StoredVariant, whole: Original | StoredVariant) -> bool:
     """Whether some scale brings the sides of the whole to those of the other, rounded, 1 px at least."""
     most = min((one.width + 0.5) / whole.width, (one.height + 0.5) / whole.height)
-    sides = (one.width, whole.width), (one.height, whole.height)
-    least = max((side - 0.5) / of if side > 1 else 0 for side, of in sides)
-    return least <= most
+    return _least(one.width, whole.width) <= most and _least(one.height, whole.height) <= most
+
+
+def _least(side: int, of: int) -> float:
+    return (side - 0.5) / of if side > 1 else 0.0
 
 
 def _of_one_format(variants: Sequence[StoredVariant]) -> Sequence[StoredVariant]:
     widths = {(_ending(one), one.width) for one in variants}
-    counts = Counter(ending for ending, _ in widths)
+    counts = Counter([ending for ending, _ in widths])
+    if len(counts) <= 1:
+        return variants
     best = max(_FORMATS, key=lambda ending: counts[ending])
     return [one for one in variants if _ending(one) == best]
 
