@@ -1,9 +1,11 @@
 """What a process compiles once: tests open engines and applications of their own, which would do it anew."""
 
+from copy import deepcopy
 from typing import Any
 
 from fastapi._compat import v2
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, main
+from pydantic.json_schema import model_json_schema
 from sqlalchemy import Dialect
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.util import LRUCache
@@ -13,6 +15,7 @@ _first: dict[Any, Dialect] = {}
 _compiled: LRUCache[Any, Any] = LRUCache(2000)
 _prepare = v2.ModelField.__post_init__
 _adapters: dict[Any, TypeAdapter[Any]] = {}
+_described: dict[Any, dict[str, Any]] = {}
 
 
 def share_compiled_statements() -> None:
@@ -21,8 +24,9 @@ def share_compiled_statements() -> None:
 
 
 def share_checks_of_parameters() -> None:
-    """From now on applications share what checks parameters and answers that are declared alike."""
+    """From now on applications share what checks and describes parameters, bodies and answers of one kind."""
     setattr(v2.ModelField, "__post_init__", _prepare_once)  # noqa: B010
+    setattr(main, "model_json_schema", _describe_once)  # noqa: B010
 
 
 def _compile_once(self: ClauseElement, dialect: Dialect, *, compiled_cache: Any, **rest: Any) -> Any:
@@ -50,3 +54,10 @@ def _prepare_once(self: v2.ModelField) -> None:
         _adapters[key] = self._type_adapter
     else:
         self._type_adapter = found
+
+
+def _describe_once(model: type[main.BaseModel], **how: Any) -> dict[str, Any]:
+    key = model, tuple(how.items())
+    if key not in _described:
+        _described[key] = model_json_schema(model, **how)
+    return deepcopy(_described[key])

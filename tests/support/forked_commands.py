@@ -13,9 +13,11 @@ import worker.main  # noqa: F401 (arq imports it by its name)
 from scripts import media
 from tests.chaos import crashing_worker
 from tests.support import dying, old_catalogs, stub_worker
+from tests.support.compiled import share_checks_of_parameters
 from tests.support.elsewhere import move_in
 from tests.support.fork_server import serve_forks
 from tests.support.forked_decoders import fork_decoders
+from worker.http.app import description
 
 
 def work(words: Sequence[str]) -> None:
@@ -35,6 +37,8 @@ def work(words: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     fork_decoders()
+    share_checks_of_parameters()
+    description()  # what its parts are checked by is then there
     for command in media.COMMANDS:
         media.build([command])
     serve_forks(work)
