@@ -7,7 +7,6 @@ LONGEST = (
     "acceptance/test_health.py",
     "unit/storage/test_catalog_events.py",
     "acceptance/test_commands_on_s3.py",
-    "acceptance/test_deploy_systemd.py",
     "unit/pipelines/test_sandbox.py",
     "acceptance/test_commands_listen.py",
     "acceptance/test_starting.py",
@@ -22,6 +21,7 @@ LONGEST = (
     "acceptance/test_s3_worker.py",
     "acceptance/test_signals.py",
     "unit/bench/test_budget.py",
+    "acceptance/test_deploy_systemd.py",
     "unit/scripts/test_container.py",
 )
 _FOLDERS = ("acceptance/", "chaos/", "unit/pipelines/", "integration/", "contracts/", "unit/storage/")
