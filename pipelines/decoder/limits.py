@@ -36,21 +36,21 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass
 class _Seen:
-    """How many processes and threads this user had, and when; page faults until memory was last returned."""
+    """How many processes and threads this user had, and when."""
 
     at: float = -inf
     tasks: int = 0
-    faults: int = 0
 
 
 _seen = _Seen()
 
 
 class _Mallinfo(ctypes.Structure):
-    """What glibc says of its heap; of interest are the bytes that are free, and those of them at its end."""
+    """`struct mallinfo2` of malloc.h: bytes of the heap, in use, free, and of these those at its end."""
 
-    _others = tuple((f"_{number}", ctypes.c_size_t) for number in range(8))
-    _fields_ = (*_others, ("free", ctypes.c_size_t), ("end", ctypes.c_size_t))
+    _others = tuple((f"_{number}", ctypes.c_size_t) for number in range(6))
+    _in_use = (("used", ctypes.c_size_t), ("free", ctypes.c_size_t), ("end", ctypes.c_size_t))
+    _fields_ = (("size", ctypes.c_size_t), *_others, *_in_use)
 
 
 class _CapabilityHeader(ctypes.Structure):
@@ -61,6 +61,8 @@ class _CapabilityHeader(ctypes.Structure):
 
 if hasattr(_libc, "mallinfo2"):
     _libc.mallinfo2.restype = _Mallinfo
+    _libc.sbrk.restype = ctypes.c_void_p
+    _libc.mincore.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
 
 
 def give_up(memory_mb: int | None, output: int) -> tuple[int, list[str]]:
@@ -199,12 +201,12 @@ def keep_heap() -> None:
 def trim_large_heap() -> int:
     """Return freed memory before it adds up: a child that has much between pictures is ended.
 
-    Returns how many bytes of the heap are free and kept at most, as far as that is known. What was returned
-    stays a part of the heap: only pages that were touched since are memory again. An end that is free counts
-    in any case, as in the limit of data.
+    Returns how many bytes of the heap are free and kept, as far as that is known. What was returned stays a
+    part of the heap: only pages that were touched since are memory again. An end that is free counts in any
+    case, as in the limit of data.
     """
     heap = _libc.mallinfo2() if hasattr(_libc, "mallinfo2") else _Mallinfo()
-    kept = min(int(heap.free), (_page_faults() - _seen.faults) * resource.getpagesize())
+    kept = min(int(heap.free), max(0, _resident(int(heap.size)) - int(heap.used)))
     if max(kept, int(heap.end)) <= _FREE_HEAP_LIMIT:
         return kept
     trim_heap()
@@ -215,12 +217,18 @@ def trim_heap() -> None:
     """Return the memory of the last picture to the system, where the C library can."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)
-        _seen.faults = _page_faults()
 
 
-def _page_faults() -> int:
-    """How many pages this process has touched for the first time, or again, since it began."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def _resident(size: int) -> int:
+    """Bytes of a heap of that size that are memory: all of it where the system does not tell."""
+    if size == 0:
+        return 0
+    page, end = resource.getpagesize(), int(_libc.sbrk(0))
+    start = (end - size) // page * page
+    pages = ctypes.create_string_buffer(-(-(end - start) // page))
+    if _libc.mincore(start, end - start, pages) != 0:  # refused, or another's memory lies within
+        return size
+    return pages.raw.count(1) * page
 
 
 def _prctl(option: int, value: int) -> None:

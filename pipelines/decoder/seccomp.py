@@ -67,6 +67,7 @@ _CALLS = {
     "gettimeofday": (96, 169),
     "getrandom": (318, 278),
     "getrusage": (98, 165),
+    "mincore": (27, 232),
     "membarrier": (324, 283),
 }
 _MMAP, _MPROTECT = (9, 222), (10, 226)  # for data of its own: what is executable was there before
