@@ -156,7 +156,9 @@ async def make_variants(
         if rendered is not None:
             variant_bytes = sum(len(one.content) for one in rendered.variants)
             held.enter_context(sandbox.rooms.unstored(variant_bytes))
-            await sandbox.rooms.await_others(source.bytes, variant_bytes, more_wait=more_wait())
+            await sandbox.rooms.await_others(
+                source.bytes, variant_bytes, more_wait=more_wait(), patience=patience
+            )
             waited_s = time.perf_counter() - rendered_at
             began, rendered_at = began + waited_s, rendered_at + waited_s
         await _check_unchanged(upload.source or "", source, blobs)

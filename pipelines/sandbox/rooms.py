@@ -95,10 +95,12 @@ class Rooms:
             held.enter_context(self._store_groups.work())
             yield
 
-    async def await_others(self, source_bytes: int, variant_bytes: int, *, more_wait: bool) -> None:
+    async def await_others(
+        self, source_bytes: int, variant_bytes: int, *, more_wait: bool, patience: Patience = ENDLESS
+    ) -> None:
         """Have a large upload in its room wait for others that are then stored with it, if `more_wait`."""
         if source_bytes > SMALL_BYTES:
-            await self._store_groups.join(variant_bytes, more_wait=more_wait)
+            await self._store_groups.join(variant_bytes, more_wait=more_wait, stopping=patience.stopping)
 
     @contextmanager
     def unstored(self, variant_bytes: int) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pipelines.formats import MIB
 
@@ -23,7 +23,7 @@ class StoreGroups:
         self._longest_s = longest_s
         self._at_work = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # the bytes of their variants
-        self._timer: asyncio.TimerHandle | None = None
+        self._end: asyncio.Task[None] | None = None  # of their wait
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -35,22 +35,36 @@ class StoreGroups:
             self._at_work -= 1
             self._go_on_if_complete()
 
-    async def join(self, variant_bytes: int, *, more_wait: bool) -> None:
-        """Return once the upload, one of those at `work`, is to be stored; at once unless `more_wait`."""
-        loop = asyncio.get_running_loop()
-        one = variant_bytes, loop.create_future()
+    async def join(
+        self, variant_bytes: int, *, more_wait: bool, stopping: asyncio.Event | None = None
+    ) -> None:
+        """Return once the upload, one of those at `work`, is to be stored.
+
+        That is at once unless `more_wait`, and where the worker is `stopping`: nobody follows then.
+        """
+        stopping = stopping or asyncio.Event()
+        one = variant_bytes, asyncio.get_running_loop().create_future()
         self._waiting.append(one)
-        if self._timer is None:
-            self._timer = loop.call_later(self._longest_s, self._go_on)
-        if more_wait:
-            self._go_on_if_complete()
-        else:
+        if not more_wait or stopping.is_set():
             self._go_on()
+        else:
+            self._go_on_if_complete()
+        if self._waiting and self._end is None:
+            self._end = asyncio.create_task(self._end_wait(stopping))
         try:
             await one[1]
         finally:
             if one in self._waiting:  # it was cancelled
                 self._waiting.remove(one)
+                if not self._waiting:
+                    self._go_on()
+
+    async def _end_wait(self, stopping: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._longest_s):
+                await stopping.wait()
+        self._end = None
+        self._go_on()
 
     def _go_on_if_complete(self) -> None:
         is_full = len(self._waiting) >= MOST_STORED_TOGETHER
@@ -62,9 +76,9 @@ class StoreGroups:
         return sum(variant_bytes for variant_bytes, _ in self._waiting)
 
     def _go_on(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
         waiting, self._waiting = self._waiting, []
         for _, future in waiting:
             if not future.done():

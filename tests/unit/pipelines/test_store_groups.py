@@ -12,7 +12,7 @@ from pipelines.batch import process_uploads
 from pipelines.formats import MIB
 from pipelines.sandbox import Sandbox
 from pipelines.sandbox.groups import SMALL_BYTES
-from pipelines.sandbox.rooms import Rooms
+from pipelines.sandbox.rooms import Patience, Rooms
 from pipelines.sandbox.store_groups import MOST_STORED_TOGETHER, StoreGroups
 from pipelines.slots import Slots
 from storage.blobs.memory import MemoryBlobs
@@ -31,6 +31,7 @@ class Uploading:
         self.groups, self.holders = groups, Holders()
         self.rendered: dict[str, asyncio.Event] = {}
         self.waits: dict[str, tuple[int, bool]] = {}
+        self.stopping = asyncio.Event()
 
     @property
     def stored(self) -> list[str]:
@@ -53,7 +54,7 @@ class Uploading:
         with self.groups.work():
             await self.rendered[name].wait()
             variant_bytes, more_wait = self.waits[name]
-            await self.groups.join(variant_bytes, more_wait=more_wait)
+            await self.groups.join(variant_bytes, more_wait=more_wait, stopping=self.stopping)
         yield
 
 
@@ -107,6 +108,38 @@ async def test_no_upload_waits_once_those_that_wait_take_much_memory(uploading: 
     before = await uploading.render("a", 3 * MIB)
 
     assert (before, await uploading.render("b", 2 * MIB)) == ([], ["a", "b"])
+
+
+async def test_who_waits_is_stored_once_the_worker_stops_and_nobody_waits_then(uploading: Uploading) -> None:
+    await uploading.begin("a", "b", "c")
+    before = await uploading.render("a")
+    uploading.stopping.set()
+    await uploading.holders.settle()
+
+    assert (before, uploading.stored, await uploading.render("b")) == ([], ["a"], ["a", "b"])
+
+
+async def test_nothing_goes_on_waiting_where_all_that_waited_are_cancelled(uploading: Uploading) -> None:
+    await uploading.begin("b")
+    before = asyncio.all_tasks()
+    await uploading.begin("a")
+    await uploading.render("a")
+    await uploading.holders.give_up("a")
+
+    assert asyncio.all_tasks() == before
+
+
+async def test_in_their_rooms_uploads_wait_for_no_others_once_the_worker_stops() -> None:
+    rooms, holders, stopping = Rooms(1), Holders(), asyncio.Event()
+    async with rooms.room(LARGE, "mia"), rooms.room(LARGE, "mia"):
+        others = rooms.await_others(LARGE, 1000, more_wait=True, patience=Patience(stopping=stopping))
+        waiting = asyncio.create_task(others)
+        await holders.settle()
+        waited = not waiting.done()
+        stopping.set()
+        await holders.settle()
+
+    assert (waited, waiting.done()) == (True, True)
 
 
 async def test_an_upload_waits_for_a_slow_one_no_longer_than_so_many_seconds() -> None:
