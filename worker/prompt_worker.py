@@ -40,7 +40,7 @@ class PromptWorker(Worker):
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         # arq keeps one task for each id: of two runs, the second to end would fail, and finish the job.
-        # One that has ended stays until arq has seen what it failed of, which is right after this.
+        # One that has failed stays until arq has seen of what, which is right after this.
         known = set(self.tasks)
         names = [job for job in job_ids if is_name(job)]
         if len(names) < len(job_ids):
@@ -66,8 +66,11 @@ class PromptWorker(Worker):
 
     def _note_end(self, job_id: str, task: asyncio.Task[None]) -> None:
         self._jobs.note_end(job_id)
+        has_raised = _has_raised(task)
+        if not has_raised:
+            self.tasks.pop(job_id, None)  # arq would do so with its next poll, for which a stop would wait
         # Where there was room, all that is due has begun.
-        is_awaited = self.burst or not self._room or self._has_retried or _has_raised(task)
+        is_awaited = self.burst or not self._room or self._has_retried or has_raised
         self._release_sem_dec_counter_on_complete()
         if is_awaited:
             self._has_retried = False

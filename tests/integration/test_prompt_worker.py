@@ -1,9 +1,11 @@
 """A worker starts at once what it has enqueued itself, however rarely it looks at the queue."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from arq.typing import WorkerCoroutine
 from arq.worker import func
 
 from scripts.redis_server import temporary_redis
+from worker import prompt_worker
 from worker.cron import every, tick
 from worker.prompt_worker import PromptWorker
 from worker.queue import PROCESS, Queue, QueueUnavailable, connect, deserialize, job_queue_of, serialize
@@ -38,6 +41,9 @@ class Running:
     """Each job that was started, and whose end arq has not seen yet."""
 
     ended: asyncio.Task[None]
+
+    stop: Callable[[], None]
+    """What a SIGTERM does."""
 
     async def pauses(self, count: int) -> Sequence[float]:
         """The seconds between so many looks at the queue and the next."""
@@ -79,11 +85,14 @@ async def running(poll_delay: float, *, work: asyncio.Event | None = None) -> As
     with temporary_redis() as server:
         redis = connect(server.url, job_queue_of("uploads"))
         queue = Queue(redis, "uploads", "me", 1000)
-        worker = _worker(queue, process, on_startup=start_up, poll_delay=poll_delay)
+        worker = _worker(
+            queue, process, on_startup=start_up, poll_delay=poll_delay, job_completion_wait=int(RARELY_S)
+        )
+        stop = partial(worker.handle_sig_wait_for_completion, signal.SIGTERM)
         task = asyncio.create_task(worker.async_run())
         await started.wait()
         try:
-            yield Running(queue, redis, begun, starts, worker.tasks, task)
+            yield Running(queue, redis, begun, starts, worker.tasks, task, stop)
         finally:
             task.cancel()
             await asyncio.gather(task, *worker.tasks.values(), return_exceptions=True)
@@ -126,8 +135,11 @@ async def test_a_job_that_ends_where_there_was_room_for_others_causes_no_look_at
         await asyncio.wait(worker.jobs.values())
         asked = await worker.redis.info("commandstats")
 
+        will_look_at_once = worker.queue.jobs.queued.is_set()
+
     assert "cmdstat_zrem" in asked  # the job is finished
     assert "cmdstat_zrangebyscore" not in asked
+    assert not will_look_at_once
 
 
 async def test_a_job_that_had_no_room_begins_once_another_one_has_ended() -> None:
@@ -215,6 +227,26 @@ async def test_what_a_job_has_failed_of_is_raised_also_where_the_job_is_due_agai
             await asyncio.wait_for(worker.ended, RARELY_S / 4)
 
     assert worker.starts == []
+
+
+@pytest.mark.parametrize("ends_first", [True, False], ids=["ended", "at work"])
+async def test_a_stop_takes_no_longer_than_the_last_job_however_rarely_the_queue_is_polled(
+    monkeypatch: pytest.MonkeyPatch, ends_first: bool
+) -> None:
+    """arq waits until each job has left its tasks, which by itself it removes when it polls."""
+    monkeypatch.setattr(prompt_worker, "_LONGEST_PAUSE_S", RARELY_S)
+    work = asyncio.Event()
+    async with running(OFTEN_S, work=work) as worker:
+        await worker.queue.jobs.enqueue({uuid4().hex: [uuid4()]})
+        await worker.begun.wait()
+        if ends_first:
+            work.set()
+            await asyncio.wait(worker.jobs.values())
+        worker.stop()
+        work.set()
+        await asyncio.wait([worker.ended], timeout=RARELY_S / 12)
+
+        assert worker.ended.done()
 
 
 async def test_a_worker_that_is_to_stop_queues_no_tick_for_itself() -> None:
