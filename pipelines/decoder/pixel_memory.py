@@ -33,14 +33,16 @@ def take(size: int, *, turned: bool = False) -> memoryview | None:
     return memoryview(_kept)[_AHEAD:_taken]
 
 
-def over_itself(image: Image, width: int, height: int) -> Samples:
-    """The pixels of an image that is made, row by row, of the picture of that size in this memory.
+def over_itself(image: Image, width: int, height: int, bands: int) -> Samples:
+    """The pixels of an image that is made, row by row, of the eight-bit picture in this memory.
 
-    They lie where that did, or elsewhere if its rows are long, or are not made one after the other.
+    They lie where that did, or elsewhere if its rows are long, or become longer, or are not made one after
+    the other.
     """
     rows = _IN_HAND + _LOBES * -(-height // image.height)
-    is_smaller = image.width <= width and image.height <= height
-    is_far_enough = rows * width * image.bands <= _AHEAD
+    # Grey becomes colour where a profile says so: what is written may take more bytes than what was read.
+    is_smaller = image.width * image.bands <= width * bands and image.height <= height
+    is_far_enough = rows * width * bands <= _AHEAD
     # With several threads one of them may read late what another has written over.
     in_order = pyvips.voperation.concurrency_get() == 1
     return _written(image, 0) if is_smaller and is_far_enough and in_order else image.write_to_memory()

@@ -123,7 +123,9 @@ def first(
         turn = None
     else:
         if picture.at_hand():
-            store = partial(pixel_memory.over_itself, width=image.width, height=image.height)
+            store = partial(
+                pixel_memory.over_itself, width=image.width, height=image.height, bands=image.bands
+            )
         image = resize(image, width, height, _FROM_WHOLE, streams=not picture.at_hand())
     described = profile is not None or numbered is not None
     if described or image.format != "uchar" or image.interpretation not in ("srgb", "b-w"):

@@ -58,7 +58,7 @@ def test_a_picture_that_is_scaled_down_over_itself_has_the_same_pixels(
         image = picture(*size, bands)
         elsewhere = bytes(resize(image, *scaled, kernel).write_to_memory())
 
-        pixels = pixel_memory.over_itself(resize(image, *scaled, kernel), *size)
+        pixels = pixel_memory.over_itself(resize(image, *scaled, kernel), *size, bands)
 
         assert isinstance(pixels, memoryview)
         assert hash(bytes(pixels)) == hash(elsewhere)  # to tell the difference would take minutes
@@ -68,7 +68,7 @@ def test_several_threads_write_elsewhere() -> None:
     image = picture(1500, 1000)
     pyvips.voperation.concurrency_set(2)
 
-    pixels = pixel_memory.over_itself(resize(image, 1400, 933), 1500, 1000)
+    pixels = pixel_memory.over_itself(resize(image, 1400, 933), 1500, 1000, 3)
 
     assert not isinstance(pixels, memoryview)
 
@@ -76,9 +76,22 @@ def test_several_threads_write_elsewhere() -> None:
 def test_rows_that_are_too_long_for_that_are_written_elsewhere() -> None:
     image = picture(5000, 400)
 
-    pixels = pixel_memory.over_itself(resize(image, 4500, 360), 5000, 400)
+    pixels = pixel_memory.over_itself(resize(image, 4500, 360), 5000, 400, 3)
 
     assert not isinstance(pixels, memoryview)
+
+
+def test_grey_that_becomes_colour_is_written_elsewhere_where_its_rows_become_longer() -> None:
+    picture(1200, 1000)  # whose memory is kept
+    grey = picture(1100, 900, 1)
+
+    for width, height, is_elsewhere in ((1000, 818, True), (360, 294, False)):
+        colour = resize(grey, width, height).bandjoin([128, 200])
+        expected = hash(bytes(colour.write_to_memory()))
+        pixels = pixel_memory.over_itself(colour, 1100, 900, 1)
+
+        assert hash(bytes(pixels)) == expected
+        assert is_elsewhere is not isinstance(pixels, memoryview)
 
 
 def test_what_is_made_of_pixels_in_another_order_lies_behind_them() -> None:
@@ -93,7 +106,7 @@ def test_what_is_made_of_pixels_in_another_order_lies_behind_them() -> None:
 
 def test_pixels_of_another_kind_than_bytes_are_written_elsewhere() -> None:
     deep = picture(200, 100).cast("ushort")
-    assert len(pixel_memory.over_itself(deep, 200, 100)) == 200 * 100 * 3 * 2
+    assert len(pixel_memory.over_itself(deep, 200, 100, 3)) == 200 * 100 * 3 * 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may reset the peak of another process's memory")
