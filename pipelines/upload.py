@@ -92,20 +92,20 @@ async def make_variants(
     or place have. Where only the placeholder is missing and cannot be made, what is stored is the outcome.
     Unless it `may_decode`, what is to be decoded is a WorkerKiller.
     `holds` is asked after a long time: a worker that was frozen must not replace what has been made since.
-    `meter` counts what it takes. It waits for its room with `patience`; and a large one, while `more_wait`,
-    for others that are stored with it.
+    `meter` counts what it takes. It waits for its room with `patience`; and a large one, while more of its
+    owner's wait for theirs, or if `more_wait` to be claimed, for others that are stored with it.
 
     Raises: PipelineError, StorageError, NotBegunError.
     """
     began = claimed_at = time.perf_counter()
-    upload = claim.upload
+    upload, owner = claim.upload, meter.owner if meter else ""
     known = upload.original and without_unwanted_placeholder(upload.original, recipe)
     async with (
         blobs.open(upload.source or "", fetched=False) as source,
         AsyncExitStack() as held,
     ):
         waited_from = time.perf_counter()
-        room = sandbox.rooms.room(source.bytes, meter.owner if meter else "", patience)
+        room = sandbox.rooms.room(source.bytes, owner, patience)
         await held.enter_async_context(room)
         began += time.perf_counter() - waited_from  # that was no work
         kept = await _find_stored(claim, recipe, known.sha256, blobs) if known else {}
@@ -157,7 +157,7 @@ async def make_variants(
             variant_bytes = sum(len(one.content) for one in rendered.variants)
             held.enter_context(sandbox.rooms.unstored(variant_bytes))
             await sandbox.rooms.await_others(
-                source.bytes, variant_bytes, more_wait=more_wait(), patience=patience
+                source.bytes, variant_bytes, owner, patience, more_wait=more_wait()
             )
             waited_s = time.perf_counter() - rendered_at
             began, rendered_at = began + waited_s, rendered_at + waited_s

@@ -55,13 +55,20 @@ class Rooms:
     An owner's pictures are mostly alike: whose last one was large claims no more uploads than may be in work.
     """
 
-    def __init__(self, decoders: int, accounts: Accounts | None = None, *, groups: bool = True) -> None:
+    def __init__(
+        self,
+        decoders: int,
+        accounts: Accounts | None = None,
+        *,
+        groups: bool = True,
+        store_groups: StoreGroups | None = None,
+    ) -> None:
         self.few = 2 * decoders + MOST_STORED_TOGETHER
         """Of an owner's large ones: in a decoder, one behind each of these, and those that are stored."""
         self.most = MOST_IN_GROUP * (decoders + 1) if groups else self.few
         """Of an owner's small ones: a group for each decoder, and one behind them."""
         self._large = Slots(2 * self.few, share=self.few, accounts=accounts)
-        self._store_groups = StoreGroups()
+        self._store_groups = store_groups or StoreGroups()
         self._had_large: OrderedDict[str, None] = OrderedDict()
         self._unstored = 0
         self._is_stored = asyncio.Event()
@@ -96,11 +103,23 @@ class Rooms:
             yield
 
     async def await_others(
-        self, source_bytes: int, variant_bytes: int, *, more_wait: bool, patience: Patience = ENDLESS
+        self,
+        source_bytes: int,
+        variant_bytes: int,
+        owner: str = "",
+        patience: Patience = ENDLESS,
+        *,
+        more_wait: bool,
     ) -> None:
-        """Have a large upload in its room wait for others that are then stored with it, if `more_wait`."""
-        if source_bytes > SMALL_BYTES:
-            await self._store_groups.join(variant_bytes, more_wait=more_wait, stopping=patience.stopping)
+        """Have a large upload in its room wait for others that are then stored with it.
+
+        It does so while large ones of its owner wait for a room, or if `more_wait` of the owner's to be
+        claimed: those are expected to be as the last one was.
+        """
+        if source_bytes <= SMALL_BYTES:
+            return
+        more_wait = self._large.are_awaited_by(owner) or (more_wait and owner in self._had_large)
+        await self._store_groups.join(variant_bytes, more_wait=more_wait, stopping=patience.stopping)
 
     @contextmanager
     def unstored(self, variant_bytes: int) -> Iterator[None]:

@@ -1,13 +1,15 @@
 """Large uploads that were rendered: which are stored together, while more of them wait for their turn."""
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from pipelines.formats import MIB
 
 MOST_STORED_TOGETHER = 4
-_LONGEST_S = 1.0  # a decoder may be slow
+_LONGEST_S = 0.25  # in which four photos are rendered that take 60 ms each
 _MOST_BYTES = 4 * MIB  # of variants; those of photos have some 0.4 each
 
 
@@ -16,18 +18,24 @@ class StoreGroups:
 
     Files that are flushed, outcomes that are committed and claims that are taken together cost little more
     than one. An upload waits for others only while more of its owner's wait for their turn, so none waits
-    that was sent alone.
+    that was sent alone; and only where uploads are rendered so fast that another is expected in that time.
     """
 
-    def __init__(self, longest_s: float = _LONGEST_S) -> None:
+    def __init__(self, longest_s: float = _LONGEST_S, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._longest_s = longest_s
+        self._clock = clock
         self._at_work = 0
+        self._rendered_at: deque[float] = deque(maxlen=MOST_STORED_TOGETHER)  # the last ones, or work began
+        self._until = 0.0  # those that wait do so at most
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # the bytes of their variants
         self._end: asyncio.Task[None] | None = None  # of their wait
 
     @contextmanager
     def work(self) -> Iterator[None]:
         """Count an upload, for which others may wait."""
+        if not self._at_work:
+            self._rendered_at.clear()
+            self._rendered_at.append(self._clock())
         self._at_work += 1
         try:
             yield
@@ -43,9 +51,12 @@ class StoreGroups:
         That is at once unless `more_wait`, and where the worker is `stopping`: nobody follows then.
         """
         stopping = stopping or asyncio.Event()
+        next_at = self._expect_next()
+        if not self._waiting:
+            self._until = self._clock() + self._longest_s
         one = variant_bytes, asyncio.get_running_loop().create_future()
         self._waiting.append(one)
-        if not more_wait or stopping.is_set():
+        if not more_wait or stopping.is_set() or next_at > self._until:
             self._go_on()
         else:
             self._go_on_if_complete()
@@ -58,6 +69,12 @@ class StoreGroups:
                 self._waiting.remove(one)
                 if not self._waiting:
                     self._go_on()
+
+    def _expect_next(self) -> float:
+        """When another is rendered, if it takes as long as the last ones did, of which one was just now."""
+        now = self._clock()
+        self._rendered_at.append(now)
+        return now + (now - self._rendered_at[0]) / (len(self._rendered_at) - 1)
 
     async def _end_wait(self, stopping: asyncio.Event) -> None:
         with suppress(TimeoutError):

@@ -22,13 +22,16 @@ from tests.support.holders import Holders
 from tests.support.sandboxes import jpeg
 
 LARGE = SMALL_BYTES + 1
+LONGEST_S = 60.0
 
 
 class Uploading:
     """Uploads in their rooms, which are rendered when the test says so, and then stored."""
 
-    def __init__(self, groups: StoreGroups) -> None:
-        self.groups, self.holders = groups, Holders()
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.groups = StoreGroups(LONGEST_S, clock=lambda: self.now_s)
+        self.holders = Holders()
         self.rendered: dict[str, asyncio.Event] = {}
         self.waits: dict[str, tuple[int, bool]] = {}
         self.stopping = asyncio.Event()
@@ -49,6 +52,14 @@ class Uploading:
         await self.holders.settle()
         return self.stored
 
+    async def render_each(self, names: str, apart_s: float) -> list[int]:
+        """They are rendered that far apart; returns how many of all that were begun are stored after each."""
+        stored = []
+        for name in names:
+            self.now_s += apart_s
+            stored.append(len(await self.render(name)))
+        return stored
+
     @asynccontextmanager
     async def _upload(self, name: str) -> AsyncIterator[None]:
         with self.groups.work():
@@ -60,7 +71,7 @@ class Uploading:
 
 @pytest.fixture
 def uploading() -> Uploading:
-    return Uploading(StoreGroups(longest_s=60))
+    return Uploading()
 
 
 async def test_uploads_are_stored_together_while_more_of_them_wait(uploading: Uploading) -> None:
@@ -129,10 +140,10 @@ async def test_nothing_goes_on_waiting_where_all_that_waited_are_cancelled(uploa
     assert asyncio.all_tasks() == before
 
 
-async def test_in_their_rooms_uploads_wait_for_no_others_once_the_worker_stops() -> None:
-    rooms, holders, stopping = Rooms(1), Holders(), asyncio.Event()
+async def test_uploads_in_their_rooms_wait_for_no_others_once_the_worker_stops() -> None:
+    rooms, holders, stopping = patient_rooms(), Holders(), asyncio.Event()
     async with rooms.room(LARGE, "mia"), rooms.room(LARGE, "mia"):
-        others = rooms.await_others(LARGE, 1000, more_wait=True, patience=Patience(stopping=stopping))
+        others = rooms.await_others(LARGE, 1000, "mia", Patience(stopping=stopping), more_wait=True)
         waiting = asyncio.create_task(others)
         await holders.settle()
         waited = not waiting.done()
@@ -142,17 +153,92 @@ async def test_in_their_rooms_uploads_wait_for_no_others_once_the_worker_stops()
     assert (waited, waiting.done()) == (True, True)
 
 
+@pytest.mark.parametrize(
+    ("apart", "stored"),
+    [
+        pytest.param(0.24, [0, 0, 0, 4, 4, 4, 4, 8], id="fours"),
+        pytest.param(0.40, [0, 0, 3, 3, 3, 6, 6, 6], id="threes"),
+        pytest.param(0.80, [0, 2, 2, 4, 4, 6, 6, 8], id="twos"),
+        pytest.param(1.10, [1, 2, 3, 4, 5, 6, 7, 8], id="each alone"),
+    ],
+)
+async def test_uploads_wait_only_for_those_that_are_expected_in_time(
+    uploading: Uploading, apart: float, stored: list[int]
+) -> None:
+    await uploading.begin(*"abcdefghi")
+
+    assert await uploading.render_each("abcdefgh", apart * LONGEST_S) == stored
+
+
+async def test_uploads_wait_for_each_other_again_once_they_are_rendered_faster(uploading: Uploading) -> None:
+    await uploading.begin(*"abcdefghi")
+    slow = await uploading.render_each("abc", 2 * LONGEST_S)
+
+    assert (slow, await uploading.render_each("defgh", 0.01)) == ([1, 2, 3], [4, 4, 4, 4, 8])
+
+
+async def test_a_pause_in_which_nothing_is_at_work_says_nothing_of_how_fast_uploads_are(
+    uploading: Uploading,
+) -> None:
+    await uploading.begin("a")
+    await uploading.render("a")
+    await uploading.holders.leave("a")
+    uploading.now_s += 3600
+    await uploading.begin("b", "c")
+
+    assert await uploading.render_each("bc", 0.01) == [0, 2]
+
+
 async def test_an_upload_waits_for_a_slow_one_no_longer_than_so_many_seconds() -> None:
     groups = StoreGroups(longest_s=0.01)
     with groups.work(), groups.work():
         await groups.join(1000, more_wait=True)
 
 
+def patient_rooms() -> Rooms:
+    return Rooms(1, store_groups=StoreGroups(LONGEST_S))
+
+
+@asynccontextmanager
+async def stored_from(rooms: Rooms, owner: str = "mia", *, more_wait: bool = False) -> AsyncIterator[None]:
+    await rooms.await_others(LARGE, 1000, owner, more_wait=more_wait)
+    yield
+
+
+@pytest.fixture
+def holders() -> Holders:
+    return Holders()
+
+
 @pytest.mark.parametrize("source_bytes", [SMALL_BYTES, LARGE])
 async def test_only_large_uploads_are_waited_for_and_wait(source_bytes: int) -> None:
-    rooms = Rooms(1)
+    rooms = patient_rooms()
     async with rooms.room(source_bytes), rooms.room(SMALL_BYTES):
         await rooms.await_others(source_bytes, 1000, more_wait=True)
+
+
+@pytest.mark.parametrize(("last_bytes", "waits"), [(SMALL_BYTES, False), (LARGE, True)])
+async def test_who_waits_for_a_place_counts_only_where_the_last_of_its_owner_was_large(
+    holders: Holders, last_bytes: int, *, waits: bool
+) -> None:
+    rooms = patient_rooms()
+    async with rooms.room(LARGE, "mia"), rooms.room(LARGE, "tom"), rooms.room(last_bytes, "mia"):
+        await holders.enter("mia", stored_from(rooms, more_wait=True))
+
+        assert bool(holders.inside) is not waits
+
+
+@pytest.mark.parametrize("owner", ["mia", "tom"])
+async def test_an_upload_waits_for_those_of_its_owner_that_wait_for_a_room(
+    holders: Holders, owner: str
+) -> None:
+    rooms = patient_rooms()
+    for number in range(rooms.few + 1):
+        await holders.enter(f"mia {number}", rooms.room(LARGE, "mia"))
+    async with rooms.room(SMALL_BYTES, "mia"), rooms.room(LARGE, "tom"):
+        await holders.enter("rendered", stored_from(rooms, owner))
+
+    assert ("rendered" in holders.inside) is (owner == "tom")
 
 
 async def test_an_owner_waits_for_a_place_as_long_as_none_is_given_to_it() -> None:
@@ -179,8 +265,9 @@ class CountingBlobs(MemoryBlobs):
 
 
 async def test_large_uploads_of_a_job_are_stored_together_before_others_of_it_begin(
-    catalog: Catalog, root: Path, sandbox: Sandbox
+    catalog: Catalog, root: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sandbox, "rooms", patient_rooms())
     blobs = CountingBlobs()
     uploads = Uploads(catalog, blobs, root)
     count = MOST_STORED_TOGETHER + 1
