@@ -24,6 +24,7 @@ _TURNS = {
 
 # Two lobes instead of three save a twentieth of a photo's time; what changes is far below what JPEG changes.
 _FROM_WHOLE = "lanczos2"
+_HIGH_WEBP_QUALITY = 85  # above which noise takes far more memory to be encoded
 _FEW_PIXELS = 400_000  # threads take longer than they do
 _FEW, _ENOUGH = 16, 16  # rows or columns that are left, and how many of the picture's for each of them
 
@@ -239,6 +240,8 @@ def encoder(spec: dict[str, Any]) -> str:
     name = str(spec["format"])
     if spec.get("effort") == "small":
         name = f"small {name}"
+    if name == "webp" and spec["quality"] > _HIGH_WEBP_QUALITY:
+        return "webp of high quality"
     if spec.get("subsampling") != "4:4:4":
         return name
     if name == "jpeg":

@@ -35,6 +35,7 @@ class Format:
         """Return the bytes by which a child grows at most when it makes variants of this picture."""
         source = 2 * source_bytes  # Pillow and pillow-heif keep a copy of their own
         made = int(variant_pixels * (3 * memory.ENCODER[encoder] + self.shrunk))
+        made += memory.of_noise(encoder, variant_pixels)
         beside = memory.beside_held(variant_pixels) if self.name == "jpeg" and shape.held else 0
         return memory.FLOOR + source + self.memory(shape) + made + beside
 
