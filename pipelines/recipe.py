@@ -86,9 +86,9 @@ BUILT_IN: Recipes = {DEFAULT.name: DEFAULT}
 
 
 def digest_of(recipes: Recipes) -> str:
-    """16 hex digits that change with whatever a recipe makes, or with its name."""
+    """16 hex digits that change with whatever a recipe makes, or with its name; not with any order."""
     made = {
-        recipe.name: [recipe.placeholder, *([one.name, one.fingerprint] for one in recipe.variants)]
+        recipe.name: [recipe.placeholder, *sorted([one.name, one.fingerprint] for one in recipe.variants)]
         for recipe in recipes.values()
     }
     return sha256(orjson.dumps(made, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

@@ -135,4 +135,11 @@ def test_a_digest_of_recipes_changes_with_whatever_one_of_them_makes() -> None:
     books = [BUILT_IN, *({"default": one} for one in others), {**BUILT_IN, "new": Recipe("new", (larger,))}]
 
     assert len({digest_of(book) for book in books}) == 4
-    assert digest_of({**books[3]}) == digest_of(dict(reversed([*books[3].items()])))
+
+
+def test_neither_the_order_of_recipes_nor_of_their_variants_is_in_their_digest() -> None:
+    book = {**BUILT_IN, "new": Recipe("new", DEFAULT.variants[:1])}
+    backwards = {"default": replace(DEFAULT, variants=DEFAULT.variants[::-1])}
+
+    assert digest_of(book) == digest_of(dict(reversed([*book.items()])))
+    assert digest_of(BUILT_IN) == digest_of(backwards)
