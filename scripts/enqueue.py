@@ -156,11 +156,13 @@ async def enqueue(
 
 
 async def _warn_of_other_recipes(queue: "Queue", settings: "Settings") -> None:
-    from worker.other_recipes import ADVICE, describe_other_recipes
+    from worker.other_recipes import find_other_recipes
 
+    if settings.recipes is None:  # an app's host need not have the file
+        return
     with suppress(QueueUnavailable):  # an app may have no right to read
-        if others := describe_other_recipes(await queue.heartbeats.reporting(), settings):
-            errors.print(f"{safe(others)}. {ADVICE}", soft_wrap=True)
+        if others := find_other_recipes(await queue.heartbeats.reporting(), settings):
+            errors.print(f"{safe(others.detail)}. {safe(others.advice)}", soft_wrap=True)
 
 
 async def _send_all(

@@ -57,7 +57,7 @@ def command(
     """
     from pipelines.reprocess import Selection
     from storage.catalog.backfill import Filter
-    from worker.other_recipes import ADVICE, describe_other_recipes
+    from worker.other_recipes import find_other_recipes
     from worker.queue import open_queue
     from worker.retry import CODES
     from worker.stores import open_stores
@@ -69,9 +69,10 @@ def command(
         found_by = Filter(state, recipe, failed, None if since is None else moment_ms(since))
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(stores.catalog.id)
-            others = describe_other_recipes(await queue.heartbeats.reporting(), settings) if stale else None
+            others = find_other_recipes(await queue.heartbeats.reporting(), settings) if stale else None
             if others:
-                print_error(f"{others}: what such a one makes is stale still. {ADVICE} Then run this again.")
+                consequence = "what such a one makes may be stale still"
+                print_error(f"{others.detail}: {consequence}. {others.advice} Then run this again.")
             selection = Selection(found_by, since, stale, missing)
             reprocessor = Reprocessor(settings, stores.catalog, stores.blobs, queue, selection)
             queued = await reprocessor.run(limit)

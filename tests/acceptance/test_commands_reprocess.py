@@ -231,14 +231,9 @@ def test_what_is_not_asked_for_is_not_named_although_its_original_is_gone(
 def test_a_worker_that_read_the_recipes_before_they_changed_is_named(
     assorted: UploadsWithoutWorker, command: str
 ) -> None:
-    server, told = assorted.place.redis, {"host": "web", "pid": 7, "recipes": digest_of(BUILT_IN)}
-    server.set("media:uploads:health:there:7:1", '{"healthy": true, "detail": ""}')
-    server.set("media:uploads:worker:there:7:1", json.dumps(told))
-    server.zadd("media:uploads:workers", {"there:7:1": 1})
-
+    _tell_recipes(assorted, BUILT_IN)
     ended = media(assorted.env, *command.split(), cwd=assorted.place.home)
-    told["recipes"] = digest_of(assorted.recipes)
-    server.set("media:uploads:worker:there:7:1", json.dumps(told))
+    _tell_recipes(assorted, assorted.recipes)
     restarted = media(assorted.env, *command.split(), cwd=assorted.place.home)
 
     sentence = f"1 worker (web:7) has other recipes than {assorted.place.home / 'recipes.toml'}"
@@ -246,6 +241,23 @@ def test_a_worker_that_read_the_recipes_before_they_changed_is_named(
     assert (sentence in said, sentence in afterwards) == (True, False)
     assert "restart each that was started before it changed" in said
     assert ended.returncode == (0 if "enqueue" in command else 1)
+
+
+def test_an_app_on_a_host_without_the_recipes_is_told_of_no_worker(assorted: UploadsWithoutWorker) -> None:
+    _tell_recipes(assorted, assorted.recipes)
+    env = {name: value for name, value in assorted.env.items() if name != "MEDIA_RECIPES"}
+    ended = media(env, "enqueue", "recipes.toml", "--json", cwd=assorted.place.home)
+
+    assert ended.returncode == 0
+    assert "recipes than" not in ended.stderr
+
+
+def _tell_recipes(installation: UploadsWithoutWorker, recipes: Mapping[str, Recipe]) -> None:
+    """Send the heartbeat of a worker that has read these."""
+    server, told = installation.place.redis, {"host": "web", "pid": 7, "recipes": digest_of(recipes)}
+    server.set("media:uploads:health:there:7:1", '{"healthy": true, "detail": ""}')
+    server.set("media:uploads:worker:there:7:1", json.dumps(told))
+    server.zadd("media:uploads:workers", {"there:7:1": 1})
 
 
 def test_a_sweep_leaves_them_alone_too(worn: UploadsWithoutWorker) -> None:

@@ -11,7 +11,7 @@ from storage.errors import StorageError
 from worker.amounts import counted
 from worker.degradation import long_wait
 from worker.findings import Finding, inspect_redis
-from worker.other_recipes import ADVICE, describe_other_recipes
+from worker.other_recipes import find_other_recipes
 from worker.queue import Queue, QueueUnavailable, Refusal, open_queue
 from worker.queue.refusals import of_another, refusal_of
 from worker.settings import Settings
@@ -93,8 +93,8 @@ async def check_workers(queue: Queue, settings: Settings) -> Finding:
 
 async def check_their_recipes(queue: Queue, settings: Settings) -> Sequence[Finding]:
     """That workers have other recipes than the file has by now, where some do."""
-    detail = describe_other_recipes(await queue.heartbeats.reporting(), settings)
-    return [] if detail is None else [Finding("Recipes of workers", "warning", detail, ADVICE)]
+    others = find_other_recipes(await queue.heartbeats.reporting(), settings)
+    return [Finding("Recipes of workers", "warning", others.detail, others.advice)] if others else []
 
 
 async def _parked(settings: Settings) -> Parked:
