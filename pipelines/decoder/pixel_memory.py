@@ -45,7 +45,7 @@ def over_itself(image: Image, width: int, height: int, bands: int) -> Samples:
     is_far_enough = rows * width * bands <= _AHEAD
     # With several threads one of them may read late what another has written over.
     in_order = pyvips.voperation.concurrency_get() == 1
-    return _written(image, 0) if is_smaller and is_far_enough and in_order else image.write_to_memory()
+    return _written(image, 0) if is_smaller and is_far_enough and in_order else elsewhere(image)
 
 
 def behind(image: Image) -> Samples:
@@ -57,6 +57,11 @@ def alone(image: Image) -> Samples:
     """The pixels of an image that is made of nothing in this memory."""
     _has(image.width * image.height * image.bands)
     return _written(image, 0)
+
+
+def elsewhere(image: Image) -> Samples:
+    """The pixels of an image in memory that is not kept."""
+    return image.write_to_memory()
 
 
 def kept() -> int:
@@ -73,7 +78,7 @@ def give_back() -> None:
 def _written(image: Image, start: int) -> Samples:
     size = image.width * image.height * image.bands
     if image.format != "uchar" or start + size > len(_kept):
-        return image.write_to_memory()
+        return elsewhere(image)
     pixels = memoryview(_kept)[start : start + size]
     image.write(pyvips.Image.new_from_memory(pixels, image.width, image.height, image.bands, "uchar"))
     return pixels

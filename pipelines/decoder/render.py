@@ -118,7 +118,8 @@ def first(
         if len(backgrounds) == 1:
             image = flatten(image, next(iter(backgrounds)))
     turn = _TURNS.get(picture.orientation)
-    store: Store = pixel_memory.alone
+    # Pixels that are yet to be turned are dropped then: those that are kept would stay beside their copy.
+    store: Store = pixel_memory.elsewhere if turn else pixel_memory.alone
     if turn and picture.at_hand():
         image, store = _upright(image, width, height, turn, sideways=picture.turned), pixel_memory.behind
         turn = None

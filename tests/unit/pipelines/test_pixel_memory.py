@@ -10,10 +10,10 @@ import pytest
 import pyvips
 from PIL import Image
 
-from pipelines.decoder import pixel_memory, plain_jpeg
+from pipelines.decoder import pixel_memory, plain_jpeg, render, vips
 from pipelines.decoder.picture import ImageInMemory
 from pipelines.decoder.render import resize
-from pipelines.formats import MIB
+from pipelines.formats import BY_NAME, MIB
 from tests.support.decoder_child import DEFAULT, DecoderProcess, spec
 
 _CHANCE = np.random.default_rng(7)
@@ -122,3 +122,17 @@ def test_an_upright_photo_takes_little_more_memory_than_its_pixels() -> None:
         growth = child.peak() - before
 
     assert growth < 2800 * 2100 * 3 + 9 * MIB
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_of_a_streamed_picture_that_is_turned_no_copy_is_kept(orientation: int) -> None:
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x112] = orientation
+    Image.new("RGB", (900, 600), "teal").save(file, "PNG", exif=exif)
+    picture = vips.probe(BY_NAME["png"], bytearray(file.getvalue()), "reject")
+    [target] = render.targets(picture.width, picture.height, [spec(800)])
+
+    image = render.first(picture, target, {(255, 255, 255)})
+
+    assert (image.width, image.height) == target.size
+    assert (pixel_memory.kept() > 800 * 533 * 3) is (orientation == 1)
