@@ -65,8 +65,7 @@ class Frames:
     async def receive(self) -> bytes:
         """The next frame. Raises: OSError, EOFError, DecoderCrashed where it is too large."""
         with self.arrival() as arrival:
-            while not await arrival.within(None):
-                pass
+            await arrival.within(None)
         return arrival.frame
 
     @contextlib.contextmanager
@@ -135,23 +134,28 @@ class Arrival:
         self._is_registered = False
         self._may_read = True
         self._woken: asyncio.Future[None] | None = None
+        self._is_late = False
         self.frame = b""
 
     async def within(self, seconds: float | None) -> bool:
-        """Whether the frame has come by then, or while something came. Raises: as `Frames.receive`."""
+        """Whether the frame has come whole by then. Raises: as `Frames.receive`."""
         if self._has_come():
             return True
         if not self._is_registered:
             self._loop.add_reader(self._number, self._come)
             self._is_registered = True
-        self._woken = self._loop.create_future()
-        timer = None if seconds is None else self._loop.call_later(seconds, self._wake)
+        self._is_late = False
+        timer = None if seconds is None else self._loop.call_later(seconds, self._give_up)
         try:
-            await self._woken
+            while not self._is_late:
+                self._woken = self._loop.create_future()
+                await self._woken
+                if self._has_come():
+                    return True
         finally:
             if timer is not None:
                 timer.cancel()
-        return self._has_come()
+        return False
 
     def _has_come(self) -> bool:
         if not self._may_read:  # it would only be said that nothing is there
@@ -165,6 +169,10 @@ class Arrival:
 
     def _come(self) -> None:
         self._may_read = True
+        self._wake()
+
+    def _give_up(self) -> None:
+        self._is_late = True
         self._wake()
 
     def _wake(self) -> None:

@@ -34,6 +34,36 @@ async def test_a_frame_that_comes_byte_by_byte_is_received_whole(ends: Ends) -> 
     assert await frames.receive() == b"again"
 
 
+async def test_the_first_bytes_of_a_frame_do_not_end_the_wait_for_it(ends: Ends) -> None:
+    """Who looks at a decoder whenever a wait has ended would look as often as that sends a byte."""
+    frames, other = ends
+    *first, last = _framed(b"hello")
+    with frames.arrival() as arrival:
+        waiting = asyncio.create_task(arrival.within(60))
+        for byte in first:
+            other.send(bytes([byte]))
+            await asyncio.sleep(0)
+        assert not waiting.done()
+
+        other.send(bytes([last]))
+        assert await waiting
+        assert arrival.frame == b"hello"
+
+
+async def test_a_frame_of_which_ever_more_bytes_come_is_waited_for_no_longer(ends: Ends) -> None:
+    frames, other = ends
+    other.send(MAX_FRAME.to_bytes(4))
+    with frames.arrival() as arrival:
+        waiting = asyncio.create_task(arrival.within(0.01))
+        for _ in range(MAX_FRAME - 1):
+            if waiting.done():
+                break
+            other.send(b"x")
+            await asyncio.sleep(0)
+
+        assert not await asyncio.wait_for(waiting, 0)
+
+
 async def test_whoever_waits_for_a_frame_learns_at_once_that_this_end_is_closed(ends: Ends) -> None:
     frames, _ = ends
     receiving = asyncio.create_task(frames.receive())
