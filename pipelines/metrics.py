@@ -41,7 +41,10 @@ class Metrics:
         """A try of an upload has ended."""
 
     def stages_finished(self, ms: Mapping[str, float]) -> None:
-        """An upload's picture was made: milliseconds for each stage, `read` to `publish`."""
+        """An upload's picture was made: milliseconds for each stage, `read` to `publish`.
+
+        `wait` is one of them where it has waited for others that were stored with it.
+        """
 
     def stage_finished(self, stage: Station, seconds: float) -> None:
         """An upload has waited for its turn (`wait`), or for its outcome to be written (`commit`)."""

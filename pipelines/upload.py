@@ -152,15 +152,16 @@ async def make_variants(
             if isinstance(error, PictureRefused) and await _may_be_unfinished(error, source):
                 error.seen = source.info
             raise
-        rendered_at = time.perf_counter()
+        waits: Milliseconds = {}
         if rendered is not None:
             variant_bytes = sum(len(one.content) for one in rendered.variants)
             held.enter_context(sandbox.rooms.unstored(variant_bytes))
-            await sandbox.rooms.await_others(
+            waited_s = await sandbox.rooms.await_others(
                 source.bytes, variant_bytes, owner, patience, more_wait=more_wait()
             )
-            waited_s = time.perf_counter() - rendered_at
-            began, rendered_at = began + waited_s, rendered_at + waited_s
+            began += waited_s  # nor was that
+            waits = {"wait": waited_s * 1000} if waited_s else {}
+        rendered_at = time.perf_counter()
         await _check_unchanged(upload.source or "", source, blobs)
         if rendered is None and known is not None:
             same = replace(known, stamp=source.stamp)
@@ -190,7 +191,7 @@ async def make_variants(
             await blobs.store([(key, one.content) for key, one in made.items()])
         fresh = {one.name: _stored(key, one) for key, one in made.items()}
         publish_ms = (time.perf_counter() - rendered_at) * 1000
-        ms = _clocked({**rendered.ms, "publish": publish_ms}, began)
+        ms = _clocked({**rendered.ms, **waits, "publish": publish_ms}, began)
         written = sum(one.bytes for one in fresh.values())
         ready = Ready(claim, original, _in_order(recipe, {**kept, **fresh}), source.info)
         return Made(ready, ms, written=written)

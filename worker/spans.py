@@ -42,7 +42,8 @@ from worker.tracing import LoggedTraces, LoggedTry
 log = structlog.get_logger(__name__)
 
 SERVICE = "media-worker"
-STAGES = ("read", "hash", "probe", "decode", "resize", "encode", "publish")  # one after the other
+# One after the other; the second `wait` of an upload is for those that are stored with it.
+STAGES = ("read", "hash", "probe", "decode", "resize", "encode", "wait", "publish")
 _UNNAMED = "unknown_service"  # what the SDK calls a service that nobody has named
 _SAYING = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")  # where exporting is logged
 _SHOWN = 300  # characters of a reason

@@ -110,16 +110,16 @@ class Rooms:
         patience: Patience = ENDLESS,
         *,
         more_wait: bool,
-    ) -> None:
-        """Have a large upload in its room wait for others that are then stored with it.
+    ) -> float:
+        """Have a large upload in its room wait for others that are then stored with it; returns the seconds.
 
         It does so while large ones of its owner wait for a room, or if `more_wait` of the owner's to be
         claimed: those are expected to be as the last one was.
         """
         if source_bytes <= SMALL_BYTES:
-            return
+            return 0.0
         more_wait = self._large.are_awaited_by(owner) or (more_wait and owner in self._had_large)
-        await self._store_groups.join(variant_bytes, more_wait=more_wait, stopping=patience.stopping)
+        return await self._store_groups.join(variant_bytes, more_wait=more_wait, stopping=patience.stopping)
 
     @contextmanager
     def unstored(self, variant_bytes: int) -> Iterator[None]:

@@ -45,22 +45,25 @@ class StoreGroups:
 
     async def join(
         self, variant_bytes: int, *, more_wait: bool, stopping: asyncio.Event | None = None
-    ) -> None:
-        """Return once the upload, one of those at `work`, is to be stored.
+    ) -> float:
+        """Wait until the upload, one of those at `work`, is to be stored; returns for how many seconds.
 
         That is at once unless `more_wait`, and where the worker is `stopping`: nobody follows then.
         """
         stopping = stopping or asyncio.Event()
-        next_at = self._expect_next()
+        now = self._clock()
+        next_at = self._expect_next(now)
         if not self._waiting:
-            self._until = self._clock() + self._longest_s
+            self._until = now + self._longest_s
         one = variant_bytes, asyncio.get_running_loop().create_future()
         self._waiting.append(one)
         if not more_wait or stopping.is_set() or next_at > self._until:
             self._go_on()
         else:
             self._go_on_if_complete()
-        if self._waiting and self._end is None:
+        if one[1].done():
+            return 0.0
+        if self._end is None:
             self._end = asyncio.create_task(self._end_wait(stopping))
         try:
             await one[1]
@@ -69,10 +72,10 @@ class StoreGroups:
                 self._waiting.remove(one)
                 if not self._waiting:
                     self._go_on()
+        return self._clock() - now
 
-    def _expect_next(self) -> float:
-        """When another is rendered, if it takes as long as the last ones did, of which one was just now."""
-        now = self._clock()
+    def _expect_next(self, now: float) -> float:
+        """When another is rendered, if it takes as long as the last ones did, of which one is now."""
         self._rendered_at.append(now)
         return now + (now - self._rendered_at[0]) / (len(self._rendered_at) - 1)
 

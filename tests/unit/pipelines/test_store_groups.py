@@ -2,14 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipelines.batch import process_uploads
+from pipelines.batch_report import BatchReport
 from pipelines.formats import MIB
+from pipelines.metrics import Metrics
 from pipelines.sandbox import Sandbox
 from pipelines.sandbox.groups import SMALL_BYTES
 from pipelines.sandbox.rooms import Patience, Rooms
@@ -19,6 +22,7 @@ from storage.blobs.memory import MemoryBlobs
 from storage.catalog.opening import Catalog
 from tests.support.batches import Uploads, batch_context, on_one_job
 from tests.support.holders import Holders
+from tests.support.metrics import RecordedMetrics
 from tests.support.sandboxes import jpeg
 
 LARGE = SMALL_BYTES + 1
@@ -264,15 +268,43 @@ class CountingBlobs(MemoryBlobs):
         self.storing -= 1
 
 
-async def test_large_uploads_of_a_job_are_stored_together_before_others_of_it_begin(
-    catalog: Catalog, root: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sandbox, "rooms", patient_rooms())
-    blobs = CountingBlobs()
-    uploads = Uploads(catalog, blobs, root)
-    count = MOST_STORED_TOGETHER + 1
-    ids = [await uploads.put(f"{n}.jpg", jpeg() + bytes(SMALL_BYTES)) for n in range(count)]
-    context = batch_context(catalog, blobs, sandbox, slots=MOST_STORED_TOGETHER)
-    report = await process_uploads(ids, await on_one_job(catalog, ids), context)
+@pytest.fixture
+def blobs() -> CountingBlobs:
+    return CountingBlobs()
 
-    assert (report.outcomes, blobs.most) == (Counter(ready=count), MOST_STORED_TOGETHER)
+
+@pytest.fixture
+async def work_on_large(
+    catalog: Catalog, root: Path, sandbox: Sandbox, blobs: CountingBlobs, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Metrics], Awaitable[BatchReport]]:
+    """Work on a job of large uploads, one more than are stored together; returns its report."""
+
+    async def work_on_large(metrics: Metrics) -> BatchReport:
+        monkeypatch.setattr(sandbox, "rooms", patient_rooms())
+        uploads = Uploads(catalog, blobs, root)
+        picture = jpeg() + bytes(SMALL_BYTES)
+        ids = [await uploads.put(f"{n}.jpg", picture) for n in range(MOST_STORED_TOGETHER + 1)]
+        context = batch_context(catalog, blobs, sandbox, slots=MOST_STORED_TOGETHER)
+        return await process_uploads(ids, await on_one_job(catalog, ids), replace(context, metrics=metrics))
+
+    return work_on_large
+
+
+async def test_large_uploads_of_a_job_are_stored_together_before_others_of_it_begin(
+    work_on_large: Callable[[Metrics], Awaitable[BatchReport]], blobs: CountingBlobs
+) -> None:
+    report = await work_on_large(Metrics())
+
+    ready = Counter(ready=MOST_STORED_TOGETHER + 1)
+    assert (report.outcomes, blobs.most) == (ready, MOST_STORED_TOGETHER)
+
+
+async def test_the_wait_for_those_that_are_stored_with_it_is_a_stage_of_an_upload(
+    work_on_large: Callable[[Metrics], Awaitable[BatchReport]],
+) -> None:
+    metrics = RecordedMetrics()
+    report = await work_on_large(metrics)
+
+    waits_ms = [ms["wait"] for ms in metrics.stages if "wait" in ms]
+    assert len(waits_ms) == MOST_STORED_TOGETHER - 1
+    assert report.ms["wait"] > sum(waits_ms) > 0

@@ -114,6 +114,18 @@ async def test_a_try_that_is_cut_short_is_an_error(
     assert [span.error for span in processed] == ["TimeoutError", "cancelled"]
 
 
+async def test_a_wait_for_those_that_are_stored_with_an_upload_comes_before_they_are(
+    collector: Collector, traces: SpanTraces, held: Claim
+) -> None:
+    with traces.trying(held, waited_s=0.001, claimed_s=0.001) as tried:
+        tried.stages_finished(dict.fromkeys([*MS, "wait"], 0.001))  # shorter than since the claim
+        tried.ended(EndedTry("ready", 0.01), 0)
+    await traces.close(5)
+
+    order = [span.name for span in sorted(collector.spans, key=lambda span: (span.start, span.end))]
+    assert order[-4:] == ["encode", "wait", "publish", "commit"]
+
+
 async def test_a_message_that_cannot_be_sent_is_an_error(collector: Collector, traces: SpanTraces) -> None:
     sent = {"type": "upload.ready", "id": str(CAT), "traceparent": TRACED}
     with pytest.raises(ConnectionError), traces.sending([sent, {"type": "upload.ready", "id": None}]):
