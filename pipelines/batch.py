@@ -224,7 +224,8 @@ async def _is_left(upload_id: UUID, context: BatchContext, report: BatchReport) 
     if context.stopping.is_set():
         report.leave(upload_id, 0)
         return True
-    if pause_ms := await _remaining_pause_ms(context):
+    # After a pause, one probe takes the place of all uploads that would fail.
+    if pause_ms := max([await outage.remaining_ms() for outage in _outages(context)]):
         report.leave(upload_id, pause_ms)
         return True
     return False
@@ -264,14 +265,9 @@ def _watch(committed: Committed, outcome: Outcome, context: BatchContext, report
         context.watcher.watch(committed.id, source, outcome.seen, committed.due_in_ms / 1000)
 
 
-def paused_for_ms(context: BatchContext) -> int:
-    """How long nothing is to be attempted."""
-    return max(outage.pause_ms for outage in _outages(context))
-
-
-async def _remaining_pause_ms(context: BatchContext) -> int:
-    """The same; after a pause, one probe takes the place of all uploads that would fail."""
-    return max([await outage.remaining_ms() for outage in _outages(context)])
+def is_paused(context: BatchContext) -> bool:
+    """Whether nothing is to be attempted now."""
+    return any(outage.pause_ms for outage in _outages(context))
 
 
 def _outages(context: BatchContext) -> Iterator[Outage]:

@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 
 from pipelines.accounts import Accounts
-from pipelines.batch import BatchContext, paused_for_ms
+from pipelines.batch import BatchContext, is_paused
 from pipelines.commits import Committer
 from pipelines.errors import DecoderUnavailable
 from pipelines.formats import MIB
@@ -204,7 +204,7 @@ async def open_app(
         stack.push_async_callback(accounting.close)
         dispatcher = Dispatcher(
             *(queue, stores.catalog.parking, places, accounts.turn_at),
-            is_paused=lambda: paused_for_ms(batch) > 0,
+            is_paused=partial(is_paused, batch),
             stopping=shutdown.stopping,
         )
         store, epochs = stores.catalog.intake, stores.catalog.epochs
