@@ -78,6 +78,9 @@ class Picture:
     streamed: Callable[[], "Picture"] | None = None
     """The same picture by a decoder that holds less of it; None where there is no such."""
 
+    streams_alike: Callable[[float, bool], bool] = lambda shrink, halved: True
+    """Whether `streamed` has the same pixels with that factor, if colours are `halved` or not."""
+
     at_hand: Callable[[], bool] = bool
     """After `load`: whether all pixels are in memory, so that they can be read in any order."""
 

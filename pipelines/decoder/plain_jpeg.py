@@ -19,7 +19,7 @@ except ImportError:
 
 MOST_PIXELS = 24 * MIB  # bytes of them: libvips needs a tenth of the memory, and a tenth more time
 WHOLE = 8  # eighths
-_FIVE = 5  # eighths: to decode to so many takes a fifth longer than to all, what follows takes less
+FIVE = 5  # eighths: to decode to so many takes a fifth longer than to all, what follows takes less
 _MANY = 18 * MIB  # bytes of pixels, above which both together take no longer
 
 # ITU T.81, table B.1.
@@ -84,10 +84,10 @@ def eighths(header: Header, shrink: float, by: int) -> int:
     Five, which libvips does not know, where just these are wanted, or all pixels would take much memory.
     """
     usual, least = WHOLE // by, WHOLE / shrink
-    narrow = min(header.width, header.height) * _FIVE < _LEAST_SIDE * WHOLE
-    if usual < WHOLE or least > _FIVE or narrow:
+    narrow = min(header.width, header.height) * FIVE < _LEAST_SIDE * WHOLE
+    if usual < WHOLE or least > FIVE or narrow:
         return usual
-    return _FIVE if least == _FIVE or header.pixels(WHOLE) > _MANY else WHOLE
+    return FIVE if least == FIVE or header.pixels(WHOLE) > _MANY else WHOLE
 
 
 def decode(data: bytearray, header: Header, eighths: int, *, coarse: bool = False) -> Image | None:

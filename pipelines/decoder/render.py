@@ -95,6 +95,11 @@ def held(picture: Picture, target: Target) -> int:
     return picture.held(_as_stored(picture, target)[2])
 
 
+def streams_alike(picture: Picture, target: Target, *, halved: bool) -> bool:
+    """Say whether a picture that is streamed has the pixels of one that is not."""
+    return picture.streams_alike(_as_stored(picture, target)[2], halved)
+
+
 def _as_stored(picture: Picture, target: Target) -> tuple[int, int, float]:
     """Width and height of a variant before it is turned upright, and how much smaller that is."""
     width, height = (target.height, target.width) if picture.turned else (target.width, target.height)

@@ -115,7 +115,8 @@ def answer_group(
 ) -> Sequence[Work]:
     """Answer several requests one after the other, each in a file of its own, and say at the end that it is.
 
-    Those whose turn does not come soon are deferred, and so are those that want more memory than granted.
+    Those whose turn does not come soon are deferred, and so are those that want more memory than granted,
+    unless they have the same pixels in less.
     """
     group, shared = request["group"], {name: request[name] for name in ("variants", "placeholder")}
     if len(descriptors) != 2 * len(group):
@@ -131,7 +132,7 @@ def answer_group(
             reading.write_answer(file, None, {"status": "deferred", "late": True})
         else:
             output = reading.Output(file, reading.ANSWER_BYTES)
-            single = {**asked, **shared, "most": request["granted"]}
+            single = {**asked, **shared, "most": request["granted"], "in_group": True}
             reply, probed, work = _reply_in_group(single, source, output, limits)
             reading.write_answer(file, probed, reply)
             written += output.size
@@ -238,7 +239,9 @@ def _process(
             picture = check(data, limits, work)
             work.estimate = _estimate(picture, specs, size, work)
             if work.estimate > request.get("most", work.estimate) and picture.streamed:
-                picture = picture.streamed()
+                # Alone, it would be refused. Out of a group it may have the memory for the bytes of its name.
+                if not request.get("in_group") or _streams_alike(picture, specs):
+                    picture = picture.streamed()
                 work.estimate = _estimate(picture, specs, size, work)
     except WrongEngine:
         return {"status": "changed"}
@@ -300,6 +303,11 @@ def _estimate(picture: Picture, specs: Sequence[dict[str, Any]], size: int, work
     shape = replace(picture.decoded, rows=rows, held=picture.decoded.held + work.held)
     encoders = {render.encoder(spec) for spec in specs}
     return max(picture.format.estimate(shape, size, pixels, encoder) for encoder in encoders)
+
+
+def _streams_alike(picture: Picture, specs: Sequence[dict[str, Any]]) -> bool:
+    [largest, *_] = render.targets(picture.width, picture.height, specs)
+    return render.streams_alike(picture, largest, halved=all(map(render.halves_colours, specs)))
 
 
 def check(data: bytearray, limits: Limits, work: Work) -> Picture:

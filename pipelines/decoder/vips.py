@@ -23,6 +23,7 @@ _MOST_WARNINGS, _LONGEST_WARNING = 50, 1000
 _SHORTEST, _SHORTEST_WEBP = 16, 256
 _COARSE = 4 / 3, 2  # times the largest variant: less shows two pixels of one colour, more takes no less time
 _SHORT = ("out of memory", "insufficient memory", "memory allocation", "allocate", "allocating")
+_SHRUNK = 4  # times, from which on libvips shrinks what it streams before it is scaled
 # libjpeg repairs these and goes on; its other warnings are about bytes between the segments. Before a restart
 # marker (0xd0 to 0xd7) they are pixels of an interval that another marker should have ended. The last is
 # libtiff's, of PackBits with a run that goes on behind its strip.
@@ -138,13 +139,12 @@ class _Plain:
             damage=self._damage,
             held=self._held,
             streamed=partial(_probe, *self._file),
+            streams_alike=self._streams_alike,
             at_hand=lambda: self._otherwise is None,
         )
 
     def _load(self, shrink: float, *, halved: bool = False) -> Image:
-        least, most = _COARSE
-        coarse = halved and least <= shrink < most
-        eighths = self._eighths(shrink)
+        eighths, coarse = self._eighths(shrink), halved and self._is_coarse(shrink)
         if (image := plain_jpeg.decode(self._file[1], self._header, eighths, coarse=coarse)) is not None:
             return image
         self._otherwise = _probe(*self._file)
@@ -155,6 +155,14 @@ class _Plain:
     def _eighths(self, shrink: float) -> int:
         by = _shrinking("jpeg", shrink, min(self._header.width, self._header.height))["shrink"]
         return plain_jpeg.eighths(self._header, shrink, int(by))
+
+    def _is_coarse(self, shrink: float) -> bool:
+        least, most = _COARSE
+        return self._header.components > 1 and least <= shrink < most
+
+    def _streams_alike(self, shrink: float, halved: bool) -> bool:
+        eighths, is_coarse = self._eighths(shrink), halved and self._is_coarse(shrink)
+        return not is_coarse and eighths != plain_jpeg.FIVE and shrink * eighths / plain_jpeg.WHOLE < _SHRUNK
 
     def _damage(self) -> str:
         return "" if self._otherwise is None else self._otherwise.damage()

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import io
 import os
 import threading
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pipelines.accounts import Meter
 from pipelines.batch import process_uploads
@@ -186,6 +188,34 @@ async def test_a_picture_that_fits_if_it_is_streamed_stays_in_its_group(
         await asyncio.gather(*renders)
 
     assert said == [[Rendered, Rendered]]
+
+
+async def test_a_picture_that_would_get_other_bytes_if_it_is_streamed_leaves_its_group(
+    sandbox: Sandbox, said: list[list[type]]
+) -> None:
+    photo = gradients(2560, 1440)  # of which colours are decoded coarsely where all of it is held
+    assert len(photo) < 256 * 1024
+    with descriptor(photo) as fd:
+        alone = await sandbox.render(fd, len(photo), DEFAULT.variants, None)
+        renders = [sandbox.render(fd, len(photo), DEFAULT.variants, None) for _ in range(2)]
+        both = await asyncio.gather(*renders)
+
+    assert said == [[SingleError, SingleError]]
+    assert {digests(each) for each in both} == {digests(alone)}
+
+
+def gradients(width: int, height: int) -> bytes:
+    """A JPEG of few bytes in which each pixel has a colour of its own."""
+    across, round_it = Image.linear_gradient("L").rotate(90), Image.radial_gradient("L")
+    file = io.BytesIO()
+    mixed = Image.merge("RGB", (across, round_it, across.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
+    mixed.resize((width, height)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def digests(rendered: Rendered | None) -> tuple[str, ...]:
+    assert rendered is not None
+    return tuple(variant.sha256 for variant in rendered.variants)
 
 
 async def test_pictures_for_both_kinds_of_decoders_form_groups_of_their_own(sandbox: Sandbox) -> None:
