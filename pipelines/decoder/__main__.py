@@ -123,6 +123,7 @@ def _warm_up(bounds: session.Limits) -> None:
         session.check(bytearray(b"nothing"), bounds, session.Work())
     except Declined:
         traceback.format_exc()
+    limits.trim_large_heap()
 
 
 def _samples(bounds: session.Limits) -> Iterator[bytes]:

@@ -55,11 +55,15 @@ async def test_a_decoder_that_may_not_use_landlock_works_and_says_so(call: str) 
     assert "no Landlock" in inspect_confinement([hello]).detail
 
 
+async def test_a_decoder_that_may_not_ask_which_pages_are_memory_works() -> None:
+    assert (await greeted(under("EPERM", "mincore"))).calls_closed
+
+
 async def test_where_nothing_is_refused_nothing_is_said() -> None:
     assert inspect_missing([await greeted(DECODER)]) == []
 
 
-@pytest.mark.parametrize("call", ["landlock_create_ruleset", "nice"])
+@pytest.mark.parametrize("call", ["landlock_create_ruleset", "nice", "mincore"])
 async def test_a_filter_that_kills_is_named_with_the_directive_that_mends_it(call: str) -> None:
     with pytest.raises(DecoderUnavailable) as answer:
         await greeted(under("kill", call))
