@@ -1,20 +1,14 @@
 """Connections to Redis: each is somebody's alone, and who finds none waits for one, but not for ever."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from scripts.redis_server import RedisServer, temporary_redis
+from scripts.redis_server import RedisServer
 from worker.queue.pool import PromptPool
 from worker.queue.url import server_of
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with temporary_redis() as server:
-        yield server
 
 
 @pytest.fixture
