@@ -7,6 +7,7 @@ what it does before that.
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import signal
 import socket
@@ -326,9 +327,23 @@ def replace_source(job: Job) -> None:
 
 
 def grow(job: Job) -> None:
-    hoard = []
+    """Seem to take more than any header may cost, by the same pages again and again.
+
+    Fresh ones can take a machine longer than the time that a picture has here.
+    """
+    pages = os.memfd_create("grown")
+    os.ftruncate(pages, 8 * MIB)
+    shared = mmap.MAP_SHARED | mmap.MAP_POPULATE
+    grown = [mmap.mmap(pages, 8 * MIB, shared) for _ in range(40)]
+    signal.pause()
+    del grown
+
+
+def hoard(job: Job) -> None:
+    """Take ever more memory, until there is no more."""
+    taken = []
     while True:
-        hoard.append(b"x" * (4 * MIB))  # cheap: its time must not end first
+        taken.append(b"x" * (4 * MIB))
         time.sleep(0.01)
 
 
@@ -600,6 +615,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
     "slow header": slow_header,
     "half a frame": half_a_frame,
     "grow": grow,
+    "hoard": hoard,
     "grow after consent": grow_after_consent,
     "grow and keep": grow_and_keep,
     "leave grown": leave_grown,

@@ -259,7 +259,7 @@ from worker.health import check_memory
 async def main():
     async with open_sandbox(allowance(), (*ROGUE, "starts")) as sandbox:
         try:
-            await render(sandbox, ordered("grow"))
+            await render(sandbox, ordered("hoard"))
         except PipelineError as error:
             print(type(error).__name__, error, "Red:", await check_memory(sandbox)())
 
