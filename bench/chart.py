@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _LABEL, _NUMBER = 760, 200, 80
+_WIDTH, _LABEL, _NUMBER = 760, 216, 80
 _BAR, _GAP, _GROUP_GAP = 20, 8, 46
 _TOP = 34
 _COLUMNS = 3  # of a legend
@@ -92,7 +92,7 @@ def stacked(rows: Sequence[tuple[str, Mapping[str, float], str]], title: str) ->
             if value * scale > 34:
                 body.append(
                     f'<text x="{x + value * scale / 2:.1f}" y="{y + 19}" text-anchor="middle" '
-                    f'style="fill:#fff">{value:.0f}</text>'
+                    f'style="fill:#fff">{_short(value)}</text>'
                 )
             x += value * scale
         body.append(_text(_WIDTH - _NUMBER + 10, y + 19, text))
@@ -102,6 +102,10 @@ def stacked(rows: Sequence[tuple[str, Mapping[str, float], str]], title: str) ->
         x, line = _LABEL + number % _COLUMNS * 190, y + number // _COLUMNS * 22
         body += [_rect(x, line, 12, colours[name], height=12), _text(x + 18, line + 11, name)]
     return _page(body, y + -(-len(names) // _COLUMNS) * 22, title)
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:

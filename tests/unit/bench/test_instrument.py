@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import chart, processes
+from bench.contenders import ALL as CONTENDERS
 from bench.rounds import Round
 from bench.statistics import percentile, slope, spread
 
@@ -105,3 +106,13 @@ def test_bars_are_as_long_as_their_values() -> None:
     ]
 
     assert widths[0] == pytest.approx(2 * widths[1])
+
+
+def test_the_title_of_each_contender_fits_beside_its_bar_and_short_parts_are_told_in_tenths() -> None:
+    longest = max((contender.title for contender in CONTENDERS), key=len)
+    svg = chart.bars([chart.Group("g", [chart.Bar(longest, 1, "", chart.OURS)])], "t")
+    stacked = chart.stacked([("one", {"decode": 1.26, "encode": 12.6}, "")], "t")
+
+    [label] = [node for node in ElementTree.fromstring(svg).iter() if node.text == longest]
+    assert float(label.attrib["x"]) > 7.4 * len(longest)  # pixels of a bold letter, on the average
+    assert {"1.3", "13"} <= {node.text for node in ElementTree.fromstring(stacked).iter()}
