@@ -74,11 +74,25 @@ def axe_core() -> Path:
     return _by_npm("axe-core@4.14.1") / "axe-core/axe.min.js"
 
 
+def express() -> Path:
+    """A folder for NODE_PATH that holds Express, and multer, which takes uploads there."""
+    return _by_npm("express@5.3.0", "multer@2.5.0")
+
+
+def typescript() -> Path:
+    """A folder for NODE_PATH that holds TypeScript, and the types of Node."""
+    return _by_npm("typescript@5.9.3", "@types/node@18")
+
+
+def program(name: str) -> str:
+    """Where node or npm is."""
+    return shutil.which(name) or missing(f"no {name}")
+
+
 def _by_npm(*packages: str) -> Path:
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("no node, or no npm")
+    program("node")
     command = [
-        "npm",
+        program("npm"),
         "install",
         "--no-save",
         "--no-audit",

@@ -1,0 +1,134 @@
+"use strict";
+// The client for apps that share Redis with the worker.
+
+const { randomUUID } = require("node:crypto");
+const { hostname } = require("node:os");
+const { Answers } = require("./answers.js");
+const { OwnConnection, redisFor } = require("./connection.js");
+const { Delivery } = require("./delivery.js");
+const { MediaError } = require("./errors.js");
+const { deleteEvent, uploadEvent } = require("./events.js");
+const { GroupListener } = require("./group.js");
+const { checkId } = require("./ids.js");
+const { MemoryCursor, MemorySeqs } = require("./stores.js");
+const { TailListener } = require("./tail.js");
+
+const LIMITS = "media:limits";
+
+/** Announces uploads on one stream, and listens on the other to what becomes of them. */
+class MediaClient {
+  #answers;
+  #closed = new AbortController();
+  #events;
+  #isOwn;
+  #limits;
+  #listening = new Set();
+  #redis; // as it was given
+  #sender; // the same without a prefix of keys
+  #stream;
+
+  constructor({ redis = "redis://127.0.0.1:6379/0", stream = "media:uploads", events = "media:events", limits = LIMITS } = {}) {
+    this.#redis = redisFor(redis);
+    const hasPrefix = Boolean(this.#redis.options?.keyPrefix);
+    this.#sender = hasPrefix ? this.#redis.duplicate({ keyPrefix: "", lazyConnect: true }) : this.#redis;
+    if (hasPrefix) this.#sender.on("error", () => {}); // each command tells it to its caller
+    this.#isOwn = typeof redis === "string";
+    this.#stream = stream;
+    this.#events = events;
+    this.#limits = limits;
+    this.#answers = new Answers(this.#redis, events, (question) => this.#add(question));
+  }
+
+  /** Tell the worker that an original is in the storage; resolves to the upload's id. */
+  async announce(source, options = {}) {
+    const event = uploadEvent(source, options);
+    await this.#add(event);
+    return event.id;
+  }
+
+  /** Announce an original that takes the place of another upload once it is ready; resolves to the new one's id. */
+  async replace(oldId, source, options = {}) {
+    return this.announce(source, { ...options, replaces: oldId });
+  }
+
+  /** Have an upload and its variants deleted, and with `original` its original, too, where the worker may. */
+  async delete(id, options = {}) {
+    await this.#add(deleteEvent(id, options));
+  }
+
+  /** Put an event on the stream as it is, such as one of an outbox; resolves to its ID there. */
+  async send(event) {
+    return this.#add(event);
+  }
+
+  /** An upload as a worker knows it; null: there is none. Rejects: MediaTimeout, after `timeout` ms. */
+  async status(id, { timeout = 5_000, signal } = {}) {
+    return this.#answers.status(checkId(id), timeout, signal);
+  }
+
+  /** What an upload may be: the document of `GET /v1/limits`. Rejects: MediaError, where no worker has told it. */
+  async limits() {
+    const told = await this.#sender.get(this.#limits);
+    if (told === null) throw new MediaError("not_found", `There is no ${this.#limits}: no worker of this version has started.`);
+    return JSON.parse(told);
+  }
+
+  /**
+   * Call `handler` with each message, one after the other, until `signal`: then this resolves.
+   *
+   * Rejects where another try cannot help, such as without the rights on Redis.
+   */
+  async listen(handler, options = {}) {
+    const { group, consumer, cursor, pending, signal, seqs = new MemorySeqs(), onError = tell } = options;
+    const { block = 5_000, claimAfter = 30_000, retry = {} } = options;
+    if (typeof handler !== "function") throw new TypeError("A handler is a function.");
+    if (group !== undefined && cursor !== undefined) throw new TypeError("A group has its own cursor: give one of both.");
+    const stop = new AbortController();
+    const abort = () => stop.abort();
+    const ends = [this.#closed.signal, ...(signal ? [signal] : [])];
+    if (ends.some(({ aborted }) => aborted)) return;
+    const connection = new OwnConnection(this.#redis);
+    stop.signal.addEventListener("abort", () => connection.stopWaiting());
+    for (const end of ends) end.addEventListener("abort", abort);
+    const ask = (id) => this.#add({ status: checkId(id) });
+    const delivery = new Delivery(handler, { ask, onError, pending, seqs });
+    const common = { block, retry: { first: 1_000, most: 60_000, ...retry }, signal: stop.signal };
+    const listener =
+      group === undefined
+        ? new TailListener(connection, this.#events, delivery, { ...common, cursor: cursor ?? new MemoryCursor() })
+        : new GroupListener(connection, this.#events, delivery, {
+            ...common,
+            claimAfter,
+            consumer: consumer ?? `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
+            group,
+          });
+    const running = listener.run();
+    this.#listening.add(running);
+    try {
+      await running;
+    } finally {
+      this.#listening.delete(running);
+      for (const end of ends) end.removeEventListener("abort", abort);
+      connection.close();
+    }
+  }
+
+  /** End all that listens, and the connections that the client has made. */
+  async close() {
+    this.#closed.abort();
+    this.#answers.close();
+    await Promise.allSettled(this.#listening);
+    if (this.#isOwn || this.#sender !== this.#redis) this.#sender.disconnect();
+    if (this.#isOwn) this.#redis.disconnect();
+  }
+
+  #add(event) {
+    return this.#sender.xadd(this.#stream, "*", "event", JSON.stringify(event));
+  }
+}
+
+function tell(error, message) {
+  console.error(`media-worker-client: ${message ? `${message.type} of ${message.id}: ` : ""}`, error);
+}
+
+module.exports = { MediaClient };

@@ -1,0 +1,140 @@
+"use strict";
+// Connections to Redis: the app's, and those of the client's own in which it waits for entries.
+
+const ANSWERS_WITHIN = 10_000; // ms, above what a command may block
+const RETRIES_MOST = 2_000; // ms between two tries to connect
+
+// A read that blocks must have a connection of its own, and must not be sent again by itself: what Redis had
+// answered before the connection broke would be passed over. With 0 retries each command fails with its
+// connection. Protocol 2 has the replies of ioredis 5 in ioredis 6, too.
+const OWN = {
+  autoResendUnfulfilledCommands: false,
+  blockingTimeout: undefined,
+  commandTimeout: undefined,
+  enableAutoPipelining: false,
+  enableOfflineQueue: true,
+  keyPrefix: "",
+  lazyConnect: true,
+  maxRetriesPerRequest: 0,
+  protocol: 2,
+  reconnectOnError: null,
+  replyMapping: "legacy",
+  retryStrategy: (times) => Math.min(RETRIES_MOST, 50 * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2),
+  socketTimeout: undefined,
+};
+
+const FATAL = /^(NOAUTH|WRONGPASS|NOPERM|WRONGTYPE|ERR unknown command|ERR AUTH)/;
+
+/** Whether another try cannot help: a right or a password is missing. */
+function isFatal(error) {
+  return error?.name === "ReplyError" && FATAL.test(error.message);
+}
+
+/** A Redis of ioredis for what an app has given: its own, or one that is made of a URL. Throws: TypeError. */
+function redisFor(given) {
+  if (typeof given === "string") return openUrl(given);
+  if (typeof given?.xadd !== "function" || typeof given?.duplicate !== "function" || given.isCluster) {
+    throw new TypeError('`redis` is a URL, such as "redis://127.0.0.1:6379/0", or a Redis of ioredis (no Cluster).');
+  }
+  return given;
+}
+
+function openUrl(url) {
+  if (!/^(redis|rediss|unix):\/\//.test(url)) {
+    throw new TypeError("The URL of a Redis begins with redis://, rediss:// or unix://; for others, such as Sentinels, give a Redis of ioredis.");
+  }
+  const Redis = require("ioredis");
+  const redis = new Redis(url, { lazyConnect: true });
+  redis.on("error", () => {}); // each command tells it to its caller
+  return redis;
+}
+
+/** A connection of the client's own. */
+class OwnConnection {
+  #lastError = null;
+  #redis;
+  #stops = new Map(); // what ends a command -> its name
+
+  constructor(redis) {
+    this.#redis = redis.duplicate(OWN);
+    this.#redis.on("error", (error) => (this.#lastError = error));
+  }
+
+  /** A command's reply; it may take `blocksFor` ms by itself. A Redis that is silent is connected to anew. */
+  run(command, args, blocksFor = 0) {
+    return new Promise((resolve, reject) => {
+      const ended = (settle) => (value) => {
+        clearTimeout(timer);
+        this.#stops.delete(stop);
+        settle(value);
+      };
+      const stop = ended((error) => reject(this.#explained(error)));
+      const timer = setTimeout(() => {
+        this.#redis.disconnect(true);
+        stop(new Error(`Redis has not answered ${command} for ${ANSWERS_WITHIN} ms.`));
+      }, blocksFor + ANSWERS_WITHIN);
+      this.#stops.set(stop, command);
+      this.#redis[command](...args).then(ended(resolve), stop);
+    });
+  }
+
+  /** ioredis tells that it has tried as often as it may, not why in vain. */
+  #explained(error) {
+    if (error.name !== "MaxRetriesPerRequestError") return error;
+    return new Error("Redis cannot be reached, or has closed the connection.", { cause: this.#lastError ?? error });
+  }
+
+  /** End all that waits for a reply but acknowledgements. */
+  stopWaiting() {
+    for (const [stop, command] of [...this.#stops]) if (command !== "xack") stop(new Error("It was stopped."));
+  }
+
+  /** End it, and with it each command that has no reply yet. */
+  close() {
+    this.#redis.disconnect();
+    for (const stop of [...this.#stops.keys()]) stop(new Error("The connection was closed."));
+  }
+}
+
+/** The entries of a reply to XREAD or XREADGROUP: [ID, fields] each; fields are null where it was trimmed. */
+function entriesOf(reply) {
+  return reply === null ? [] : reply[0][1];
+}
+
+/** The JSON in the field `event` of an entry; null where there is none. */
+function eventOf(fields) {
+  for (let at = 0; at + 1 < fields.length; at += 2) {
+    if (fields[at] !== "event") continue;
+    try {
+      const event = JSON.parse(fields[at + 1]);
+      return typeof event === "object" ? event : null;
+    } catch {
+      return null;
+    }
+  }
+  return null;
+}
+
+/** A flat reply of names and values, as an object. */
+function pairs(reply) {
+  return Object.fromEntries(Array.from({ length: reply.length / 2 }, (_, at) => [reply[2 * at], reply[2 * at + 1]]));
+}
+
+/** Whether one entry's ID is above another's. */
+function isAbove(one, other) {
+  const [[ms, n = "0"], [otherMs, otherN = "0"]] = [one.split("-"), other.split("-")];
+  return ms === otherMs ? BigInt(n) > BigInt(otherN) : BigInt(ms) > BigInt(otherMs);
+}
+
+/** The IDs of the first entry that a stream has, null for none, and of the last that it ever had. */
+async function edgesOf(connection, stream) {
+  try {
+    const about = pairs(await connection.run("xinfo", ["STREAM", stream]));
+    return { first: about["first-entry"]?.[0] ?? null, last: about["last-generated-id"] };
+  } catch (error) {
+    if (!/no such key/.test(error.message)) throw error;
+    return { first: null, last: "0-0" };
+  }
+}
+
+module.exports = { OwnConnection, edgesOf, entriesOf, eventOf, isAbove, isFatal, pairs, redisFor };

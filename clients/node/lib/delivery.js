@@ -1,0 +1,70 @@
+"use strict";
+// One message to the app's handler, unless it is repeated or stale.
+
+const { eventOf } = require("./connection.js");
+const { MediaError } = require("./errors.js");
+const { subjectOf, toHandle } = require("./message.js");
+
+const ASKS_EVERY = 10_000; // ms
+const REMOVED =
+  "Messages may have been removed before they were read. With `pending`, listen() asks for the state of what waits for one.";
+
+/** What listeners have in common: the handler, what was seen, and questions where messages were lost. */
+class Delivery {
+  #ask;
+  #asked = -Infinity;
+  #handler;
+  #pending;
+  #report;
+  #seqs;
+
+  /** `ask` puts a question on the stream of events. */
+  constructor(handler, { ask, onError, pending, seqs }) {
+    this.#handler = handler;
+    this.#ask = ask;
+    this.#pending = pending;
+    this.#report = onError;
+    this.#seqs = seqs;
+  }
+
+  /** The message of an entry; null where a handler gets none. */
+  read(entryId, fields) {
+    const raw = eventOf(fields);
+    if (raw !== null) return toHandle(raw, entryId);
+    this.report(new MediaError("invalid_message", `The entry ${entryId} is no message of a worker.`));
+    return null;
+  }
+
+  /** Call the handler, unless it has had this message or a later one of the upload. Rejects as it does. */
+  async give(message) {
+    const subject = subjectOf(message);
+    if (message.seq > 0 && message.seq <= ((await this.#seqs.get(subject)) ?? 0)) return;
+    await this.#handler(message);
+    if (message.seq > 0) await this.#seqs.set(subject, message.seq);
+  }
+
+  /** Tell the app of an error that it would not see otherwise. */
+  report(error, message = null) {
+    try {
+      this.#report(error, message);
+    } catch {
+      // the app's own way of telling fails; its messages go on
+    }
+  }
+
+  /** Ask for the state of all that waits for a message, at most every 10 s; whether it was asked. */
+  async askPending({ isSure }) {
+    if (performance.now() < this.#asked + ASKS_EVERY) return false;
+    this.#asked = performance.now();
+    try {
+      if (this.#pending !== undefined) for (const id of await this.#pending()) await this.#ask(id);
+      else if (isSure) this.report(new MediaError("trimmed", REMOVED));
+      return true;
+    } catch (error) {
+      this.report(error);
+      return false;
+    }
+  }
+}
+
+module.exports = { Delivery };

@@ -1,0 +1,187 @@
+"use strict";
+// The client for apps that share neither a folder nor Redis with the worker: its HTTP server, by fetch.
+
+const { randomUUID } = require("node:crypto");
+const { readFile } = require("node:fs/promises");
+const { MediaError, MediaTimeout } = require("./errors.js");
+const { checkId } = require("./ids.js");
+const { toMessage, toUpload } = require("./message.js");
+const { backOff, pause } = require("./pause.js");
+
+const AGAIN = new Set([408, 429, 502, 503, 504]);
+const TRIES = 5;
+const SILENT_FOR = 45_000; // ms without a byte of a stream, which has a comment each 15 s
+
+/** `media serve`, with a key or a token. */
+class HttpMediaClient {
+  #key;
+  #timeout;
+  #url;
+
+  /** `timeout`: ms that an answer may take, beside the seconds that a call waits by itself. */
+  constructor(url, key = null, { timeout = 60_000 } = {}) {
+    this.#url = String(url).replace(/\/+$/, "");
+    this.#key = key;
+    this.#timeout = timeout;
+  }
+
+  /**
+   * Upload a picture: its bytes, or the path of its file; resolves to the upload.
+   *
+   * With `wait` it is answered once the variants are there, after so many seconds at the latest (30 are the most).
+   */
+  async upload(picture, { contentType, filename, recipe, metadata, idempotencyKey = randomUUID(), wait, signal } = {}) {
+    const body = typeof picture === "string" ? await readFile(picture) : picture;
+    const about = filename === undefined ? metadata : { filename, ...metadata };
+    const headers = { "Content-Type": contentType ?? (body.type || "application/octet-stream"), "Idempotency-Key": idempotencyKey };
+    if (recipe !== undefined) headers["Media-Recipe"] = recipe;
+    if (about !== undefined) headers["Media-Metadata"] = asciiJson(about);
+    if (wait !== undefined) headers.Prefer = `wait=${seconds(wait)}`;
+    return toUpload(await this.#document("/v1/uploads", { method: "POST", headers, body, signal }, wait));
+  }
+
+  /** An upload; null: there is none, or it was deleted. With `wait`, once it is ready or failed, as above. */
+  async status(id, { wait = 0, signal } = {}) {
+    try {
+      const query = wait > 0 ? `?wait=${seconds(wait)}` : "";
+      return toUpload(await this.#document(`/v1/uploads/${checkId(id)}${query}`, { signal }, wait));
+    } catch (error) {
+      if (error.code === "not_found") return null;
+      throw error;
+    }
+  }
+
+  /** Have an upload and its variants deleted, and with `original` its original, too, where the worker may. */
+  async delete(id, { original = false, signal } = {}) {
+    await this.#document(`/v1/uploads/${checkId(id)}${original ? "?original=1" : ""}`, { method: "DELETE", signal });
+  }
+
+  /** A token with which a browser uploads: `{token, expires, url}`. */
+  async token({ maxBytes, expiresIn, recipe, metadata, count, signal } = {}) {
+    const wanted = { max_bytes: maxBytes, expires_in: expiresIn, recipe, metadata, count };
+    const headers = { "Content-Type": "application/json" };
+    return this.#document("/v1/tokens", { method: "POST", headers, body: JSON.stringify(wanted), signal });
+  }
+
+  /** What an upload may be. */
+  async limits({ signal } = {}) {
+    return this.#document("/v1/limits", { signal });
+  }
+
+  /**
+   * Messages as they come, for `for await`, until `signal`: those after the message with the `seq` `since`.
+   *
+   * Connects anew by itself, and goes on where it was. `{type: "gap", from, to}` tells of messages that the
+   * server has forgotten. Throws: MediaError where another try cannot help.
+   */
+  async *events({ since, id, signal } = {}) {
+    let last = since ?? (await this.#document("/v1/events", { headers: { Accept: "application/json" }, signal })).last;
+    for (let failed = 0; !signal?.aborted; ) {
+      try {
+        for await (const event of this.#stream(last, id, signal)) {
+          failed = 0;
+          last = event.id;
+          const raw = JSON.parse(event.data);
+          yield event.event === "gap" ? { type: "gap", from: raw.from, to: raw.to } : toMessage(raw);
+        }
+      } catch (error) {
+        if (signal?.aborted) return;
+        if (error instanceof MediaError && error.status !== null && !AGAIN.has(error.status) && error.status < 500) throw error;
+      }
+      failed += 1;
+      await pause(backOff(failed, 1_000, 30_000), signal);
+    }
+  }
+
+  async *#stream(last, id, signal) {
+    const silence = new AbortController();
+    let timer;
+    const heard = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => silence.abort(), SILENT_FOR);
+    };
+    const stop = () => silence.abort();
+    signal?.addEventListener("abort", stop, { once: true });
+    try {
+      heard();
+      const headers = { Accept: "text/event-stream", "Last-Event-ID": String(last) };
+      const path = `/v1/events${id === undefined ? "" : `?id=${checkId(id)}`}`;
+      const answer = await fetch(this.#url + path, { headers: this.#with(headers), signal: silence.signal });
+      if (!answer.ok) throw await problemOf(answer);
+      let text = "";
+      const decoder = new TextDecoder();
+      for await (const bytes of answer.body) {
+        heard();
+        text += decoder.decode(bytes, { stream: true });
+        const blocks = text.split("\n\n");
+        text = blocks.pop();
+        for (const block of blocks) {
+          const event = Object.fromEntries(block.split("\n").map((line) => split(line)));
+          if (event.data !== undefined) yield event;
+        }
+      }
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", stop);
+      silence.abort(); // whoever stops to listen leaves the server
+    }
+  }
+
+  /** The JSON of an answer; what another try may mend is tried again. */
+  async #document(path, { headers = {}, signal, ...request }, wait = 0) {
+    for (let tries = 1; ; tries++) {
+      const patience = new AbortController();
+      const late = new MediaTimeout(`The server has not answered for ${this.#timeout} ms.`);
+      const timer = setTimeout(() => patience.abort(late), this.#timeout + (wait ?? 0) * 1000);
+      const stop = () => patience.abort(signal.reason);
+      if (signal?.aborted) stop();
+      signal?.addEventListener("abort", stop, { once: true });
+      let failure, after;
+      try {
+        const answer = await fetch(this.#url + path, { ...request, headers: this.#with(headers), signal: patience.signal });
+        if (answer.ok) return JSON.parse((await answer.text()) || "null");
+        failure = await problemOf(answer);
+        after = Number(answer.headers.get("retry-after")) * 1000;
+      } catch (error) {
+        if (signal?.aborted) throw signal.reason;
+        failure = error instanceof MediaError ? error : new MediaError("unreachable", "The server does not answer.", null, { cause: error });
+      } finally {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", stop);
+      }
+      if (tries === TRIES || (failure.status !== null && !AGAIN.has(failure.status))) throw failure;
+      await pause(after || backOff(tries, 500, 8_000), signal);
+    }
+  }
+
+  #with(headers) {
+    return this.#key === null ? headers : { ...headers, Authorization: `Bearer ${this.#key}` };
+  }
+}
+
+/** Why the server, or a proxy before it, refuses. */
+async function problemOf(answer) {
+  const text = await answer.text();
+  try {
+    const { code, detail, title } = JSON.parse(text);
+    return new MediaError(code ?? "http_error", detail ?? title ?? text, answer.status);
+  } catch {
+    return new MediaError("http_error", `The server has answered with ${answer.status}, in other words than its own.`, answer.status);
+  }
+}
+
+function split(line) {
+  const [name] = line.split(":", 1);
+  return [name, line.slice(name.length + 1).replace(/^ /, "")];
+}
+
+function seconds(wait) {
+  return Math.max(0, Math.ceil(wait));
+}
+
+/** JSON that a header may hold. */
+function asciiJson(value) {
+  return JSON.stringify(value).replace(/[\u007f-\uffff]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
+module.exports = { HttpMediaClient };

@@ -1,0 +1,484 @@
+"""The client for Node against a real Redis and a real worker, with the oldest and the newest ioredis."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.chaos.own_redis import OwnRedis
+from tests.support import pictures
+from tests.support.clients import OLDEST_IOREDIS
+from tests.support.node_app import NodeApp, install
+from tests.support.workplace import Workplace, eventually
+
+Send = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def redis_that_stops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
+    redis = OwnRedis(tmp_path_factory.mktemp("redis"))
+    yield redis
+    redis.close()
+
+
+@pytest.fixture(scope="module")
+def place(
+    redis_that_stops: OwnRedis, migrated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workplace]:
+    """A workplace with a worker."""
+    place = Workplace(tmp_path_factory.mktemp("place"), redis_that_stops.url, migrated)
+    place.start()
+    yield place
+    place.close()
+
+
+@pytest.fixture(scope="module")
+def app(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeApp]:
+    """An app of ECMAScript modules, with the newest ioredis."""
+    app = NodeApp(install(tmp_path_factory.mktemp("app")))
+    app.run("app.media = new app.MediaClient({ redis: given.url });", url=place.redis_url)
+    yield app
+    app.kill()
+
+
+@pytest.fixture
+def stream(app: NodeApp, place: Workplace) -> str:
+    """A stream of messages of the test's own, where `app.own` listens; its events stay on `questions:…`."""
+    name = f"events:{uuid4()}"
+    options = {"redis": place.redis_url, "events": name, "stream": f"questions:{name}"}
+    app.run("await app.own?.close(); app.own = new app.MediaClient(given.options);", options=options)
+    return name
+
+
+@pytest.fixture
+def send(place: Workplace, stream: str) -> Send:
+    """Put a message on that stream, as a worker does."""
+
+    def send(upload: str, seq: int, kind: str = "ready", **more: Any) -> str:
+        message = {"type": f"upload.{kind}", "seq": seq, "id": upload, "source": f"uploads/{upload}", **more}
+        entry: Any = place.redis.xadd(stream, {"event": json.dumps(message)})
+        return str(entry.decode())
+
+    return send
+
+
+def pending(place: Workplace, stream: str, group: str) -> int:
+    """How many messages the group has not acknowledged."""
+    found: Any = place.redis.xpending(stream, group)
+    return int(found["pending"])
+
+
+def clients(place: Workplace) -> list[dict[str, str]]:
+    """The connections to its Redis."""
+    listed: Any = place.redis.client_list()
+    return list(listed)
+
+
+def entries(place: Workplace, stream: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """What a stream has."""
+    found: Any = place.redis.xrange(stream)
+    return list(found)
+
+
+ANNOUNCE = """
+const box = new app.Box();
+const stop = new AbortController();
+const listening = app.media.listen(box.put, { group: given.group, signal: stop.signal });
+const id = await app.media.announce(given.source, { metadata: { post: 7 }, owner: "42" });
+const message = await box.until((got) => got.find((one) => one.id === id));
+stop.abort();
+await listening;
+return { ...message, raw: message.raw };
+"""
+
+
+def test_what_becomes_of_a_picture_reaches_the_handler(app: NodeApp, place: Workplace) -> None:
+    source = place.put("uploads/node/cat.jpg", pictures.medium(1))
+
+    message = app.run(ANNOUNCE, source=source, group="first")
+
+    assert (message["type"], message["state"], message["source"]) == ("upload.ready", "ready", source)
+    assert message["metadata"] == {"post": 7}
+    assert [variant["name"] for variant in message["variants"]] == ["thumb", "medium", "large"]
+    assert (place.root / message["variants"][0]["key"]).is_file()
+    assert message["srcset"] == message["raw"]["srcset"]
+    assert pending(place, "media:events", "first") == 0
+
+
+def test_a_picture_that_is_none_fails_with_a_code_and_a_reason(app: NodeApp, place: Workplace) -> None:
+    source = place.put("uploads/node/note.txt", b"no picture")
+
+    message = app.run(ANNOUNCE, source=source, group="first")
+
+    assert (message["type"], message["error"]["code"]) == ("upload.failed", "unsupported_format")
+    assert message["error"]["message"] == message["raw"]["error"]["message"]
+
+
+def test_an_app_of_common_modules_with_the_oldest_ioredis_is_told_the_same(
+    place: Workplace, tmp_path: Path
+) -> None:
+    source = place.put("uploads/node/common.jpg", pictures.small(2))
+    app = NodeApp(install(tmp_path, OLDEST_IOREDIS), "cjs")
+    app.run("app.media = new app.MediaClient({ redis: given.url });", url=place.redis_url)
+
+    message = app.run(ANNOUNCE, source=source, group="common")
+    app.kill()
+
+    assert (message["type"], message["source"]) == ("upload.ready", source)
+    assert app.errors == ""
+
+
+def test_both_kinds_of_modules_have_the_very_same_classes(app: NodeApp) -> None:
+    code = """
+    const common = app.require("media-worker-client");
+    return Object.keys(common).filter((name) => common[name] !== app[name]);
+    """
+
+    assert app.run(code) == []
+    assert app.run("return app.uploadId('uploads/2026/11/cat.jpg')") == "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"
+
+
+def test_a_client_takes_the_redis_of_an_app_whatever_its_options(app: NodeApp, place: Workplace) -> None:
+    source = place.put("uploads/node/options.jpg", pictures.small(3))
+    code = f"""
+    const Redis = app.require("ioredis");
+    const timing = {{ commandTimeout: 100, maxRetriesPerRequest: null }};
+    const redis = new Redis(given.url, {{ keyPrefix: "shop:", enableAutoPipelining: true, ...timing }});
+    const media = new app.MediaClient({{ redis }});
+    app = {{ ...app, media }};
+    const told = await (async () => {{{ANNOUNCE}}})();
+    await media.close();
+    const pong = await redis.ping();
+    redis.disconnect();
+    return [told.type, pong];
+    """
+
+    assert app.run(code, url=place.redis_url, source=source, group="options") == ["upload.ready", "PONG"]
+
+
+def test_repeated_and_stale_messages_are_dropped_and_what_is_about_no_upload_is_passed_over(
+    app: NodeApp, place: Workplace, stream: str, send: Send
+) -> None:
+    for seq in (5, 5, 4, 7, 6):
+        send("a", seq)
+    send("a", 8, "failed", entry="1-1", error={"code": "invalid_event", "message": "no"})
+    place.redis.xadd(stream, {"event": "no JSON"})
+    place.redis.xadd(stream, {"event": json.dumps({"type": "sweep.stopped", "seq": 0, "id": None})})
+    send("b", 9)
+    send("a", 8)
+    code = """
+    const box = new app.Box();
+    const [errors, stop] = [[], new AbortController()];
+    const onError = ({ code }) => errors.push(code);
+    const listening = app.own.listen(box.put, { group: "g", signal: stop.signal, onError });
+    await box.until((got) => got.length === 5);
+    stop.abort();
+    await listening;
+    return [box.items.map(({ id, seq, entry }) => [id, seq, entry]), errors];
+    """
+
+    got, errors = app.run(code)
+
+    assert got == [["a", 5, None], ["a", 7, None], ["a", 8, "1-1"], ["b", 9, None], ["a", 8, None]]
+    assert errors == ["invalid_message"]
+    assert pending(place, stream, "g") == 0
+
+
+def test_what_a_handler_rejects_is_tried_again_while_others_go_on_in_their_order(
+    app: NodeApp, place: Workplace, stream: str, send: Send
+) -> None:
+    for upload, seq in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
+        send(upload, seq)
+    code = """
+    const box = new app.Box();
+    const [told, stop] = [[], new AbortController()];
+    let failing = 2;
+    const handler = async ({ id, seq }) => {
+      box.put(`${id}${seq}`);
+      if (id === "a" && failing-- > 0) throw new Error("not yet");
+    };
+    const onError = (error, message) => told.push([error.message, message.id]);
+    const options = { group: "g", signal: stop.signal, onError, retry: { first: 20, most: 40 } };
+    const listening = app.own.listen(handler, options);
+    await box.until((got) => got.includes("a3"));
+    stop.abort();
+    await listening;
+    return [box.items, told];
+    """
+
+    got, told = app.run(code)
+
+    assert [one for one in got if one[0] == "a"] == ["a1", "a1", "a1", "a3"]
+    assert [one for one in got if one[0] != "a"] == ["b2", "c4"]
+    assert got.index("b2") < got.index("a3")
+    assert told == [["not yet", "a"], ["not yet", "a"]]
+    assert pending(place, stream, "g") == 0
+
+
+def test_a_message_whose_consumer_is_killed_before_it_is_acknowledged_is_handled_again(
+    app: NodeApp, place: Workplace, stream: str, send: Send, tmp_path: Path
+) -> None:
+    send("a", 1)
+    killed = NodeApp(install(tmp_path))
+    code = """
+    const media = new app.MediaClient(given.options);
+    const box = new app.Box();
+    const handler = (message) => (box.put(message), new Promise(() => {}));
+    media.listen(handler, { group: "g", consumer: "web-1" });
+    return (await box.until((got) => got[0])).id;
+    """
+    assert killed.run(code, options={"redis": place.redis_url, "events": stream}) == "a"
+    killed.kill()
+    send("b", 2)
+    code = """
+    const box = new app.Box();
+    const options = { group: "g", onError: () => {}, ...given.options };
+    const stop = new AbortController();
+    const handler = (message) => { box.put(message.id); if (given.fails) throw new Error("no"); };
+    const listening = app.own.listen(handler, { ...options, signal: stop.signal });
+    await box.until((got) => got.length === 2);
+    stop.abort();
+    await listening;
+    return box.items;
+    """
+
+    restarted = app.run(code, fails=True, options={"consumer": "web-1"})
+    assert pending(place, stream, "g") == 2
+    other = app.run(code, fails=False, options={"claimAfter": 100})
+
+    assert (restarted, other) == (["a", "b"], ["a", "b"])
+    assert pending(place, stream, "g") == 0
+
+
+def test_a_message_is_not_taken_over_from_a_handler_that_takes_long(
+    app: NodeApp, place: Workplace, stream: str, send: Send
+) -> None:
+    send("a", 1)
+    code = """
+    const box = new app.Box();
+    const stop = new AbortController();
+    const options = { group: "g", claimAfter: 300, signal: stop.signal };
+    let end;
+    const slow = app.own.listen(() => (box.put("slow"), new Promise((resolve) => (end = resolve))), options);
+    await box.until((got) => got.length === 1);
+    const quick = app.own.listen(({ id }) => box.put(id), options);
+    await new Promise((resolve) => setTimeout(resolve, 900));
+    stop.abort();
+    end();
+    await Promise.all([slow, quick]);
+    return box.items;
+    """
+
+    assert app.run(code) == ["slow"]
+    assert pending(place, stream, "g") == 0
+
+
+def test_listening_ends_at_the_signal_once_the_handler_has_returned(
+    app: NodeApp, place: Workplace, stream: str, send: Send
+) -> None:
+    send("a", 1)
+    send("b", 2)
+    code = """
+    const box = new app.Box();
+    const stop = new AbortController();
+    const handler = async ({ id }) => {
+      stop.abort();
+      await new Promise(setImmediate);
+      box.put(id);
+    };
+    await app.own.listen(handler, { group: "g", signal: stop.signal });
+    return box.items;
+    """
+
+    assert app.run(code) == ["a"]
+    assert pending(place, stream, "g") == 1
+
+
+def test_a_cursor_goes_on_where_it_was_and_stops_at_what_a_handler_rejects(
+    app: NodeApp, stream: str, send: Send, tmp_path: Path
+) -> None:
+    code = """
+    const box = new app.Box();
+    const stop = new AbortController();
+    let failing = given.failing;
+    const handler = ({ id }) => { box.put(id); if (failing-- > 0) throw new Error("no"); };
+    const cursor = new app.FileCursor(given.file);
+    const options = { cursor, signal: stop.signal, onError: () => {}, retry: { first: 10 } };
+    const listening = app.own.listen(handler, options);
+    await box.until((got) => got.length === given.count);
+    stop.abort();
+    await listening;
+    return box.items;
+    """
+    file = str(tmp_path / "cursor")
+    send("a", 1)
+    send("b", 2)
+
+    assert app.run(code, file=file, failing=2, count=4) == ["a", "a", "a", "b"]
+    send("c", 3)
+    assert app.run(code, file=file, failing=0, count=1) == ["c"]
+
+
+def test_a_listener_without_group_and_cursor_begins_with_the_next_message(
+    app: NodeApp, place: Workplace, stream: str, send: Send
+) -> None:
+    send("old", 1)
+    app.run(
+        "app.box = new app.Box(); app.stop = new AbortController();"
+        "app.listening = app.own.listen(app.box.put, { signal: app.stop.signal });"
+    )
+    eventually(lambda: any(one["cmd"] == "xread" for one in clients(place)))
+    send("new", 2)
+
+    got = app.run(
+        "await app.box.until((got) => got[0]); app.stop.abort(); await app.listening; return app.box.items;"
+    )
+
+    assert [message["id"] for message in got] == ["new"]
+
+
+TRIMMED = """
+const box = new app.Box();
+const stop = new AbortController();
+const onError = ({ code }) => box.put(code);
+const options = { signal: stop.signal, onError, ...given.options };
+if (given.cursor) options.cursor = new app.MemoryCursor(given.cursor);
+if (given.pending) options.pending = async () => given.pending;
+const listening = app.own.listen(({ type, id }) => box.put([type, id]), options);
+await box.until((got) => got.length === given.count);
+stop.abort();
+await listening;
+return box.items;
+"""
+
+
+@pytest.mark.parametrize("way", ["group", "cursor"])
+def test_messages_that_were_trimmed_before_they_were_read_are_asked_for(
+    app: NodeApp, place: Workplace, stream: str, send: Send, way: str
+) -> None:
+    lost = str(uuid4())
+    read = send("a", 1)
+    options = {"group": "g"} if way == "group" else {}
+    if way == "group":
+        assert app.run(TRIMMED, options=options, count=1) == [["upload.ready", "a"]]
+    send(lost, 2)
+    place.redis.xtrim(stream, maxlen=0, approximate=False)
+    send("b", 3)
+    cursor = None if way == "group" else read
+
+    got = app.run(TRIMMED, options=options, cursor=cursor, pending=[lost], count=1)
+
+    assert got == [["upload.ready", "b"]]
+    [(_, asked)] = entries(place, f"questions:{stream}")
+    assert json.loads(asked[b"event"]) == {"status": lost}
+    send(lost, 2, "status", state="ready", entry="1-1")
+    cursor = None if way == "group" else entries(place, stream)[-2][0].decode()
+    assert app.run(TRIMMED, options=options, cursor=cursor, count=1) == [["upload.ready", lost]]
+
+
+def test_an_app_that_does_not_say_what_is_pending_is_told_that_messages_were_trimmed(
+    app: NodeApp, place: Workplace, stream: str, send: Send
+) -> None:
+    send("a", 1)
+    app.run(TRIMMED, options={"group": "g"}, count=1)
+    send("b", 2)
+    place.redis.xtrim(stream, maxlen=0, approximate=False)
+
+    assert app.run(TRIMMED, options={"group": "g"}, count=1) == ["trimmed"]
+
+
+def test_what_was_trimmed_before_it_was_acknowledged_is_asked_for(
+    app: NodeApp, place: Workplace, stream: str, send: Send
+) -> None:
+    lost = str(uuid4())
+    send(lost, 1)
+    place.redis.xgroup_create(stream, "g", id="0")
+    place.redis.xreadgroup("g", "web-1", {stream: ">"})
+    send("b", 2)
+    place.redis.xreadgroup("g", "web-2", {stream: ">"})
+    send("c", 3)
+    place.redis.xdel(stream, *[entry for entry, _ in entries(place, stream)[:2]])
+
+    options = {"group": "g", "consumer": "web-1", "claimAfter": 1}
+    assert app.run(TRIMMED, options=options, pending=[lost], count=1) == [["upload.ready", "c"]]
+
+    assert len(entries(place, f"questions:{stream}")) == 1
+    assert pending(place, stream, "g") == 0
+
+
+LISTEN = """
+app.box = new app.Box();
+app.stop = new AbortController();
+const options = { group: "restarts", onError: () => {}, pending: () => given.pending };
+app.listening = app.media.listen(app.box.put, { ...options, signal: app.stop.signal });
+"""
+OUTCOME = """
+const id = given.id ?? await app.media.announce(given.source);
+return await app.box.until((got) => got.find((one) => one.id === id));
+"""
+STOP = "app.stop.abort(); await app.listening;"
+
+
+def test_an_app_goes_on_after_a_redis_that_was_killed_and_after_one_that_has_lost_all(
+    app: NodeApp, place: Workplace, redis_that_stops: OwnRedis
+) -> None:
+    sources = [place.put(f"uploads/node/{name}.jpg", pictures.small(n)) for n, name in enumerate("abc", 10)]
+    app.run(LISTEN, pending=[])
+    assert app.run(OUTCOME, source=sources[0])["type"] == "upload.ready"
+
+    redis_that_stops.kill()
+    redis_that_stops.start()
+    assert app.run(OUTCOME, source=sources[1])["type"] == "upload.ready"
+
+    redis_that_stops.kill()
+    shutil.rmtree(redis_that_stops.folder / "appendonlydir", ignore_errors=True)
+    redis_that_stops.start()
+    assert app.run(OUTCOME, source=sources[2])["type"] == "upload.ready"
+    app.run(STOP)
+
+
+def test_an_outbox_sends_what_has_no_answer(app: NodeApp, place: Workplace) -> None:
+    sources = [place.put(f"uploads/node/outbox-{n}.jpg", pictures.small(n)) for n in (20, 21)]
+    code = """
+    const waiting = new Map(given.sources.map((source) => [app.uploadId(source), source]));
+    const box = new app.Box();
+    const stop = new AbortController();
+    const handler = ({ id }) => waiting.delete(id) && box.put(id);
+    const listening = app.media.listen(handler, { group: "outbox", signal: stop.signal });
+    const event = (source, at) => (at === 0 ? source : { source, metadata: { at } });
+    const pending = () => [...waiting.values()].map(event);
+    const outbox = new app.Outbox(app.media, { pending, every: 50 }).start();
+    await box.until((got) => got.length === 2);
+    await outbox.stop();
+    stop.abort();
+    await listening;
+    return await outbox.send();
+    """
+
+    assert app.run(code, sources=sources) == 0
+
+
+def test_without_the_right_or_the_password_listening_rejects_and_says_why(
+    app: NodeApp, place: Workplace, redis_that_stops: OwnRedis
+) -> None:
+    place.redis.acl_setuser(
+        "few", enabled=True, passwords=["+few"], keys=["media:*"], commands=["+xadd", "+info", "+xinfo"]
+    )
+    code = """
+    const media = new app.MediaClient({ redis: given.url });
+    const told = [];
+    for (const options of [{ group: "g" }, {}]) {
+      await media.listen(() => {}, options).catch(({ message }) => told.push(message.split(" ")[0]));
+    }
+    await media.close();
+    return told;
+    """
+    at = f"127.0.0.1:{redis_that_stops.port}/0"
+
+    assert app.run(code, url=f"redis://few:few@{at}") == ["NOPERM", "NOPERM"]
+    assert app.run(code, url=f"redis://few:wrong@{at}") == ["WRONGPASS", "WRONGPASS"]
+    assert app.run(code, url=f"redis://{at}") == ["NOAUTH", "NOAUTH"]

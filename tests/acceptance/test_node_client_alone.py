@@ -1,0 +1,186 @@
+"""The client for Node where there is no worker: its fake, what is packed, and its types."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import program, typescript
+from tests.support.node_app import CLIENT, NEWEST_IOREDIS, PACKAGE, NodeApp, install, packed_files
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeApp]:
+    app = NodeApp(install(tmp_path_factory.mktemp("app")))
+    yield app
+    app.kill()
+
+
+def test_with_the_fake_each_picture_is_ready_and_those_that_a_test_names_fail(
+    app: NodeApp, tmp_path: Path
+) -> None:
+    code = """
+    const media = new app.FakeMedia({ root: given.root });
+    const got = [];
+    const listening = media.listen((message) => got.push(message));
+    media.fail("uploads/bad.jpg", "source_too_large");
+    const id = await media.announce("uploads/good.jpg", { metadata: { post: 7 } });
+    await media.announce("uploads/bad.jpg");
+    const status = await media.status(id);
+    const before = got.length;
+    await media.deliver();
+    await media.close();
+    await listening;
+    return { id, before, got, status, sent: media.sent };
+    """
+
+    told = app.run(code, root=str(tmp_path))
+
+    good, bad = told["got"]
+    assert told["before"] == 0
+    assert (good["type"], good["id"], good["metadata"]) == ("upload.ready", told["id"], {"post": 7})
+    assert (bad["type"], bad["error"]["code"]) == ("upload.failed", "source_too_large")
+    assert told["status"]["state"] == "ready"
+    assert [event["source"] for event in told["sent"]] == ["uploads/good.jpg", "uploads/bad.jpg"]
+    sizes = {variant["name"]: (tmp_path / variant["key"]).stat().st_size for variant in good["variants"]}
+    assert sizes == {variant["name"]: variant["bytes"] for variant in good["variants"]}
+
+
+def test_the_fake_replaces_and_deletes_as_a_worker_does_and_repeats_what_is_rejected(
+    app: NodeApp,
+) -> None:
+    code = """
+    const media = new app.FakeMedia();
+    const got = [];
+    let failing = true;
+    media.listen(({ type, id, replaces, replacedBy }) => {
+      if (failing) throw new Error("not yet");
+      got.push([type, id, replaces, replacedBy]);
+    });
+    const old = await media.announce("uploads/old.jpg");
+    const rejected = await media.deliver().catch(({ message }) => message);
+    failing = false;
+    media.fail("uploads/broken.jpg");
+    await media.replace(old, "uploads/broken.jpg");
+    const kept = (await media.status(old)).state;
+    const id = await media.replace(old, "uploads/new.jpg");
+    await media.delete(id);
+    await media.deliver();
+    return { old, id, rejected, kept, got };
+    """
+
+    told = app.run(code)
+
+    old, new = told["old"], told["id"]
+    broken = app.run("return app.uploadId('uploads/broken.jpg')")
+    assert (told["rejected"], told["kept"]) == ("not yet", "ready")
+    assert told["got"] == [
+        ["upload.ready", old, None, None],
+        ["upload.failed", broken, None, None],
+        ["upload.ready", new, old, None],
+        ["upload.deleted", old, None, new],
+        ["upload.deleted", new, None, None],
+    ]
+
+
+def test_what_a_worker_would_not_understand_is_refused_where_it_is_sent(app: NodeApp) -> None:
+    code = """
+    const media = new app.FakeMedia();
+    const tries = [
+      () => media.announce("photos/a.jpg"),
+      () => media.announce("uploads/a.jpg", { id: "7" }),
+      () => media.delete("7"),
+      async () => new app.MediaClient({ redis: "http://127.0.0.1" }),
+      async () => new app.MediaClient({ redis: {} }),
+      () => new app.MediaClient().listen("no function"),
+    ];
+    return Promise.all(tries.map((one) => one().then(() => null, ({ name }) => name)));
+    """
+
+    assert app.run(code) == ["TypeError"] * 6
+
+
+def test_the_package_has_what_it_needs_and_brings_nothing(tmp_path: Path) -> None:
+    words = [program("npm"), "pack", "--dry-run", "--json", "--ignore-scripts"]
+    packed = subprocess.run(words, cwd=CLIENT, capture_output=True, text=True, check=True).stdout
+    [told] = json.loads(packed)
+
+    assert sorted(file["path"] for file in told["files"]) == packed_files()
+    assert told["size"] < 100_000
+    assert "dependencies" not in PACKAGE
+
+
+CONSUMER = """
+import { Redis } from "ioredis";
+import {
+  FakeMedia, FileCursor, HttpMediaClient, MediaClient, MediaError, Outbox, uploadId,
+  type Message, type Upload,
+} from "media-worker-client";
+
+const media = new MediaClient({ redis: new Redis("redis://127.0.0.1") });
+const id: string = await media.announce("uploads/a.jpg", { metadata: { post: 7 }, owner: "42" });
+const upload: Upload | null = await media.status(id, { timeout: 1000 });
+upload?.variants.map(({ key, width }) => `${key} ${width}w`);
+const handler = async (message: Message) => {
+  if (message.type === "upload.failed") console.log(message.error?.code, message.entryId);
+};
+const pending = async () => [uploadId("uploads/a.jpg")];
+media.listen(handler, { group: "app", pending, signal: AbortSignal.timeout(1) });
+media.listen(handler, { cursor: new FileCursor("cursor") });
+media.listen(handler, { cursor: { load: () => null, save: (entryId: string) => entryId.length } });
+new Outbox(new FakeMedia(), { pending: () => [{ source: "uploads/a.jpg" }, "uploads/b.jpg"] }).start();
+const http = new HttpMediaClient("http://127.0.0.1", "mw_key");
+for await (const message of http.events({ since: 1 })) if (message.type === "gap") console.log(message.from);
+const told = (error: unknown) => error instanceof MediaError && error.status;
+await http.upload(new Uint8Array(1), { wait: 20 }).catch(told);
+// @ts-expect-error: an id is a text
+await media.delete(7);
+// @ts-expect-error: there is no such option
+await media.announce("uploads/a.jpg", { recipes: "default" });
+"""
+COMMON = """
+import media = require("media-worker-client");
+const client: media.MediaClient = new media.MediaClient();
+client.limits().then(({ max_bytes }) => max_bytes.toFixed());
+"""
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("ioredis", ["5.11.1", NEWEST_IOREDIS])
+def test_the_types_are_those_of_an_app_in_typescript(tmp_path: Path, ioredis: str) -> None:
+    folder = install(tmp_path, ioredis, typescript() / "typescript", typescript() / "@types")
+    (folder / "consumer.mts").write_text(CONSUMER)
+    (folder / "common.cts").write_text(COMMON)
+    options = ["--noEmit", "--strict", "--module", "node16", "--target", "es2022", "--types", "node"]
+    words = [
+        program("node"),
+        str(typescript() / "typescript/bin/tsc"),
+        *options,
+        "consumer.mts",
+        "common.cts",
+    ]
+
+    checked = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+
+    assert (checked.stdout, checked.returncode) == ("", 0)
+
+
+@pytest.mark.campaign
+def test_npm_installs_it_with_ioredis_and_nothing_of_the_worker(tmp_path: Path) -> None:
+    npm = [program("npm"), "--no-audit", "--no-fund", "--ignore-scripts"]
+    subprocess.run(
+        [*npm, "pack", "--pack-destination", tmp_path], cwd=CLIENT, check=True, capture_output=True
+    )
+    [archive] = tmp_path.glob("*.tgz")
+    app = tmp_path / "app"
+    app.mkdir()
+    words = [*npm, "install", str(archive)]
+    subprocess.run(words, cwd=app, check=True, capture_output=True)
+    code = "console.log(require('media-worker-client').uploadId('uploads/2026/11/cat.jpg'))"
+
+    told = subprocess.run([program("node"), "-e", code], cwd=app, capture_output=True, text=True, check=True)
+
+    assert told.stdout.strip() == "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"
+    assert (app / "node_modules/ioredis").is_dir()
