@@ -20,7 +20,7 @@ WORKDIR /app
 # Dependencies first: they change rarely, and their layer stays the same while they do not.
 COPY pyproject.toml uv.lock ./
 ARG OTEL
-RUN uv sync --frozen --no-dev --extra postgres --extra s3 --extra sqs --extra http --extra turbo ${OTEL:+--extra otel} --no-install-project
+RUN uv sync --frozen --no-dev --extra postgres --extra s3 --extra sqs --extra http --extra webhooks --extra turbo ${OTEL:+--extra otel} --no-install-project
 COPY deploy/image/prune.py /
 RUN python3 /prune.py .venv
 

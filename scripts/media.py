@@ -19,6 +19,7 @@ COMMANDS = {
     "enqueue": "Copy pictures to the storage root and enqueue them.",
     "show": "Show one upload.",
     "events": "Print the messages about uploads.",
+    "webhooks": "List what an endpoint has not taken, or send messages to it again.",
     "stats": "Report stored files, queue depth and drift.",
     "sweep": "Compare files and records, and tidy up.",
     "reprocess": "Queue uploads again, beside live ones.",

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
@@ -66,9 +67,13 @@ from worker.retry import classify
 from worker.sampling import Sampler
 from worker.settings import Settings
 from worker.shutdown import Shutdown
-from worker.srcset import lasting_link
+from worker.srcset import Link, lasting_link
 from worker.status import SWEEP, Status
-from worker.stores import open_stores
+from worker.stores import Stores, open_stores
+from worker.webhooks.endpoint import WebhookEndpoint
+
+if TYPE_CHECKING:
+    from worker.webhooks.deliverer import WebhookDeliverer
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +98,8 @@ class App:
     """The parts that a job hands to `process_uploads`."""
     publisher: OutboxPublisher
     """Sends the messages of the outbox; runs in the background."""
+    webhooks: "WebhookDeliverer | None"
+    """Posts them to an endpoint, if there is one; runs in the background."""
     accounting: Accounting
     """Saves what owners were debited; runs in the background."""
     places: JobPlaces
@@ -164,8 +171,12 @@ async def open_app(
         )
         _show_sandbox(sandbox, settings, metrics)
         link = lasting_link(settings.http_url, settings.http_files)
-        publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics, traces, link)
+        webhooks = _webhooks(settings, stores, queue, shutdown, metrics, link)
+        on_messages = webhooks.wake if webhooks else _ignore
+        publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics, traces, link, on_messages)
         stack.push_async_callback(publisher.close)
+        if webhooks is not None:
+            stack.push_async_callback(webhooks.close)
         stores.catalog.outbox.stay_above(publisher.newest_seq)
         # Whoever fills its share with pictures that take long leaves others the same again.
         slots = Slots(2 * sandbox.rooms.most, share=sandbox.rooms.share_of, accounts=accounts)
@@ -252,6 +263,7 @@ async def open_app(
             sandbox=sandbox,
             batch=batch,
             publisher=publisher,
+            webhooks=webhooks,
             accounting=accounting,
             places=places,
             dispatcher=dispatcher,
@@ -269,7 +281,9 @@ async def open_app(
             shutdown=shutdown,
             metrics=metrics,
             status=status,
-            sampler=Sampler(metrics, queue, stores.catalog, stores.blobs, sandbox),
+            sampler=Sampler(
+                metrics, queue, stores.catalog, stores.blobs, sandbox, has_webhooks=webhooks is not None
+            ),
         )
 
 
@@ -288,6 +302,34 @@ def _signs(
         notes = BackupNotes(database)
         signs["backup"] = now_and_then(watch_backup(notes, settings.backup_cron, database.now_ms))
     return signs
+
+
+def _webhooks(
+    settings: Settings, stores: Stores, queue: Queue, shutdown: Shutdown, metrics: WorkerMetrics, link: Link
+) -> "WebhookDeliverer | None":
+    """What delivers webhooks, where the settings name an endpoint."""
+    if (endpoint := WebhookEndpoint.of(settings)) is None:
+        return None
+    from worker.webhooks.deliverer import WebhookDeliverer  # with an extra
+    from worker.webhooks.pacing import CONCURRENCY
+    from worker.webhooks.sending import WebhookSender
+
+    catalog = stores.catalog
+    return WebhookDeliverer(
+        catalog.webhooks,
+        catalog.outbox,
+        WebhookSender(endpoint, CONCURRENCY, catalog.webhooks.now_ms),
+        catalog.id,
+        queue.consumer,
+        settings.lease,
+        shutdown.stopping.is_set,
+        metrics,
+        link,
+    )
+
+
+def _ignore() -> None:
+    """Nobody waits for messages here."""
 
 
 def _show_sandbox(sandbox: Sandbox, settings: Settings, metrics: WorkerMetrics) -> None:

@@ -100,6 +100,7 @@ async def reconcile(
         catalog.parking.put_back,
         send_unsent,
         lambda: catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS),
+        lambda: catalog.webhooks.prune(now_ms() - KEEP_MESSAGES_MS),
         lambda: catalog.poison.prune(now_ms() - POISON_KEPT_MS),
         catalog.sweeps.clear_abandoned_marks,
         lambda: catalog.sweeps.prune_marks(now_ms() - KEEP_MARKS_MS),

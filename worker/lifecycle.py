@@ -30,6 +30,7 @@ from worker.settings import Settings, unknown_variables
 from worker.shutdown import Shutdown
 from worker.status import Status
 from worker.tracing import tracing
+from worker.webhooks.endpoint import CannotDeliver, WebhookEndpoint, check_installed
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,7 @@ async def start_up(ctx: Context) -> None:
     shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
     shutdown.listen()
     stack = ctx["stack"] = AsyncExitStack()
+    _check_webhooks(settings)
     if "status" not in ctx:  # as under `arq`; otherwise they outlive this start
         status, metrics = Status(shutdown.stopping.is_set), WorkerMetrics()
         traces = await stack.enter_async_context(tracing(settings, ctx["instance"]))
@@ -70,6 +72,8 @@ async def start_up(ctx: Context) -> None:
     await _exit_if_refused(ctx, queue.ownership.bind(app.catalog.id))
     if not ctx.get("away"):
         await _warn(app)
+    if app.webhooks is not None:
+        await app.webhooks.begin()
     if raised := await go_on_above(app.catalog.outbox, app.queue):
         log.info("seq_raised", above=raised)
     await _announce(ctx, app)
@@ -91,6 +95,17 @@ async def start_up(ctx: Context) -> None:
     )
     ctx["started"] = True
     _freeze_what_stays()
+
+
+def _check_webhooks(settings: Settings) -> None:
+    """Exit with 1 where webhooks are asked for and cannot be sent."""
+    if WebhookEndpoint.of(settings) is None:
+        return
+    try:
+        check_installed()
+    except CannotDeliver as error:
+        log.error("cannot_start", reason=str(error))  # noqa: TRY400 (the reason says it all)
+        raise SystemExit(1) from error
 
 
 def _end_unless_worked_before(ctx: Context, error: Exception) -> None:
@@ -296,6 +311,8 @@ async def in_background(app: App, *, takes_more: bool = True) -> AsyncIterator[N
     if takes_more:
         works += [app.intake.run, app.relay.run, app.dispatcher.run]
     works.append(app.batch.sandbox.watch_idle)
+    if app.webhooks is not None:
+        works.append(app.webhooks.run)
     if app.batch.watcher is not None:
         works.append(app.batch.watcher.run)
     if app.settings.metrics_address:

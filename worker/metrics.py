@@ -65,6 +65,8 @@ class WorkerMetrics(Metrics):
         self._bytes = self._counts("media_bytes_total")
         self._reuse = self._counts("media_reuse_total")
         self._recoveries = self._counts("media_recoveries_total")
+        self._webhooks = self._counts("media_webhook_deliveries_total")
+        self._webhook_duration = self._time("media_webhook_duration_seconds")
 
     def exposition(self) -> bytes:
         """All series in Prometheus' text format."""
@@ -153,6 +155,13 @@ class WorkerMetrics(Metrics):
     def messages_sent(self, types: Sequence[str]) -> None:
         for each in types:
             _of(self._messages, each).inc()
+
+    def webhook_tried(self, outcome: str, seconds: float) -> None:
+        _of(self._webhooks, outcome).inc()
+        self._webhook_duration.observe(seconds)
+
+    def webhooks_given_up(self, count: int) -> None:
+        self._webhooks[("given_up",)].inc(count)
 
     def recovered(self, kind: Recovery, count: int = 1) -> None:
         self._recoveries[(kind,)].inc(count)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import structlog
@@ -32,13 +32,15 @@ class OutboxPublisher:
         metrics: Metrics = NO_METRICS,
         traces: Traces = NO_TRACES,
         link: Link = str,
+        on_messages: Callable[[], object] = lambda: None,
     ) -> None:
-        """`link` leads to a variant, in the srcset of messages."""
+        """`link` leads to a variant, in the srcset of messages; `on_messages` is told of some."""
         self._outbox = outbox
         self._queue = queue
         self._metrics = metrics
         self._traces = traces
         self._link = link
+        self._on_messages = on_messages
         self._waiting: list[Message] = []
         self._sent: list[Message] = []
         self._sent_at = 0.0
@@ -49,6 +51,7 @@ class OutboxPublisher:
         """Send `messages` as soon as possible, without waiting for it."""
         self._waiting.extend(messages)
         self._wake.set()
+        self._on_messages()
 
     async def run(self) -> None:
         """Send what `publish` was called with, until cancelled; `close` waits for what is being sent then."""

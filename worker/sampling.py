@@ -27,6 +27,7 @@ _QUEUE = (
     "media_workers",
 )
 _ROOM = ("media_storage_size_bytes", "media_storage_free_bytes")
+_WEBHOOKS = "media_webhook_oldest_age_seconds"
 _STOCK = ("media_stored_uploads", "media_stored_bytes", "media_drift_files")
 
 
@@ -37,7 +38,14 @@ class Sampler:
     """
 
     def __init__(
-        self, metrics: WorkerMetrics, queue: Queue, catalog: Catalog, blobs: Room, sandbox: Sandbox
+        self,
+        metrics: WorkerMetrics,
+        queue: Queue,
+        catalog: Catalog,
+        blobs: Room,
+        sandbox: Sandbox,
+        *,
+        has_webhooks: bool = False,
     ) -> None:
         self._metrics = metrics
         self._queue = queue
@@ -45,6 +53,7 @@ class Sampler:
         self._backups = BackupNotes(catalog.database.used_for("report"))
         self._blobs = blobs
         self._sandbox = sandbox
+        self._has_webhooks = has_webhooks
         self._cpu_s = 0.0
         self._next_stock = float("-inf")
 
@@ -56,7 +65,7 @@ class Sampler:
                 await self.sample()
                 await asyncio.sleep(max(0.0, INTERVAL_S - (time.monotonic() - began)))
         finally:
-            self._hide(*_QUEUE, *_STOCK, *_ROOM, "media_memory_bytes")
+            self._hide(*_QUEUE, *_STOCK, *_ROOM, _WEBHOOKS, "media_memory_bytes")
 
     def _hide(self, *names: str) -> None:
         for name in names:
@@ -66,6 +75,7 @@ class Sampler:
         """Look everything up once that is due."""
         self._sample_processes()
         await self._sample_queue()
+        await self._sample_webhooks()
         if time.monotonic() >= self._next_stock:
             self._next_stock = time.monotonic() + STOCK_EVERY_S
             await self._sample_stock()
@@ -92,6 +102,16 @@ class Sampler:
         else:
             healthy = sum(worker.healthy for worker in living)
             show("media_workers", {"healthy": healthy, "unhealthy": len(living) - healthy})
+
+    async def _sample_webhooks(self) -> None:
+        if not self._has_webhooks:
+            return
+        try:
+            oldest_ms = await self._catalog.webhooks.oldest_ms()
+        except StorageError:
+            self._hide(_WEBHOOKS)
+        else:
+            self._metrics.show(_WEBHOOKS, oldest_ms / 1000, for_s=STALE_S)
 
     async def _parked(self) -> Parked:
         """What was taken from the stream and waits for its owner's turn; nothing where nobody can say."""

@@ -12,6 +12,7 @@ from pipelines.sweep.findings import Kind
 from storage.watch import CatalogOperation, StorageOperation
 from worker.retry import CODES, blame_of
 from worker.status import CHECKS, LOOP, SIGNS, SWEEP
+from worker.webhooks.endpoint import Outcome
 
 OTHER = "other"
 """The value of a label for what its closed set does not have."""
@@ -215,6 +216,27 @@ SERIES: Sequence[Series] = (
         "events of a worker that is gone; `lease_lost`: jobs that another worker took meanwhile; `adopted`: "
         "originals without an event; `resent`: messages that had not gone out.",
         {"kind": get_args(Recovery)},
+    ),
+    Series(
+        "media_webhook_deliveries_total",
+        "counter",
+        "Does the endpoint of webhooks take messages? `refused`: it answered something else than 2xx; "
+        "`gone`: it wants no more (410); `forbidden`: it is at an address that is not public; `given_up`: "
+        "messages that it has not taken in 3 days.",
+        {"outcome": (*get_args(Outcome), "given_up", OTHER)},
+    ),
+    Series(
+        "media_webhook_duration_seconds",
+        "histogram",
+        "How long does the endpoint take to answer?",
+        buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15),
+    ),
+    Series(
+        "media_webhook_oldest_age_seconds",
+        "gauge",
+        "How long has the oldest message waited that the endpoint has not taken? 0: none waits. There is no "
+        "such series without an endpoint.",
+        of="installation",
     ),
     Series(
         "media_workers",

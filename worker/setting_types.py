@@ -6,6 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
@@ -20,6 +21,7 @@ from worker.crontab import check_crontab
 from worker.domains import parse_domains
 from worker.listen_address import parse_address, parse_bind
 from worker.queue.url import check_url
+from worker.webhooks.signing import MAKE, parse_secrets
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # the first that is set counts
 _KEY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -107,6 +109,28 @@ def _base_url(value: str) -> str:
     if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
         raise ValueError("must be a URL such as https://media.example.com, without ? and #")
     return value.rstrip("/")
+
+
+def _webhook_url(value: str) -> str:
+    if not value:
+        return value
+    parts = urlsplit(value)
+    try:
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port
+        is_whole = False
+    if not is_whole or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("must be a URL such as https://app.example.com/hooks/media, in ASCII")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("must be a URL without a user, a password and #: messages are signed instead")
+    return value
+
+
+def _webhook_secrets(value: str, info: ValidationInfo) -> str:
+    if not value.strip() and info.data.get("webhook_url"):
+        raise ValueError(f"must be set where MEDIA_WEBHOOK_URL is; {MAKE} makes one")
+    parse_secrets(value)
+    return value
 
 
 def _storage_url(value: str, info: ValidationInfo) -> str:
@@ -251,6 +275,8 @@ HttpFiles = Annotated[Literal["public", "signed"], AfterValidator(_http_files)]
 SendFiles = Annotated[str, AfterValidator(_send_files)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
+WebhookSecrets = Annotated[str, AfterValidator(_webhook_secrets)]
 BackupPlace = Annotated[str, AfterValidator(_backup)]
 BackupKeep = Annotated[str, AfterValidator(_keep)]
 Crontab = Annotated[str, AfterValidator(check_crontab)]

@@ -27,7 +27,11 @@ from worker.listen_address import is_loopback, parse_address, parse_bind
 
 PREFIX = "MEDIA_"
 _OF_OTHERS = {INSTEAD, "MEDIA_ROOT", "MEDIA_URL"}  # those of Django, which often shares our environment
-_SECRET = ("redis_url", "catalog_url", "catalog_read_url", "http_secret")  # or part of it is
+# Or part of it is.
+_SECRET = (
+    *("redis_url", "catalog_url", "catalog_read_url", "http_secret"),
+    *("webhook_url", "webhook_secret"),
+)
 _WHERE = ("MEDIA_REDIS_URL", "MEDIA_STORAGE_URL", "MEDIA_CATALOG_URL")  # a default may be somebody else's
 LEAST_MEMORY_MB = 192  # for a worker, an idle decoder and one that decodes an ordinary picture
 
@@ -269,6 +273,27 @@ class Settings(BaseModel):
     )
     environment: types.Label = Field(
         "", description="what the console shows as the name of this installation, such as `production`"
+    )
+    webhook_url: types.WebhookUrl = Field(
+        "",
+        repr=False,  # its query may hold a secret
+        description="the URL to which the worker posts each message, signed, see "
+        "[Webhooks](docs/webhooks.md); needs the extra `webhooks`; empty: nowhere",
+    )
+    webhook_secret: types.WebhookSecrets = Field(
+        "",
+        repr=False,
+        validate_default=True,
+        description="what signs them: `whsec_` and 24 to 64 bytes in base64; while it is changed two or "
+        "more, with spaces between them, the new one first",
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        description="whether they may be sent to addresses that are not public: this machine's, or of a "
+        "private network",
+    )
+    webhook_timeout: float = Field(
+        15, ge=0.1, le=60, description="seconds that the endpoint may take for an answer"
     )
     traces: Literal["off", "on"] = Field(
         "off",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from worker.queue.url import shown_url
 from worker.settings import Settings, variable
+from worker.webhooks.signing import shown_endpoint
 
 SET = "set"  # in the place of a secret
 
@@ -56,4 +57,6 @@ def _shown(settings: Settings, name: str) -> str:
             return settings.catalog_read.name if settings.catalog_read else ""
         case "storage_url":
             return settings.storage
+        case "webhook_url":
+            return shown_endpoint(value)
     return written(value) if Settings.model_fields[name].repr else SET

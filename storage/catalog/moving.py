@@ -32,6 +32,7 @@ _TABLES = (
     tables.http_keys,
     tables.owner_costs,
     tables.owner_uses,
+    tables.webhook_deliveries,
     tables.kv,
 )
 _FILLED = "filled"  # the row of `kv` that says by which move its catalog was filled

@@ -26,6 +26,7 @@ from storage.catalog.sources import Sources
 from storage.catalog.sweeps import Sweeps
 from storage.catalog.tombstones import Tombstones
 from storage.catalog.variant_names import VariantNames
+from storage.catalog.webhooks import Webhooks
 from storage.watch import NOBODY, CatalogWatch
 
 
@@ -53,6 +54,7 @@ class Catalog:
     owner_uses: OwnerUses
     tombstones: Tombstones
     variant_names: VariantNames
+    webhooks: Webhooks
     database: Database
 
     def checkpoint(self, name: str) -> Checkpoint:
@@ -102,5 +104,6 @@ async def open_catalog(
             owner_uses=OwnerUses(database),
             tombstones=Tombstones(database),
             variant_names=VariantNames(database.used_for("report")),
+            webhooks=Webhooks(database),
             database=database,
         )

@@ -5,16 +5,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, select, type_coerce
+from sqlalchemy import func, select
 
 from storage.catalog import locks
-from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
-from storage.catalog.kv import Checkpoint, dump, field_of, read_value, write_value
+from storage.catalog.kv import Checkpoint, read_value, write_value
+from storage.catalog.leases import drop_lease, take_lease
 from storage.catalog.records import State
-from storage.catalog.sqlalchemy_parts import insert
-from storage.catalog.tables import Big, kv, summed, totals, uploads, variants
+from storage.catalog.tables import summed, totals, uploads, variants
 from storage.totals import LAST_SWEEP, Count, Swept
 
 SWEEP = "lease:sweep"
@@ -28,9 +27,6 @@ _ROW = select(
     variants.c.superseded_ms,
     uploads.c.state,
 ).outerjoin(uploads, uploads.c.id == variants.c.upload_id)
-lease_holder = type_coerce(field_of(kv.c.value, "holder"), String)
-_UNTIL_MS = cast(field_of(kv.c.value, "until_ms"), Big)
-_FOR_MS = cast(field_of(kv.c.value, "for_ms"), Big)
 
 
 @dataclass(frozen=True)
@@ -129,31 +125,15 @@ class SweepRecords:
     async def lease(self, holder: str, seconds: float, *, name: str = SWEEP) -> bool:
         """Take or renew the right to sweep (or the one of that name); False while another holder has it."""
         now, for_ms = self._database.now_ms(), int(seconds * 1000)
-        lease = {"holder": holder, "until_ms": now + for_ms, "for_ms": for_ms}
-        row = {"name": name, "value": dump(lease)}
-        taken = (
-            insert(kv)
-            .values(row)
-            .on_conflict_do_update(
-                index_elements=["name"], set_=row, where=or_(lease_holder == holder, ~is_live(now))
-            )
-        )
         async with self._database.writing() as connection:
             await self._database.exclude(connection, locks.SWEEP)
-            return bool((await connection.execute(taken)).rowcount)
+            return await take_lease(connection, name, holder, now, for_ms)
 
     @repeated
     async def end_lease(self, holder: str, *, name: str = SWEEP) -> None:
         """Give that right back, if it still is this holder's."""
         async with self._database.writing() as connection:
-            await connection.execute(delete(kv).where(kv.c.name == name, lease_holder == holder))
-
-
-def is_live(now: int) -> ColumnElement[bool]:
-    """Whether a lease lasts. One that would last longer than it was given for was given before the clock
-    was put back.
-    """
-    return and_(now < _UNTIL_MS, now + SKEW_MS + _FOR_MS >= _UNTIL_MS)
+            await drop_lease(connection, name, holder)
 
 
 def _to_row(row: Any) -> VariantRow:  # noqa: ANN401 (a row)

@@ -7,9 +7,10 @@ from sqlalchemy import String, bindparam, column, delete, exists, or_, select, u
 from storage.catalog import locks
 from storage.catalog.conflicts import repeated
 from storage.catalog.kv import dump, each_of
+from storage.catalog.leases import is_live, lease_holder
 from storage.catalog.pruning import prune
 from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
-from storage.catalog.sweep_records import SWEEP, SweepRecords, is_live, lease_holder
+from storage.catalog.sweep_records import SWEEP, SweepRecords
 from storage.catalog.tables import Big, deletion_marks, kv, variants
 
 _HAS_LEASE = exists().where(kv.c.name == SWEEP, lease_holder == bindparam("holder", type_=String))

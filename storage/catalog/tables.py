@@ -309,8 +309,26 @@ owner_uses = Table(
     Index("owner_uses_by_slot", "slot"),
 )
 
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("endpoint", Ascii(32), primary_key=True),
+    Column("seq", Big, primary_key=True, autoincrement=False),  # of its message in the outbox
+    Column("upload_id", Ascii(36)),  # that the message is about; null: about none
+    Column("made_ms", Big, nullable=False),  # the message
+    Column("since_ms", Big, nullable=False),  # since when it is to be delivered: made, or sent again
+    Column("attempts", Big, nullable=False),
+    Column("next_ms", Big, nullable=False),
+    Column("tried_ms", Big),  # when the last attempt ended; null: there was none
+    Column("problem", Text),  # of the last attempt
+    Column("given_up_ms", Big),  # null: it waits
+    Index("webhook_deliveries_due", "endpoint", "given_up_ms", "next_ms", "seq"),
+    Index("webhook_deliveries_by_upload", "endpoint", "upload_id", "seq"),
+    Index("webhook_deliveries_by_age", "made_ms"),
+)
+
 SEALED = (
     *("uploads", "variants", "outbox", "dead_letters", "poison_contents", "deletion_marks", "snapshots"),
-    *("http_keys", "owner_costs", "owner_uses"),
+    *("http_keys", "owner_costs", "owner_uses", "webhook_deliveries"),
 )
 """The tables in which nothing is changed any more once their catalog moves."""

@@ -81,6 +81,7 @@ GROUPS = {
     "keys": ["keys", "list"],
     "stream": ["stream", "reset"],
     "listen": ["listen", "sqs"],
+    "webhooks": ["webhooks", "list"],
 }
 
 

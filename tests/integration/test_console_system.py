@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from storage.catalog.opening import Catalog
-from tests.support.catalogs import CAT, SOURCE, claim, take, upload_event
+from storage.catalog.webhooks import Attempted, EndpointState
+from tests.support.catalogs import CAT, SOURCE, claim, take, upload_event, work
 from tests.support.console_page import Element, read_page
 from tests.support.face import OpenFace, Opening
 from tests.support.fake_redis import saying
@@ -275,3 +276,24 @@ async def test_a_query_that_the_page_does_not_know_is_refused(client: httpx.Asyn
 )
 def test_words_in_markdown_are_parted_into_text_and_code(text: str, parts: list[tuple[str, bool]]) -> None:
     assert words_of(text) == parts
+
+
+async def test_the_endpoint_of_webhooks_is_shown_with_what_waits_and_why(
+    client: httpx.AsyncClient, catalog: Catalog
+) -> None:
+    before = await page_of(client)
+    await catalog.webhooks.begin()
+    await take(catalog, upload_event(1))
+    await work(catalog)
+    await catalog.webhooks.take(10)
+    [one] = await catalog.webhooks.waiting(10)
+    await catalog.webhooks.record([Attempted(one, "it answered 500: <b>boom</b>", one.next_ms)])
+    await catalog.webhooks.note_state(EndpointState("down", one.made_ms, "it answered 500: <b>boom</b>"))
+
+    after = await page_of(client)
+
+    assert before.all("h2", id="webhooks") == []
+    section = next(part for part in after.all("section") if part.all("h2", id="webhooks"))
+    for words in ("takes no messages at the moment", "it answered 500: <b>boom</b>", "Messages that wait 1"):
+        assert words in " ".join(section.text.split())
+    assert [link.text for link in section.all("a")] == [str(CAT)[:8]]

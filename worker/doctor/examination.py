@@ -11,6 +11,7 @@ from worker.doctor.face import check_http
 from worker.doctor.recipes import check_recipes
 from worker.doctor.rows import check_catalog
 from worker.doctor.variables import check_variables
+from worker.doctor.webhooks import check_webhooks
 from worker.findings import Finding
 from worker.settings import Settings
 from worker.tracing import inspect_traces
@@ -29,6 +30,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     for finding in (
         *await check_copies(settings),
         *await check_http(settings),
+        *await check_webhooks(settings),
         *await check_decoders(settings),
     ):
         yield finding

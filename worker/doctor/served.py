@@ -9,6 +9,7 @@ from worker.doctor.face import check_http
 from worker.doctor.recipes import check_recipes
 from worker.doctor.rows import check_catalog
 from worker.doctor.variables import check_variables
+from worker.doctor.webhooks import check_webhooks
 from worker.findings import Finding
 from worker.settings import Settings
 from worker.tracing import inspect_collector
@@ -24,6 +25,7 @@ def topics(settings: Settings) -> Mapping[str, Findings]:
         "Catalog and storage": _check_catalog(settings, redis),
         "Backup": _check_copies(settings),
         "HTTP server": _check_http(settings),
+        "Webhooks": _check_webhooks(settings),
         "Recipes and settings": _check_settings(settings),
         "Traces": _check_traces(settings),
     }
@@ -46,6 +48,11 @@ async def _check_copies(settings: Settings) -> Findings:
 
 async def _check_http(settings: Settings) -> Findings:
     for finding in await check_http(settings):
+        yield finding
+
+
+async def _check_webhooks(settings: Settings) -> Findings:
+    for finding in await check_webhooks(settings):
         yield finding
 
 

@@ -26,6 +26,7 @@ PLATFORMS = {
 READ_BYTES = {
     *("pillow", "pillow-heif", "pyvips", "pyvips-binary", "simplejpeg"),
     *("arq", "hiredis", "orjson", "pydantic", "redis"),
+    *("h11", "httpcore"),
     *("fastapi", "httptools", "jinja2", "pyjwt", "python-multipart", "starlette", "uvicorn", "websockets"),
 }
 PURE = {"pyvips"}  # it comes only as source, but is Python alone

@@ -93,6 +93,10 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_METRICS": "",
     "MEDIA_SLOW_MS": 100,
     "MEDIA_LOG": "auto",
+    "MEDIA_WEBHOOK_URL": "",
+    "MEDIA_WEBHOOK_SECRET": "",
+    "MEDIA_WEBHOOK_ALLOW_PRIVATE": False,
+    "MEDIA_WEBHOOK_TIMEOUT": 15,
 }
 
 

@@ -31,9 +31,12 @@ from worker.queue.heartbeats import Heartbeat, ReportingWorker, WorkerInfo
 from worker.queue.stream import GROUP
 from worker.queue_depth import queue_depth
 from worker.variables import shown_settings
+from worker.webhooks.listing import WebhookReport, report_webhooks
+from worker.webhooks.signing import shown_endpoint
 
 T = TypeVar("T")
 
+MOST_WEBHOOKS = 20  # that wait, or were given up
 MOST_AT_WORK = 200  # uploads; a worker has two for each decoder
 _NOTHING_SAID = WorkerInfo()
 _URGENT = ("unhealthy", "degraded")  # states
@@ -112,6 +115,8 @@ class SystemNow:
     at_work: Sequence[AtWork] | None
     depth: QueueDepth | None
     versions: CatalogVersions | None
+    webhooks: WebhookReport | None
+    """None also where no worker has ever delivered any."""
 
 
 def add_to(router: APIRouter, console: Console) -> None:
@@ -152,6 +157,7 @@ def add_to(router: APIRouter, console: Console) -> None:
             stream=face.settings.stream,
             messages=face.settings.events,
             group=GROUP,
+            endpoint=shown_endpoint(face.settings.webhook_url),
             host=socket.gethostname(),
             pid=os.getpid(),
             bind=face.settings.http_bind,
@@ -173,12 +179,14 @@ class _Questions:
         self._at_work = BoundedQuestion(at_work)
         self._depth = BoundedQuestion(lambda: queue_depth(face.queue))
         self._versions = BoundedQuestion(versions)
+        self._webhooks = BoundedQuestion(lambda: report_webhooks(face.stores.catalog.webhooks, MOST_WEBHOOKS))
 
     async def ask(self) -> SystemNow:
         """What answers."""
         workers, at_work = _answer(self._workers), _answer(self._at_work)
         depth, versions = _answer(self._depth), _answer(self._versions)
-        return SystemNow(*await asyncio.gather(workers, at_work, depth, versions))
+        webhooks = _answer(self._webhooks)
+        return SystemNow(*await asyncio.gather(workers, at_work, depth, versions, webhooks))
 
 
 async def _answer(question: BoundedQuestion[T]) -> T | None:

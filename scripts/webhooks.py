@@ -1,0 +1,113 @@
+"""`media webhooks`: what an endpoint has not taken, and how messages are sent to it again."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scripts.reprocess import moment_ms
+from scripts.terminal import AsJson, CommandError, output, print_error, print_json, run, safe, table
+from worker.amounts import counted
+
+if TYPE_CHECKING:
+    from storage.catalog.webhooks import Delivery
+    from worker.settings import Settings
+    from worker.webhooks.listing import WebhookReport
+
+app = typer.Typer(no_args_is_help=True)
+
+_COLUMNS = {
+    "#seq": "seq",
+    "made": "time",
+    "upload": "id",
+    "#attempts": "attempts",
+    "next try": "next_try",
+    "problem": "problem",
+}
+
+
+@app.command("list")
+def list_webhooks(
+    limit: Annotated[
+        int, typer.Option(min=1, help="At most this many that wait, and that were given up.")
+    ] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Say how the endpoint does, which messages wait for it, and which were given up."""
+
+    async def body(settings: "Settings") -> None:
+        from storage.catalog.database import open_database  # the help is shown without a catalog
+        from storage.catalog.webhooks import Webhooks
+        from worker.webhooks.listing import report_document, report_webhooks
+
+        async with open_database(settings.catalog, create=False, migrate=False) as database:
+            report = await report_webhooks(Webhooks(database), limit)
+        if as_json:
+            print_json(report_document(report, settings))
+        elif report is None:
+            output.print(
+                "No worker has delivered webhooks yet: set MEDIA_WEBHOOK_URL and MEDIA_WEBHOOK_SECRET."
+            )
+        else:
+            _print(report)
+
+    run(body)
+
+
+@app.command("replay")
+def replay_webhooks(
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="SEQ|TIME",
+            help="Messages after this seq; or made since a date, a time, or a span such as 36h or 7d.",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Send messages of the last 7 days to the endpoint again, in their order, also those that were given up.
+
+    New ones follow behind them. A worker with MEDIA_WEBHOOK_URL sends them.
+    """
+
+    async def body(settings: "Settings") -> int:
+        from storage.catalog.database import open_database
+        from storage.catalog.webhooks import Webhooks
+
+        async with open_database(settings.catalog, create=False, migrate=False) as database:
+            webhooks = Webhooks(database)
+            seq = int(since) if since.isdecimal() else await webhooks.seq_before(moment_ms(since))
+            if not await webhooks.has_begun():
+                raise CommandError("No worker has delivered webhooks yet: there is nothing to send again.")
+            count = await webhooks.replay(seq)
+        if as_json:
+            print_json({"since": seq, "messages": count})
+        else:
+            output.print(f"{counted(count, 'message')} after seq {seq} will be sent again.")
+        if not settings.webhook_url:
+            print_error("MEDIA_WEBHOOK_URL is not set here: only a worker that has it sends them.")
+        return 0
+
+    run(body)
+
+
+def _print(report: "WebhookReport") -> None:
+    backlog = report.backlog
+    output.print(f"The endpoint {report.word}.")
+    if report.problem:
+        output.print(f"The last attempt failed: {safe(report.problem)}")
+    behind = f", and {backlog.behind} more follow" if backlog.behind else ""
+    output.print(f"{counted(backlog.waiting, 'message')} wait{'s' if backlog.waiting == 1 else ''}{behind}.")
+    _print_some("Waiting", report.waiting, backlog.waiting)
+    _print_some("Given up; media webhooks replay sends them again", report.given_up, backlog.given_up)
+
+
+def _print_some(title: str, some: "Sequence[Delivery]", total: int) -> None:
+    from worker.webhooks.listing import delivery_document
+
+    if not some:
+        return
+    rows = [[delivery_document(one)[field] for field in _COLUMNS.values()] for one in some]
+    output.print(table(title, list(_COLUMNS), rows))
+    if total > len(some):
+        output.print(f"… and {total - len(some)} more; see --limit.")

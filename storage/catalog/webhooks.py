@@ -1,0 +1,388 @@
+"""Webhooks in the catalog: how far an endpoint has come in the outbox, and what it has not taken yet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import Select, bindparam, delete, exists, func, or_, select, update
+
+from storage.catalog.clock import SKEW_MS
+from storage.catalog.conflicts import repeated
+from storage.catalog.database import Database
+from storage.catalog.kv import Value, read_value, replace_value, write_value
+from storage.catalog.leases import drop_lease, take_lease
+from storage.catalog.pruning import prune
+from storage.catalog.rows import without_nul
+from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
+from storage.catalog.tables import about, outbox, webhook_deliveries
+
+ENDPOINT = "default"
+LEASE = "lease:webhooks"
+PLACE = f"webhook:{ENDPOINT}"  # the names of rows of `kv`
+STATE = f"webhook:{ENDPOINT}:state"
+TAKEN = 500  # messages at once; no more wait while nothing gets through
+MOST_WAITING = 10_000  # while something does
+MOST_GIVEN_UP = 10_000
+MOST_BEHIND = 100_000  # messages that are counted
+LONGEST_MS = 3_600_000  # from one attempt to the next
+_OFTEN = 5  # attempts, after which a message may be given up to make room
+
+_all = webhook_deliveries.c
+_earlier = webhook_deliveries.alias("earlier").c
+_WAITS = _all.endpoint == ENDPOINT, _all.given_up_ms.is_(None)
+_GIVEN_UP = _all.endpoint == ENDPOINT, _all.given_up_ms.is_not(None)
+# One from ahead was set before the clock was put back.
+_IS_DUE = or_(_all.next_ms <= bindparam("now"), _all.next_ms > bindparam("latest"))
+_IS_FIRST = ~exists().where(
+    _earlier.endpoint == _all.endpoint,
+    _earlier.upload_id == _all.upload_id,
+    _earlier.given_up_ms.is_(None),
+    _earlier.seq < _all.seq,
+)
+_DUE = (
+    select(webhook_deliveries)
+    .where(*_WAITS, _IS_DUE, _IS_FIRST)
+    .order_by(_all.next_ms, _all.seq)
+    .limit(bindparam("most"))
+)
+_WAITING = select(webhook_deliveries).where(*_WAITS).order_by(_all.seq).limit(bindparam("most"))
+_OLDEST = _WAITING.where(_IS_FIRST)
+_LATEST_GIVEN_UP = (
+    select(webhook_deliveries).where(*_GIVEN_UP).order_by(_all.seq.desc()).limit(bindparam("most"))
+)
+_NEXT = (
+    select(outbox.c.seq, about.label("about"), outbox.c.made_ms)
+    .where(outbox.c.seq > bindparam("since"))
+    .order_by(outbox.c.seq)
+    .limit(bindparam("most"))
+)
+_NEW = insert(webhook_deliveries)
+_ADD = _NEW.on_conflict_do_update(  # what waits already goes on waiting; what was given up begins anew
+    index_elements=["endpoint", "seq"],
+    set_={
+        name: _NEW.excluded[name]
+        for name in ("since_ms", "attempts", "next_ms", "tried_ms", "problem", "given_up_ms")
+    },
+    where=_all.given_up_ms.is_not(None),
+)
+_FAILED = (
+    update(webhook_deliveries)
+    .where(*_WAITS, _all.seq == bindparam("of_seq"), _all.attempts == bindparam("before"))
+    .values(
+        attempts=_all.attempts + 1,
+        next_ms=bindparam("then"),
+        tried_ms=bindparam("now"),
+        problem=bindparam("why"),
+    )
+)
+
+Word = Literal["ok", "down", "gone"]
+"""An endpoint takes messages, takes none at the moment, or has said (410) that it wants no more."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message that an endpoint has not taken yet; times are ms since 1970."""
+
+    seq: int
+    upload_id: UUID | None  # None: the message is about none
+    made_ms: int
+    since_ms: int  # since when it is to be delivered: made, or sent again
+    attempts: int
+    next_ms: int
+    tried_ms: int | None  # when the last attempt ended; None: there was none
+    problem: str | None
+    given_up_ms: int | None
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """What has become of an attempt: delivered, or forgotten, where there is no `problem`."""
+
+    delivery: Delivery
+    problem: str | None = None
+    next_ms: int = 0
+
+
+@dataclass(frozen=True)
+class EndpointState:
+    """How an endpoint does, since when, why, and when it took a message last (0: never)."""
+
+    word: Word
+    since_ms: int
+    problem: str | None = None
+    delivered_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """How many messages wait or were given up, how many follow (at most `MOST_BEHIND`), and the oldest.
+
+    `oldest_ms` is when the oldest that is not delivered was made; None: there is none.
+    """
+
+    waiting: int
+    given_up: int
+    behind: int
+    oldest_ms: int | None
+
+
+class Webhooks:
+    """The webhooks of one catalog. Every verb raises CatalogUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def now_ms(self) -> int:
+        """This moment in ms since 1970, by the clock that all hosts of the catalog compare times by."""
+        return self._database.now_ms()
+
+    @repeated
+    async def begin(self) -> None:
+        """Deliver what is written to the outbox from now on, unless that has begun before."""
+        async with self._database.reading() as connection:
+            if await read_value(connection, PLACE) is not None:
+                return
+        async with self._database.writing() as connection:
+            given = await self._database.backend.given_seq(connection)
+            await replace_value(connection, PLACE, None, _place(given, given))
+
+    async def has_begun(self) -> bool:
+        """Whether there ever was an endpoint."""
+        async with self._database.reading() as connection:
+            return await read_value(connection, PLACE) is not None
+
+    @repeated
+    async def lease(self, holder: str, seconds: float) -> bool:
+        """Take or renew the right to deliver; False while another holder has it."""
+        now, for_ms = self._database.now_ms(), int(seconds * 1000)
+        async with self._database.writing(relaxed_durability=True) as connection:
+            return await take_lease(connection, LEASE, holder, now, for_ms)
+
+    @repeated
+    async def end_lease(self, holder: str) -> None:
+        """Give that right back, if it still is this holder's."""
+        async with self._database.writing(relaxed_durability=True) as connection:
+            await drop_lease(connection, LEASE, holder)
+
+    @repeated
+    async def take(self, most_waiting: int) -> int:
+        """Have the next messages of the outbox wait, if fewer than so many do; returns how many it took.
+
+        A power cut may undo it: then they are taken again.
+        """
+        async with self._database.reading() as connection:
+            place = await read_value(connection, PLACE)
+            if (
+                place is None
+                or not (await connection.execute(_NEXT, {"since": place["seq"], "most": 1})).all()
+            ):
+                return 0
+            room = min(TAKEN, most_waiting - await _count(connection, *_WAITS))
+            if room <= 0:
+                return 0
+            rows = (await connection.execute(_NEXT, {"since": place["seq"], "most": room})).all()
+        last, now = rows[-1].seq, self._database.now_ms()
+        taken = [_new_row(row, now if row.seq <= place["top"] else row.made_ms, now) for row in rows]
+        async with self._database.writing(relaxed_durability=True) as connection:
+            after = _place(last, max(last, place["top"]))
+            if not await replace_value(connection, PLACE, place, after):
+                return 0  # somebody has them sent again
+            await connection.execute(_ADD, taken)
+        return len(taken)
+
+    async def due(self, most: int) -> Sequence[Delivery]:
+        """What may be tried now, those first that are due longest; of each upload its first message alone."""
+        now = self._database.now_ms()
+        return await self._read(_DUE, most, now=now, latest=now + 2 * LONGEST_MS + SKEW_MS)
+
+    async def oldest(self, most: int) -> Sequence[Delivery]:
+        """The oldest that may be tried, due or not; of each upload its first message alone."""
+        return await self._read(_OLDEST, most)
+
+    async def waiting(self, most: int) -> Sequence[Delivery]:
+        """The oldest messages that wait."""
+        return await self._read(_WAITING, most)
+
+    async def given_up(self, most: int) -> Sequence[Delivery]:
+        """The newest messages that were given up."""
+        return await self._read(_LATEST_GIVEN_UP, most)
+
+    async def _read(self, query: Select[Any], most: int, **values: int) -> Sequence[Delivery]:
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query, {"most": most, **values})).mappings()
+            return [_to_delivery(row) for row in found]
+
+    @repeated
+    async def record(self, attempts: Sequence[Attempted]) -> None:
+        """Write what has become of `attempts`. A power cut may undo it: then messages are sent again."""
+        done = [each.delivery.seq for each in attempts if each.problem is None]
+        now = self._database.now_ms()
+        failed = [
+            {
+                "of_seq": each.delivery.seq,
+                "before": each.delivery.attempts,
+                "then": each.next_ms,
+                "now": now,
+                "why": without_nul(each.problem),
+            }
+            for each in attempts
+            if each.problem is not None
+        ]
+        async with self._database.writing(relaxed_durability=True) as connection:
+            if done:
+                mine = _all.endpoint == ENDPOINT, _all.seq.in_(done)
+                await connection.execute(delete(webhook_deliveries).where(*mine))
+            if failed:
+                await connection.execute(_FAILED, failed)
+
+    @repeated
+    async def make_due(self) -> None:
+        """Have everything that waits tried again now."""
+        now = self._database.now_ms()
+        later = update(webhook_deliveries).where(*_WAITS, _all.next_ms > now).values(next_ms=now)
+        async with self._database.writing(relaxed_durability=True) as connection:
+            await connection.execute(later)
+
+    @repeated
+    async def give_up(self, before_ms: int, *, untried: bool) -> int:
+        """Give up what has waited since before that; `untried`: also what was never tried. Returns how many.
+
+        It is kept, and sent again by `replay`.
+        """
+        old = [*_WAITS, _all.since_ms < before_ms]
+        if not untried:
+            old.append(_all.attempts > 0)
+        async with self._database.reading() as connection:
+            if not await _count(connection, *old):
+                return 0
+        async with self._database.writing() as connection:
+            giving = update(webhook_deliveries).where(*old).values(given_up_ms=self._database.now_ms())
+            return (await connection.execute(giving)).rowcount
+
+    @repeated
+    async def make_room(self) -> int:
+        """Give up some of what was tried often where `MOST_WAITING` wait; returns how many."""
+        async with self._database.reading() as connection:
+            if await _count(connection, *_WAITS) < MOST_WAITING:
+                return 0
+        often = select(_all.seq).where(*_WAITS, _all.attempts >= _OFTEN).order_by(_all.seq).limit(TAKEN)
+        async with self._database.writing() as connection:
+            giving = update(webhook_deliveries).where(*_WAITS, _all.seq.in_(often))
+            given_up = giving.values(given_up_ms=self._database.now_ms())
+            return (await connection.execute(given_up)).rowcount
+
+    @repeated
+    async def prune_surplus(self, most: int = MOST_GIVEN_UP) -> None:
+        """Forget the oldest that were given up where they are more."""
+        query = select(_all.seq).where(*_GIVEN_UP).order_by(_all.seq.desc()).offset(most).limit(1)
+        async with self._database.reading() as connection:
+            last = (await connection.execute(query)).scalar()
+        if last is not None:
+            async with self._database.writing() as connection:
+                await connection.execute(delete(webhook_deliveries).where(*_GIVEN_UP, _all.seq <= last))
+
+    async def prune(self, before_ms: int) -> int:
+        """Forget messages made before `before_ms`, which the outbox has no more; returns their number."""
+        return await prune(self._database, _all.made_ms, before_ms)
+
+    async def backlog(self) -> Backlog:
+        """What is not delivered."""
+        async with self._database.reading() as connection:
+            waiting, given_up = await _count(connection, *_WAITS), await _count(connection, *_GIVEN_UP)
+            oldest = (await connection.execute(select(func.min(_all.made_ms)).where(*_WAITS))).scalar()
+            place = await read_value(connection, PLACE)
+            if place is None:
+                return Backlog(waiting, given_up, 0, oldest)
+            newer = select(outbox.c.seq).where(outbox.c.seq > place["seq"]).limit(MOST_BEHIND).subquery()
+            behind = (await connection.execute(select(func.count()).select_from(newer))).scalar_one()
+            if behind:
+                [first] = (await connection.execute(_NEXT, {"since": place["seq"], "most": 1})).all()
+                oldest = min(oldest or first.made_ms, first.made_ms)
+        return Backlog(waiting, given_up, behind, oldest)
+
+    async def oldest_ms(self) -> int:
+        """For how many ms the oldest message has waited that is not delivered; 0: there is none."""
+        async with self._database.reading() as connection:
+            since = (await connection.execute(select(func.min(_all.made_ms)).where(*_WAITS))).scalar()
+            if since is None and (place := await read_value(connection, PLACE)) is not None:
+                rows = (await connection.execute(_NEXT, {"since": place["seq"], "most": 1})).all()
+                since = rows[0].made_ms if rows else None
+        return 0 if since is None else max(0, self._database.now_ms() - since)
+
+    @repeated
+    async def replay(self, since: int) -> int:
+        """Send the messages after that `seq` again; returns how many of them the outbox has taken back.
+
+        Those that wait already go on waiting, and none that was not taken yet is counted.
+        """
+        async with self._database.writing() as connection:
+            place = await read_value(connection, PLACE, alone=True)
+            if place is None or place["seq"] <= since:
+                return 0
+            again = select(func.count()).select_from(outbox)
+            again = again.where(outbox.c.seq > since, outbox.c.seq <= place["seq"])
+            await write_value(connection, PLACE, _place(since, place["top"]))
+            return (await connection.execute(again)).scalar_one()
+
+    async def seq_before(self, made_ms: int) -> int:
+        """The `seq` behind which the messages begin that were made then or later."""
+        first = (
+            select(outbox.c.seq).where(outbox.c.made_ms >= made_ms).order_by(outbox.c.made_ms, outbox.c.seq)
+        )
+        async with self._database.reading() as connection:
+            found = (await connection.execute(first.limit(1))).scalar()
+            if found is not None:
+                return int(found) - 1
+            return await self._database.backend.given_seq(connection)
+
+    async def state(self) -> EndpointState | None:
+        """How the endpoint does; None: nobody has tried it."""
+        async with self._database.reading() as connection:
+            value = await read_value(connection, STATE)
+        return None if value is None else EndpointState(**value)
+
+    @repeated
+    async def note_state(self, state: EndpointState) -> None:
+        """Remember how the endpoint does."""
+        async with self._database.writing(relaxed_durability=True) as connection:
+            await write_value(connection, STATE, asdict(state))
+
+
+def _place(seq: int, top: int) -> Value:
+    """How far an endpoint has come, and how far it ever has: what lies between is sent again."""
+    return {"seq": seq, "top": top}
+
+
+def _new_row(row: Any, since_ms: int, now: int) -> Mapping[str, Any]:  # noqa: ANN401 (a row)
+    upload_id = _to_id(row.about)
+    return {
+        "endpoint": ENDPOINT,
+        "seq": row.seq,
+        "upload_id": None if upload_id is None else str(upload_id),
+        "made_ms": row.made_ms,
+        "since_ms": since_ms,
+        "attempts": 0,
+        "next_ms": now,
+        "tried_ms": None,
+        "problem": None,
+        "given_up_ms": None,
+    }
+
+
+def _to_id(text: str | None) -> UUID | None:
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None
+
+
+def _to_delivery(row: Mapping[str, Any]) -> Delivery:
+    values = {name: row[name] for name in Delivery.__dataclass_fields__}
+    return Delivery(**{**values, "upload_id": _to_id(row["upload_id"])})
+
+
+async def _count(connection: AsyncConnection, *where: Any) -> int:  # noqa: ANN401 (conditions)
+    query = select(func.count()).select_from(webhook_deliveries).where(*where)
+    return (await connection.execute(query)).scalar_one()

@@ -1,0 +1,199 @@
+"""What an endpoint has not taken: rows that are taken from the outbox in order, bounded, and kept."""
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from storage.catalog import webhooks as verbs
+from storage.catalog.opening import Catalog, open_catalog
+from storage.catalog.records import About
+from storage.catalog.webhooks import Attempted, Delivery, EndpointState
+from tests.support.catalogs import CAT, ON_BOTH, SOURCE, letter, take, upload_event, work
+
+pytestmark = ON_BOTH
+
+OTHER = UUID(int=7)
+DAY_MS = 24 * 3600 * 1000
+MANY = 10_000
+
+
+async def publish(catalog: Catalog, *numbers: int, upload_id: UUID = CAT, source: str = SOURCE) -> None:
+    """A message about an upload for each event."""
+    for number in numbers:
+        await take(catalog, upload_event(number, upload_id, source))
+        await work(catalog, upload_id)
+
+
+async def refuse(catalog: Catalog, number: int) -> None:
+    """A message about an entry that names no upload."""
+    about = About(None, "uploads/refused.jpg")
+    await catalog.intake.take([], [replace(letter(f"{number}-0"), about=about)])
+
+
+async def seqs_due(catalog: Catalog) -> list[int]:
+    return [one.seq for one in await catalog.webhooks.due(MANY)]
+
+
+async def deliver(catalog: Catalog, *seqs: int) -> None:
+    found = [one for one in await catalog.webhooks.waiting(MANY) if one.seq in seqs]
+    await catalog.webhooks.record([Attempted(one) for one in found])
+
+
+async def fail(catalog: Catalog, delivery: Delivery, wait_ms: int = 60_000) -> None:
+    then = catalog.webhooks.now_ms() + wait_ms
+    await catalog.webhooks.record([Attempted(delivery, "it answered 500\0", then)])
+
+
+async def test_what_is_written_after_the_beginning_is_delivered_whoever_begins_again(
+    catalog: Catalog,
+) -> None:
+    await publish(catalog, 1)
+    await catalog.webhooks.begin()
+    await publish(catalog, 2)
+    await catalog.webhooks.begin()
+
+    assert await catalog.webhooks.take(MANY) == 1
+    assert await catalog.webhooks.take(MANY) == 0
+    [one] = await catalog.webhooks.due(MANY)
+    assert (one.upload_id, one.attempts, one.problem) == (CAT, 0, None)
+
+
+async def test_of_an_upload_only_its_first_message_may_be_tried(catalog: Catalog) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1, 2)
+    await publish(catalog, 3, upload_id=OTHER, source="uploads/other.jpg")
+    await catalog.webhooks.take(MANY)
+    first, second, other = [one.seq for one in await catalog.webhooks.waiting(MANY)]
+
+    assert await seqs_due(catalog) == [first, other]
+    assert [one.seq for one in await catalog.webhooks.oldest(MANY)] == [first, other]
+    await deliver(catalog, first)
+    assert await seqs_due(catalog) == [second, other]
+
+
+async def test_what_failed_is_due_at_its_time_and_holds_up_its_own_upload_alone(catalog: Catalog) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1, 2)
+    await publish(catalog, 3, upload_id=OTHER, source="uploads/other.jpg")
+    await catalog.webhooks.take(MANY)
+    first, _, other = await catalog.webhooks.waiting(MANY)
+    await fail(catalog, first)
+
+    assert await seqs_due(catalog) == [other.seq]
+    await fail(catalog, first)  # a worker that was frozen meanwhile says it once more
+    [again, *_] = await catalog.webhooks.waiting(MANY)
+    assert (again.attempts, again.problem) == (1, "it answered 500\N{REPLACEMENT CHARACTER}")
+    await catalog.webhooks.make_due()
+    assert sorted(await seqs_due(catalog)) == [first.seq, other.seq]
+
+
+async def test_what_a_clock_that_was_ahead_has_put_off_is_due(catalog: Catalog) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1)
+    await catalog.webhooks.take(MANY)
+    [one] = await catalog.webhooks.waiting(MANY)
+    await fail(catalog, one, wait_ms=DAY_MS)
+
+    assert await seqs_due(catalog) == [one.seq]
+
+
+async def test_no_more_are_taken_than_may_wait_and_the_others_are_counted(catalog: Catalog) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, *range(1, 6))
+
+    assert await catalog.webhooks.take(2) == 2
+    assert await catalog.webhooks.take(2) == 0
+    backlog = await catalog.webhooks.backlog()
+    assert (backlog.waiting, backlog.behind, backlog.given_up) == (2, 3, 0)
+    assert backlog.oldest_ms is not None
+    assert await catalog.webhooks.oldest_ms() <= catalog.webhooks.now_ms() - backlog.oldest_ms
+
+
+async def test_what_is_given_up_is_kept_and_begins_anew_when_it_is_sent_again(catalog: Catalog) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1, 2)
+    await refuse(catalog, 3)
+    await catalog.webhooks.take(MANY)
+    first, *_ = await catalog.webhooks.waiting(MANY)
+    await fail(catalog, first)
+    later = catalog.webhooks.now_ms() + 1
+
+    assert await catalog.webhooks.give_up(later, untried=False) == 1
+    assert [one.seq for one in await catalog.webhooks.given_up(MANY)] == [first.seq]
+    assert len(await seqs_due(catalog)) == 2  # the next of its upload waits no longer
+    assert await catalog.webhooks.replay(first.seq - 1) == 3
+    await catalog.webhooks.take(MANY)
+    [again, *_] = await catalog.webhooks.waiting(MANY)
+    assert (again.seq, again.attempts, again.given_up_ms) == (first.seq, 0, None)
+    assert again.since_ms >= first.since_ms
+    assert await catalog.webhooks.given_up(MANY) == []
+
+
+async def test_what_was_delivered_is_sent_again_from_a_seq_or_a_time_and_what_is_new_behind_it(
+    catalog: Catalog,
+) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1, 2)
+    await catalog.webhooks.take(MANY)
+    seqs = [one.seq for one in await catalog.webhooks.waiting(MANY)]
+    await deliver(catalog, *seqs)
+    await publish(catalog, 3)
+
+    assert await catalog.webhooks.seq_before(0) == seqs[0] - 1
+    assert await catalog.webhooks.seq_before(catalog.webhooks.now_ms() + DAY_MS) > seqs[1]
+    assert await catalog.webhooks.replay(seqs[0]) == 1
+    await catalog.webhooks.take(MANY)
+    waiting = [one.seq for one in await catalog.webhooks.waiting(MANY)]
+    assert waiting[0] == seqs[1]
+    assert len(waiting) == 2
+
+
+@pytest.mark.parametrize("often", [True, False])
+async def test_where_too_many_wait_those_go_first_that_were_tried_often(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, often: bool
+) -> None:
+    monkeypatch.setattr(verbs, "MOST_WAITING", 3)
+    await catalog.webhooks.begin()
+    await publish(catalog, 1, 2, 3)
+    await catalog.webhooks.take(MANY)
+    for _ in range(5 if often else 1):
+        first, *_ = await catalog.webhooks.waiting(MANY)
+        await fail(catalog, first)
+
+    assert await catalog.webhooks.make_room() == often
+    assert [one.seq for one in await catalog.webhooks.given_up(MANY)] == ([first.seq] if often else [])
+
+
+async def test_no_more_that_were_given_up_are_kept_than_may_be(catalog: Catalog) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1, 2, 3)
+    await catalog.webhooks.take(MANY)
+    seqs = [one.seq for one in await catalog.webhooks.waiting(MANY)]
+    await catalog.webhooks.give_up(catalog.webhooks.now_ms() + 1, untried=True)
+    await catalog.webhooks.prune_surplus(2)
+
+    assert [one.seq for one in await catalog.webhooks.given_up(MANY)] == [seqs[2], seqs[1]]
+    assert await catalog.webhooks.prune(catalog.webhooks.now_ms() + 1) == 2
+
+
+async def test_one_worker_at_a_time_delivers_until_it_gives_that_back(
+    catalog: Catalog, catalog_url: str
+) -> None:
+    async with open_catalog(catalog_url) as another:
+        assert await catalog.webhooks.lease("a", 60)
+        assert not await another.webhooks.lease("b", 60)
+        await another.webhooks.end_lease("b")
+        assert await catalog.webhooks.lease("a", 60)
+        await catalog.webhooks.end_lease("a")
+
+        assert await another.webhooks.lease("b", 60)
+
+
+async def test_how_the_endpoint_does_is_known_to_others(catalog: Catalog, catalog_url: str) -> None:
+    assert await catalog.webhooks.state() is None
+    state = EndpointState("down", 17, "it answered 500", 3)
+    await catalog.webhooks.note_state(state)
+
+    async with open_catalog(catalog_url) as another:
+        assert await another.webhooks.state() == state
