@@ -13,7 +13,14 @@ import pytest
 
 from scripts import media, readme
 from scripts.redis_server import find_executable
-from tests.support.clients import OLDEST_IOREDIS, WITH_SERVICES, ioredis, package_missing
+from tests.support.clients import (
+    OLDEST_IOREDIS,
+    OLDEST_REDIS_PY,
+    WITH_SERVICES,
+    ioredis,
+    package_missing,
+    redis_py,
+)
 from tests.support.workplace import BIN, Answer, Workplace
 
 ROOT = readme.README.parent
@@ -57,6 +64,8 @@ def env(name: str, live: Workplace, request: pytest.FixtureRequest) -> Mapping[s
     url = live.redis_url.replace("redis://:", "redis://default:")
     variables = {"PATH": os.environ["PATH"], "REDIS_URL": url, "LAST_ID": "0"}
     match SNIPPETS[name][0]:
+        case "python":
+            variables["PYTHONPATH"] = str(redis_py(OLDEST_REDIS_PY))
         case "js":
             variables["NODE_PATH"] = str(ioredis(OLDEST_IOREDIS))
         case "sh":

@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from scripts import readme
-from tests.support.clients import OLDEST_IOREDIS, WITH_SERVICES, ioredis, redis_py
+from tests.support.clients import (
+    NEWEST_IOREDIS,
+    NEWEST_REDIS_PY,
+    OLDEST_IOREDIS,
+    OLDEST_REDIS_PY,
+    WITH_SERVICES,
+    ioredis,
+    redis_py,
+)
 from tests.support.workplace import Workplace
 
 SOURCE = "uploads/2026/11/cat.jpg"
@@ -23,13 +31,13 @@ SNIPPETS = re.findall(
     readme.README.read_text("utf-8"),
     re.DOTALL,
 )
-# redis-py and ioredis; the suite has the newest here, and old ones where it tests the README.
+# redis-py and ioredis; the suite has the newest here, and the oldest where it tests the README.
 CLIENTS = [
-    ("8.1.0", "6.0.0"),
+    (NEWEST_REDIS_PY, NEWEST_IOREDIS),
     *(
         pytest.param(python, node, marks=pytest.mark.campaign)
         for python, node in [
-            ("5.0.8", OLDEST_IOREDIS),
+            (OLDEST_REDIS_PY, OLDEST_IOREDIS),
             ("6.4.0", "5.11.1"),
             ("7.4.1", "6.0.0"),
             ("8.0.1", "6.0.0"),
@@ -39,6 +47,12 @@ CLIENTS = [
 _TIMEOUT_S = 60
 
 Running = subprocess.Popen[str]
+
+
+def test_the_readme_names_the_oldest_and_the_newest_clients_that_run_its_examples() -> None:
+    python, node = f"{OLDEST_REDIS_PY} and {NEWEST_REDIS_PY}", f"{OLDEST_IOREDIS} and {NEWEST_IOREDIS}"
+
+    assert f"with redis-py {python} and with ioredis {node}." in readme.README.read_text("utf-8")
 
 
 @pytest.mark.parametrize(("python", "node"), CLIENTS)

@@ -11,7 +11,9 @@ from typing import NoReturn
 
 import pytest
 
-OLDEST_IOREDIS = "5.0.6"
+OLDEST_REDIS_PY, OLDEST_IOREDIS = "5.0.0", "5.0.6"
+NEWEST_REDIS_PY = "8.1.0"  # renovate: datasource=pypi depName=redis
+NEWEST_IOREDIS = "6.0.0"  # renovate: datasource=npm depName=ioredis
 ROOT = Path(__file__).parents[2]
 _TOOLS = ROOT / ".tools"
 _TIMEOUT_S = 180
