@@ -60,6 +60,7 @@ from worker.outage_log import OutageLog
 from worker.places import PLACES, JobPlaces
 from worker.process_info import describe_worker
 from worker.publisher import OutboxPublisher
+from worker.questions import QuestionDesk
 from worker.queue import Queue, QueueUnavailable
 from worker.recorder import Recorder
 from worker.relay import Relay
@@ -70,6 +71,7 @@ from worker.shutdown import Shutdown
 from worker.srcset import Link, lasting_link
 from worker.status import SWEEP, Status
 from worker.stores import Stores, open_stores
+from worker.upload_limits import LimitsPublisher
 from worker.webhooks.endpoint import WebhookEndpoint
 
 if TYPE_CHECKING:
@@ -108,6 +110,8 @@ class App:
     """Puts parked uploads on jobs; runs in the background."""
     intake: Intake
     """Turns events into rows and jobs; runs in the background."""
+    limits: LimitsPublisher
+    """Keeps the limits of uploads on Redis, for apps; runs in the background."""
     relay: Relay
     """Moves the events of apps that have streams of their own; runs in the background."""
     health: Health
@@ -219,10 +223,12 @@ async def open_app(
             stopping=shutdown.stopping,
         )
         store, epochs = stores.catalog.intake, stores.catalog.epochs
+        recorder = Recorder(queue, store, epochs, frozenset(recipes), metrics, traces, places)
         intake = Intake(
             queue,
-            Recorder(queue, store, epochs, frozenset(recipes), metrics, traces, places),
+            recorder,
             publisher,
+            QuestionDesk(queue, stores.catalog.questions, recorder.parse, metrics, traces, link),
             batch_size=settings.batch_size,
             backlog=BACKLOG,
             lease_s=settings.lease,
@@ -268,6 +274,7 @@ async def open_app(
             places=places,
             dispatcher=dispatcher,
             intake=intake,
+            limits=LimitsPublisher(settings, queue),
             relay=Relay(
                 queue,
                 batch_size=settings.batch_size,

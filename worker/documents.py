@@ -5,12 +5,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.moments import moment, precise_moment
-from storage.catalog.records import DeadLetter, Message, Original, State, StoredVariant, Upload
+from storage.catalog.records import (
+    DeadLetter,
+    KnownUpload,
+    Message,
+    Original,
+    State,
+    StatusAsked,
+    StoredVariant,
+    Upload,
+)
 from storage.filenames import filename_in
 from worker.srcset import Link, srcset
 
 OUR_FAULT = "An error of the worker itself; `media show` has the traceback."
 _VARIANT = ("name", "key", "width", "height", "bytes")
+_ORIGINAL = ("width", "height", "format", "bytes", "color")
 
 
 def payload(message: Message, link: Link = str) -> dict[str, Any]:
@@ -26,14 +36,13 @@ def payload(message: Message, link: Link = str) -> dict[str, Any]:
     if message.kind is State.READY:
         body["recipe"] = message.recipe
         if message.original is not None:
-            body["original"] = _view(message.original, "width", "height", "format", "bytes", "color")
+            body["original"] = _view(message.original, *_ORIGINAL)
         body |= placeholder_view(message.original)
         body["variants"] = [_view(variant, *_VARIANT) for variant in message.variants]
         body["srcset"] = srcset(message.variants, message.original, link)
     if message.kind is State.FAILED:
-        # The catalog keeps the traceback of a bug, which is not for the outside.
-        text = OUR_FAULT if message.error_code == "internal_error" else message.error_message
-        body |= {"attempts": message.attempts, "error": {"code": message.error_code, "message": text}}
+        error = _error_view(message.error_code, message.error_message)
+        body |= {"attempts": message.attempts, "error": error}
     if message.traceparent is not None:
         body["traceparent"] = message.traceparent
     if message.entry is not None:
@@ -41,6 +50,40 @@ def payload(message: Message, link: Link = str) -> dict[str, Any]:
     if message.original_kept:
         body["original"] = "kept"
     return body
+
+
+def status_answer(
+    asked: StatusAsked, known: KnownUpload | None, time_ms: int, link: Link = str
+) -> dict[str, Any]:
+    """The message that answers a question; it has the `seq` of the upload's newest message, and none of its own."""
+    upload = known.upload if known else None
+    original = upload.original if upload else None
+    variants = upload.variants if upload else ()
+    body: dict[str, Any] = {
+        "type": "upload.status",
+        "seq": known.seq if known else 0,
+        "id": str(asked.id),
+        "source": upload.source if upload else None,
+        "metadata": upload.metadata if upload else {},
+        "time": precise_moment(time_ms),
+        "state": upload.state if upload else "unknown",
+        "recipe": upload.recipe if upload else None,
+        "attempts": upload.attempts if upload else 0,
+        "error": _error_view(upload.error_code, upload.error_message) if upload else None,
+        "original": None if original is None else _view(original, *_ORIGINAL),
+        **placeholder_view(original),
+        "variants": [_view(variant, *_VARIANT) for variant in variants],
+        "srcset": srcset(variants, original, link),
+        "entry": asked.entry,
+    }
+    return body if asked.traceparent is None else {**body, "traceparent": asked.traceparent}
+
+
+def _error_view(code: str | None, message: str | None) -> dict[str, str | None] | None:
+    """Why an upload failed; the traceback of a bug, which the catalog keeps, is not for the outside."""
+    if code is None:
+        return None
+    return {"code": code, "message": OUR_FAULT if code == "internal_error" else message}
 
 
 def sweep_stopped(reason: str, plan: str | None, time_ms: int, numbers: Mapping[str, int]) -> dict[str, Any]:

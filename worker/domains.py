@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from storage.catalog.records import DeletionRequested, Domain, UploadRequested
+from storage.catalog.records import DeletionRequested, Domain, StatusAsked, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import source_key
 from worker.upload_ids import default_id
@@ -14,7 +14,7 @@ _OURS = ("jobs", "queues", "workers", "catalog", "relay")  # what follows the st
 _RANDOM = (4, 7)  # versions of UUIDs that nobody can compute from a source
 _ORIGIN = re.compile(r"on (\S+), \S+: ")
 
-Event = UploadRequested | DeletionRequested
+Event = UploadRequested | DeletionRequested | StatusAsked
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from pydantic import (
     ValidationError,
 )
 
-from storage.catalog.records import About, DeletionRequested, StreamId, UploadRequested
+from storage.catalog.records import About, DeletionRequested, StatusAsked, StreamId, UploadRequested
 from storage.errors import KeyRefused
 from storage.keys import MAX_SOURCE_BYTES, UPLOADS, source_key
 from worker.json_errors import why_no_json
@@ -130,8 +131,16 @@ class DeleteEvent(_Event):
     )
 
 
+class StatusEvent(_Event):
+    """A question how an upload is, which is answered on the stream of messages and changes nothing."""
+
+    status: Id = Field(description="The upload's UUID.")
+
+
 _ID: TypeAdapter[UUID] = TypeAdapter(Id)
-_EVENT: TypeAdapter[UploadEvent | DeleteEvent] = TypeAdapter(UploadEvent | DeleteEvent)
+_EVENT: TypeAdapter[UploadEvent | DeleteEvent | StatusEvent] = TypeAdapter(
+    UploadEvent | DeleteEvent | StatusEvent
+)
 
 
 def event_schema() -> dict[str, Any]:
@@ -150,7 +159,7 @@ def parse_stream_id(stream_id: str, epoch: int = 0) -> StreamId:
 
 def parse_event(
     body: bytes | None, position: StreamId, recipes: frozenset[str], written_ms: int | None = None
-) -> UploadRequested | DeletionRequested:
+) -> UploadRequested | DeletionRequested | StatusAsked:
     """The event in the field `event` of a stream entry (None: it has no such field).
 
     `written_ms` is what a bucket says of its original.
@@ -169,9 +178,8 @@ def parse_event(
         raise InvalidEvent("invalid_event", f"not JSON: {why_no_json(body, error)}") from error
     if not isinstance(content, dict):
         raise InvalidEvent("invalid_event", "not a JSON object")
-    model = DeleteEvent if "delete" in content else UploadEvent
     try:
-        event = model.model_validate(content)
+        event = _model_of(content).model_validate(content)
     except ValidationError as error:
         raise InvalidEvent("invalid_event", _reasons(error)) from error
     traceparent = parse_traceparent(event.traceparent)
@@ -181,6 +189,8 @@ def parse_event(
         log.warning("traceparent_dropped", stream_id=f"{position.ms}-{position.n}", reason=reason)
     if isinstance(event, DeleteEvent):
         return DeletionRequested(position, event.delete, event.original, traceparent)
+    if isinstance(event, StatusEvent):
+        return StatusAsked(position, event.status, f"{position.ms}-{position.n}", traceparent)
     if not isinstance(event, UploadEvent):
         raise TypeError(event)
     if event.recipe not in recipes:
@@ -200,6 +210,16 @@ def parse_event(
     )
 
 
+def _model_of(content: Mapping[str, Any]) -> type[UploadEvent | DeleteEvent | StatusEvent]:
+    if "delete" in content:
+        return DeleteEvent
+    return StatusEvent if _is_question(content) else UploadEvent
+
+
+def _is_question(content: Mapping[str, Any]) -> bool:
+    return "status" in content and "source" not in content
+
+
 def is_json(body: bytes | None) -> bool:
     """Whether the bytes of a refused event are JSON, so that they may become one yet."""
     try:
@@ -215,7 +235,7 @@ def read_about(body: bytes | None) -> About | None:
     if not isinstance(content, dict):
         return None
     source = _read_source(content.get("source"))
-    given = content.get("delete", content.get("id"))
+    given = content.get("delete", content["status"] if _is_question(content) else content.get("id"))
     upload_id = _uuid(given) if given is not None else default_id(source) if source else None
     if upload_id is None and source is None:
         return None

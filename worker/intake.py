@@ -12,6 +12,7 @@ from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.leases import remove_corrupt_jobs, take_over_jobs
 from worker.places import PLACES
 from worker.publisher import OutboxPublisher
+from worker.questions import QuestionDesk
 from worker.queue import NoGroup, Queue, QueueUnavailable, StreamEntry
 from worker.queue.stream import Pending
 from worker.recorder import Recorder
@@ -30,6 +31,7 @@ class Intake:
         queue: Queue,
         recorder: Recorder,
         publisher: OutboxPublisher,
+        desk: QuestionDesk,
         *,
         batch_size: int,
         backlog: int,
@@ -40,6 +42,7 @@ class Intake:
         self._queue = queue
         self._recorder = recorder
         self._publisher = publisher
+        self._desk = desk
         self._batch_size = batch_size
         self._backlog = backlog
         self._lease_s = lease_s
@@ -145,6 +148,7 @@ class Intake:
             if taken.outdated:
                 log.info("outdated_events_answered", count=len(taken.outdated), first=taken.outdated[0])
             await self._queue.jobs.enqueue(taken.jobs)
+            self._recorder.note_answered(taken.asked, await self._desk.answer(taken.asked))
             recorded = [entry for entry in entries if entry.id not in self._recorder.unrecorded]
             if recorded:
                 await self._queue.stream.acknowledge(recorded)

@@ -310,7 +310,7 @@ async def in_background(app: App, *, takes_more: bool = True) -> AsyncIterator[N
     works = [app.publisher.run, app.accounting.run, app.health.run, app.degradation.run, leave]
     if takes_more:
         works += [app.intake.run, app.relay.run, app.dispatcher.run]
-    works.append(app.batch.sandbox.watch_idle)
+    works += [app.batch.sandbox.watch_idle, app.limits.run]
     if app.webhooks is not None:
         works.append(app.webhooks.run)
     if app.batch.watcher is not None:

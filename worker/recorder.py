@@ -1,7 +1,7 @@
 """Recording: entries become rows or dead letters, each of the epoch of the stream in which it was read."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -14,7 +14,15 @@ from pipelines.traces import NO_TRACES, Traces
 from storage.catalog.condition import words
 from storage.catalog.epochs import Epochs
 from storage.catalog.intake import Event, EventStore
-from storage.catalog.records import About, DeadLetter, PossibleRestart, StreamId, Taken, UploadRequested
+from storage.catalog.records import (
+    About,
+    DeadLetter,
+    PossibleRestart,
+    StatusAsked,
+    StreamId,
+    Taken,
+    UploadRequested,
+)
 from storage.errors import CatalogDamaged, CatalogUnavailable
 from worker.domains import with_origin, within
 from worker.events import InvalidEvent, is_json, parse_event, parse_stream_id, read_about
@@ -84,8 +92,16 @@ class Recorder:
         # One that was recorded and could not be acknowledged is not answered again each time.
         fresh = [entry for entry in entries if entry.id not in self._recorded]
         taken = await self._take(fresh) if fresh else Taken({}, [])
-        self._recorded |= {entry.id for entry in fresh} - self.unrecorded
+        unanswered = {one.stream_id for one in taken.asked}
+        self._recorded |= {entry.id for entry in fresh} - self.unrecorded - unanswered
         return taken
+
+    def note_answered(self, asked: Sequence[StatusAsked], left: Collection[str]) -> None:
+        """Remember which questions were answered, and which of them are `left`: they met a damaged page."""
+        ids = {one.stream_id for one in asked}
+        self._recorded |= ids.difference(left)
+        self.unrecorded -= ids
+        self.unrecorded |= set(left)
 
     def note_acknowledged(self) -> None:
         """Forget which entries were recorded: Redis has let go of all of them."""
@@ -98,8 +114,10 @@ class Recorder:
         same_stream = False
         while True:
             epoch = self.epoch or 0
-            events, letters = self._parse(entries, epochs)
-            taken = await self._record(events, letters, epoch, same_stream=same_stream)
+            events, letters, asked = self._parse(entries, epochs)
+            taken: Taken | PossibleRestart = Taken({}, [])
+            if events or letters:
+                taken = await self._record(events, letters, epoch, same_stream=same_stream)
             if isinstance(taken, Taken):
                 refused = [*letters, *taken.refused]
                 for letter in refused:
@@ -111,8 +129,9 @@ class Recorder:
                 self._metrics.events_taken(len(entries) - len(refused), [letter.code for letter in refused])
                 not_taken = {letter.stream_id for letter in taken.refused}
                 accepted = [event.traceparent for event, own in events if own.stream_id not in not_taken]
+                accepted += [one.traceparent for one in asked]
                 self._traces.events_taken(time.perf_counter() - began, accepted, refused)
-                return taken
+                return replace(taken, asked=asked)
             same_stream = taken.epoch == epoch and not await self._is_anew(taken.newest)
             if not same_stream:
                 self._move_to(taken.epoch if taken.epoch != epoch else await self._epochs.begin(epoch))
@@ -133,8 +152,8 @@ class Recorder:
 
     def _parse(
         self, entries: Sequence[StreamEntry], epochs: Mapping[str, int]
-    ) -> tuple[_Read, Sequence[DeadLetter]]:
-        events, letters = [], []
+    ) -> tuple[_Read, Sequence[DeadLetter], Sequence[StatusAsked]]:
+        events, letters, asked = [], [], []
         for entry in entries:
             position = parse_stream_id(entry.id, epochs[entry.id])
             if entry.unread:
@@ -145,12 +164,19 @@ class Recorder:
             except InvalidEvent as error:
                 letters.append(_letter(entry, position, error.code, str(error), read_about(entry.event)))
             else:
+                if isinstance(event, StatusAsked):
+                    asked.append(event)
+                    continue
                 reason = "the id belongs to another source"
                 owned = _letter(entry, position, "invalid_event", reason, _about(event))
                 events.append((event, owned))
-        return events, letters
+        return events, letters, asked
 
-    def _parse_one(self, entry: StreamEntry, position: StreamId) -> Event:
+    def parse(self, entry: StreamEntry) -> Event | StatusAsked:
+        """What an entry of the stream says. Raises: InvalidEvent."""
+        return self._parse_one(entry, parse_stream_id(entry.id, self.epoch or 0))
+
+    def _parse_one(self, entry: StreamEntry, position: StreamId) -> Event | StatusAsked:
         """The event, as its app may ask for it. Raises: InvalidEvent."""
         event = parse_event(entry.event, position, self._recipes, entry.written_ms)
         if entry.moved_from is None:
@@ -159,7 +185,10 @@ class Recorder:
         if domain is None:
             reason = f"was moved from {entry.moved_from[:64]!r}, which MEDIA_STREAMS does not list"
             raise InvalidEvent("invalid_event", reason)
-        return within(event, domain)
+        event = within(event, domain)
+        if isinstance(event, StatusAsked) and entry.moved_id is not None:
+            return replace(event, entry=entry.moved_id)
+        return event
 
     async def _record(
         self, events: _Read, letters: Sequence[DeadLetter], epoch: int, *, same_stream: bool

@@ -19,6 +19,7 @@ from storage.catalog.owner_costs import OwnerCosts
 from storage.catalog.owner_uses import OwnerUses
 from storage.catalog.parking import Parking
 from storage.catalog.poison import Poison
+from storage.catalog.questions import Questions
 from storage.catalog.records import Domain
 from storage.catalog.reports import Reports
 from storage.catalog.requeuer import Requeuer
@@ -40,6 +41,7 @@ class Catalog:
     epochs: Epochs
     claims: Claims
     outbox: Outbox
+    questions: Questions
     dead_letters: DeadLetters
     failures: Failures
     backfill: Backfill
@@ -90,6 +92,7 @@ async def open_catalog(
             epochs=Epochs(database.used_for("intake")),
             claims=Claims(database.used_for("claim"), database.used_for("commit")),
             outbox=Outbox(database.used_for("outbox")),
+            questions=Questions(database.used_for("intake")),
             dead_letters=DeadLetters(database),
             failures=Failures(database),
             backfill=Backfill(database),

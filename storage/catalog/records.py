@@ -97,6 +97,22 @@ class DeletionRequested:
 
 
 @dataclass(frozen=True)
+class StatusAsked:
+    """An app has asked how this upload is. Nothing is kept of it; the answer names its `entry`."""
+
+    position: StreamId
+    id: UUID
+    entry: str  # the ID of the question in the stream that the app wrote
+    traceparent: str | None = None  # of the trace in which the app asked
+    domain: Domain | None = None  # as that of UploadRequested
+
+    @property
+    def stream_id(self) -> str:
+        """The ID of the question in the stream that workers read."""
+        return f"{self.position.ms}-{self.position.n}"
+
+
+@dataclass(frozen=True)
 class About:
     """The upload that a refused event is about, as far as that can be read."""
 
@@ -194,6 +210,14 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class KnownUpload:
+    """An upload as it is now, and the `seq` of its newest message, 0 where none is kept."""
+
+    upload: Upload
+    seq: int = 0
+
+
+@dataclass(frozen=True)
 class Claim:
     """The right to write the next outcome of an upload, until somebody else claims it."""
 
@@ -281,7 +305,7 @@ class Taken:
     """The result of an intake batch: the uploads of each new job, the refused entries, and the messages.
 
     `outdated` are the entries that came after a newer one of their upload, or once more. Of `parked` owners
-    some uploads wait without a job.
+    some uploads wait without a job. `asked` is still to be answered.
     """
 
     jobs: Mapping[str, Sequence[UUID]]
@@ -290,6 +314,7 @@ class Taken:
     outdated: Sequence[str] = ()
     owners: Mapping[UUID, str] = field(default_factory=dict)  # of uploads that have a job now
     parked: AbstractSet[str] = frozenset()
+    asked: Sequence[StatusAsked] = ()
 
 
 @dataclass(frozen=True)

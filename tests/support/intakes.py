@@ -6,6 +6,7 @@ from pipelines.metrics import NO_METRICS, Metrics
 from storage.catalog.opening import Catalog
 from worker.intake import Intake
 from worker.publisher import OutboxPublisher
+from worker.questions import QuestionDesk
 from worker.queue import Queue
 from worker.recorder import Recorder
 
@@ -19,10 +20,12 @@ def intake_on(
     metrics: Metrics = NO_METRICS,
 ) -> Intake:
     """One that reads batches of 10, and stops reading while `BACKLOG` jobs wait."""
+    recorder = Recorder(queue, catalog.intake, catalog.epochs, frozenset({"default"}), metrics)
     return Intake(
         queue,
-        Recorder(queue, catalog.intake, catalog.epochs, frozenset({"default"}), metrics),
+        recorder,
         OutboxPublisher(catalog.outbox, queue, metrics),
+        QuestionDesk(queue, catalog.questions, recorder.parse, metrics),
         batch_size=10,
         backlog=BACKLOG,
         lease_s=1,

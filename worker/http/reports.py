@@ -1,14 +1,13 @@
 """Reports: the storage, the plans of sweeps, and the limits that uploads have."""
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines import formats
-from pipelines.recipe import DEFAULT, Variant
+from pipelines.recipe import DEFAULT
 from pipelines.stats.report import QueueDepth, StorageReport, report
 from pipelines.sweep.plan import Plan
 from storage.blobs import Space
@@ -27,7 +26,7 @@ from worker.http.sweep_plans import find_plan, list_findings, list_plans, place_
 from worker.plan_documents import PLANNED, plan_document
 from worker.queue import QueueUnavailable
 from worker.queue_depth import queue_depth
-from worker.settings import Settings
+from worker.upload_limits import HEADERS, limits_document, variant_limits
 
 _ANSWERS_WITHIN = 60  # seconds that clients may keep the limits
 
@@ -173,7 +172,7 @@ def routes(face: Face) -> APIRouter:
     async def limits(query: Annotated[NoParameters, Query()]) -> Response:
         """Tell what an upload may be: its bytes, pixels and formats, recipes and headers. It needs no key."""
         headers = {"Cache-Control": f"public, max-age={_ANSWERS_WITHIN}"}
-        return json_response(_limits(face.settings), headers=headers)
+        return json_response(limits_document(face.settings), headers=headers)
 
     return router
 
@@ -201,32 +200,6 @@ def _head(plan: Plan) -> dict[str, Any]:
     return {**plan_document(plan), "applied": plan.applied}
 
 
-def _limits(settings: Settings) -> dict[str, Any]:
-    return {
-        "version": version("media-worker"),
-        "max_bytes": settings.max_source_bytes,
-        "max_pixels": settings.max_pixels,
-        "formats": list(settings.formats),
-        "recipes": [
-            {
-                "name": recipe.name,
-                "placeholder": recipe.placeholder,
-                "variants": [_variant(variant) for variant in recipe.variants],
-            }
-            for recipe in settings.recipe_book.values()
-        ],
-        "headers": list(UPLOAD_HEADERS),
-    }
-
-
-def _variant(variant: Variant) -> dict[str, Any]:
-    told = {name: getattr(variant, name) for name in VariantLimits.model_fields}
-    crop = variant.crop if variant.fit == "cover" else None
-    return {**told, "background": f"#{bytes(variant.background).hex()}", "crop": crop}
-
-
-UPLOAD_HEADERS = ("Idempotency-Key", "Repr-Digest", "Media-Recipe", "Media-Metadata", "Prefer")
-
 _PLAN: Mapping[str, Any] = {
     "plan": "sweep-20261121T030000-5e0c1d2f",
     "made": "2026-11-21T03:00:04+00:00",
@@ -247,10 +220,10 @@ _LIMITS = {
         {
             "name": "default",
             "placeholder": DEFAULT.placeholder,
-            "variants": [_variant(DEFAULT.variants[0])],
+            "variants": [variant_limits(DEFAULT.variants[0])],
         }
     ],
-    "headers": list(UPLOAD_HEADERS),
+    "headers": list(HEADERS),
 }
 _REPORT: Mapping[str, Any] = {
     "time": "2026-11-21T10:00:00+00:00",

@@ -19,6 +19,7 @@ from worker.queue.errors import Refusal
 from worker.queue.heartbeats import Heartbeats
 from worker.queue.job_queues import JobQueues, job_queue_of
 from worker.queue.jobs import Jobs
+from worker.queue.limits import PublishedLimits
 from worker.queue.mapping import maps_errors, unless_denied
 from worker.queue.messages import Messages
 from worker.queue.ownership import Ownership
@@ -107,6 +108,9 @@ class Queue:
         self.upload_names = UploadNames(redis, stream)
         self.receipts = Receipts(redis, stream)
         self.apps = AppStreams(redis, consumer, domains or Domains(stream, events))
+        ours = self.apps.domains
+        taken = {stream, events, *ours.streams, *map(ours.messages_of, ours.all)}
+        self.limits = PublishedLimits(redis, [stream, *ours.streams], taken)
         self.server = Server(redis, self.stream, events, self.apps.domains)
 
     async def depth(self) -> int:

@@ -13,7 +13,7 @@ from worker.queue.stream import now_ms
 _FIELD = "event"
 _NEWEST = 1000  # messages among which the newest is
 _READ = 500  # at once
-_UNKEPT = "sweep.stopped"  # the type of those that are about no upload, and in no catalog
+_UNKEPT = ("sweep.stopped", "upload.status")  # the types of those that are in no catalog
 _NO_SEQ = 2**53  # and above: the catalog gives none, and JavaScript would round it
 
 
@@ -51,7 +51,7 @@ class Messages:
         """
         newest = await self._newest(str(await now_ms(self._redis) - within_ms), count)
         messages = [_message(fields) for _, fields in newest]
-        return [_identity(message) for message in messages if message.get("type") != _UNKEPT]
+        return [_identity(message) for message in messages if message.get("type") not in _UNKEPT]
 
     async def above(self, seq: int, after: str) -> tuple[Sequence[dict[str, Any]], str | None]:
         """The messages with a greater `seq` among the next ones behind the ID `after` (`0`: from the first).

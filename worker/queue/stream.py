@@ -347,6 +347,19 @@ class EventStream:
         oldest = await self.oldest_id()
         return oldest is not None and (last_id is None or _order(oldest) <= _order(last_id))
 
+    async def before(self, entry_id: str, count: int) -> Sequence[StreamEntry]:
+        """The last `count` entries that wait, read or not, before that one, newest first; fewer where some are
+        too large to be read.
+        """
+        while count:
+            try:
+                found = await self._redis.xrevrange(self.name, max=f"({entry_id}", count=count)
+            except ReplyTooLarge:
+                count //= 8
+            else:
+                return [_entry(found_id, fields) for found_id, fields in found]
+        return []
+
     async def waits(self) -> str:
         """How many events wait, and since when, for people."""
         return waits_in_words(await self.depth(), await self.oldest_age_s())

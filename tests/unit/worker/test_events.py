@@ -16,6 +16,7 @@ from storage.catalog.records import (
     Message,
     Original,
     State,
+    StatusAsked,
     StoredVariant,
     StreamId,
     UploadRequested,
@@ -39,7 +40,7 @@ RECIPES = frozenset({"default", "posters"})
 CAT = "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"
 
 
-def parsed(event: object) -> UploadRequested | DeletionRequested:
+def parsed(event: object) -> UploadRequested | DeletionRequested | StatusAsked:
     body = event if isinstance(event, bytes) else orjson.dumps(event)
     return parse_event(body, StreamId(1, 2), RECIPES)
 
@@ -84,6 +85,10 @@ def test_a_delete_event_names_an_id_and_maybe_the_original(event: object, *, ori
     assert parsed(event) == DeletionRequested(StreamId(1, 2), UUID(CAT), original)
 
 
+def test_a_question_names_an_id_and_its_answer_the_entry() -> None:
+    assert parsed({"status": CAT}) == StatusAsked(StreamId(1, 2), UUID(CAT), "1-2")
+
+
 @pytest.mark.parametrize("owner", ["42", "\N{SNOWMAN}" * 64, "a/b c"])
 def test_an_event_may_say_whose_the_upload_is(owner: str) -> None:
     taken = parsed({"source": "uploads/a", "owner": owner})
@@ -103,7 +108,7 @@ def test_an_owner_is_a_text_of_1_to_64_characters_without_control_characters(own
 TRACED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-@pytest.mark.parametrize("event", [{"source": "uploads/a"}, {"delete": CAT}])
+@pytest.mark.parametrize("event", [{"source": "uploads/a"}, {"delete": CAT}, {"status": CAT}])
 def test_an_event_may_name_the_trace_that_it_belongs_to(event: Mapping[str, Any]) -> None:
     assert parsed({**event, "traceparent": TRACED}).traceparent == TRACED
 
@@ -204,6 +209,11 @@ MISTAKES: Mapping[str, tuple[object, str]] = {
         {"delete": CAT, "source": "uploads/a"},
         "source: there is no such field",
     ),
+    "a question about nothing": ({"status": None}, "status: must be a string"),
+    "a question about no id": ({"status": "ready"}, "status: Input should be a valid UUID"),
+    "a question with more": ({"status": CAT, "metadata": {}}, "metadata: there is no such field"),
+    "an upload with a status": ({"source": "uploads/a", "status": CAT}, "status: there is no such field"),
+    "a deletion with a status": ({"delete": CAT, "status": CAT}, "status: there is no such field"),
     "an original that is a word": (
         {"delete": CAT, "original": "yes"},
         "original: Input should be a valid boolean",
@@ -260,6 +270,12 @@ ABOUT: Mapping[str, tuple[object, About | None]] = {
     "no source": ({"source": ""}, None),
     "a delete": ({"delete": CAT, "source": "uploads/a"}, About(UUID(CAT), "uploads/a")),
     "a delete of no id": ({"delete": "all"}, None),
+    "a question": ({"status": CAT, "x": 1}, About(UUID(CAT), None)),
+    "a question about no id": ({"status": "ready"}, None),
+    "an upload with a status": (
+        {"source": "uploads/a", "status": CAT},
+        About(default_id("uploads/a"), "uploads/a"),
+    ),
     "metadata": ({"source": 7, "id": CAT, "metadata": {"o": 1}}, About(UUID(CAT), None, {"o": 1})),
     "much metadata": ({"id": CAT, "metadata": {"o": "x" * MAX_METADATA_BYTES}}, About(UUID(CAT), None)),
     "metadata that is none": ({"id": CAT, "metadata": 7}, About(UUID(CAT), None)),

@@ -1,0 +1,81 @@
+"""The limits of uploads on Redis, as apps read them for their forms."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from scripts.redis_server import RedisServer
+from tests.support.face import Opening, settings_in
+from worker.domains import parse_domains
+from worker.queue import Queue
+from worker.queue.limits import limits_key
+from worker.upload_limits import LimitsPublisher
+
+
+@pytest.mark.parametrize(
+    ("stream", "key"),
+    [
+        ("media:uploads", "media:limits"),
+        ("shop:media:uploads", "shop:media:limits"),
+        ("media:uploads:shop", "media:uploads:shop:limits"),
+        ("pictures", "pictures:limits"),
+        ("uploads", "uploads:limits"),
+        (":uploads", ":uploads:limits"),
+    ],
+)
+def test_the_key_of_the_limits_follows_from_the_stream(stream: str, key: str) -> None:
+    assert limits_key(stream) == key
+
+
+async def test_redis_has_the_document_of_the_http_server(
+    queue: Queue, opening: Opening, server: RedisServer, tmp_path: Path
+) -> None:
+    settings = settings_in(tmp_path, server.url, max_pixels=40_000_000, formats="jpeg,png")
+    async with opening(max_pixels=40_000_000, formats="jpeg,png") as opened:
+        over_http = (await opened.client.get("/v1/limits")).json()
+    await LimitsPublisher(settings, queue).publish()
+
+    limits = orjson.loads(await queue.redis.get("media:limits"))
+    assert limits == over_http
+    assert (limits["max_pixels"], limits["formats"]) == (40_000_000, ["jpeg", "png"])
+    assert await queue.redis.ttl("media:limits") == -1
+
+
+async def test_each_app_with_a_stream_of_its_own_has_them_beside_that(
+    queue: Queue, server: RedisServer, tmp_path: Path
+) -> None:
+    streams = "media:uploads:shop=uploads/shop/,media:uploads:blog=uploads/blog/"
+    domains = parse_domains(streams, "media:uploads", "media:events")
+    apart = Queue(queue.redis, "media:uploads", "me", 1000, domains=domains)
+    await LimitsPublisher(settings_in(tmp_path, server.url), apart).publish()
+
+    keys = ["media:limits", "media:uploads:shop:limits", "media:uploads:blog:limits"]
+    assert len({await queue.redis.get(key) for key in keys} - {None}) == 1
+    assert apart.limits.keys == keys
+
+
+async def test_no_stream_of_an_app_is_taken_for_the_place_of_the_limits(queue: Queue) -> None:
+    domains = parse_domains("pictures:limits=uploads/a/", "pictures", "told")
+
+    assert Queue(queue.redis, "pictures", "me", 1000, "told", domains=domains).limits.keys == [
+        "pictures:limits:limits"
+    ]
+
+
+async def test_a_redis_that_refuses_them_is_logged_once_and_they_are_there_once_it_allows_them(
+    queue: Queue, server: RedisServer, tmp_path: Path
+) -> None:
+    publisher = LimitsPublisher(settings_in(tmp_path, server.url), queue)
+    await queue.redis.config_set("maxmemory", 1)
+    try:
+        with capture_logs() as logged:
+            for _ in range(2):
+                await publisher.publish()
+    finally:
+        await queue.redis.config_set("maxmemory", 0)
+    await publisher.publish()
+
+    assert [line["event"] for line in logged] == ["limits_not_published"]
+    assert await queue.redis.exists("media:limits")
