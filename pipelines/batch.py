@@ -60,6 +60,10 @@ Classify = Callable[[Exception, Claim], Failed | Postponed]
 """Says what an error means for the upload that met it."""
 
 
+def _tell_nobody(_claim: Claim) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class BatchContext:
     """The parts that a batch works with, and the rules it follows."""
@@ -81,6 +85,7 @@ class BatchContext:
     metrics: Metrics = NO_METRICS
     traces: Traces = NO_TRACES
     accounts: Accounts = field(default_factory=Accounts)  # what tries cost is debited to owners
+    on_begun: Callable[[Claim], None] = _tell_nobody  # told before an upload is worked on; it must not wait
 
 
 async def process_uploads(
@@ -190,6 +195,8 @@ async def _try(turn: _Due, context: BatchContext, report: BatchReport, stack: Ex
         meter = Meter(claim.account)
         loop_until = asyncio.get_running_loop().time() + turn.until - time.monotonic()
         patience = Patience(loop_until, context.stopping)
+        if claim.upload.state is not State.DELETING:
+            context.on_begun(tried.claim)
         try:
             outcome = await _outcome(tried, meter, patience, context, report)
         except NotBegunError:

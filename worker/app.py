@@ -177,7 +177,10 @@ async def open_app(
         link = lasting_link(settings.http_url, settings.http_files)
         webhooks = _webhooks(settings, stores, queue, shutdown, metrics, link)
         on_messages = webhooks.wake if webhooks else _ignore
-        publisher = OutboxPublisher(stores.catalog.outbox, queue, metrics, traces, link, on_messages)
+        starts = stores.catalog.starts if settings.started else None
+        publisher = OutboxPublisher(
+            *(stores.catalog.outbox, queue, metrics, traces, link), on_messages=on_messages, starts=starts
+        )
         stack.push_async_callback(publisher.close)
         if webhooks is not None:
             stack.push_async_callback(webhooks.close)
@@ -211,6 +214,7 @@ async def open_app(
             metrics=metrics,
             traces=traces,
             accounts=accounts,
+            on_begun=publisher.begun,
         )
         places = JobPlaces(settings.uploads_per_job)
         accounting = Accounting(

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.moments import moment, precise_moment
 from storage.catalog.records import (
+    BegunUpload,
     DeadLetter,
     KnownUpload,
     Message,
@@ -77,6 +78,24 @@ def status_answer(
         "entry": asked.entry,
     }
     return body if asked.traceparent is None else {**body, "traceparent": asked.traceparent}
+
+
+def started_message(begun: BegunUpload) -> dict[str, Any]:
+    """The message that work on an upload begins, which no catalog keeps."""
+    upload = begun.claim.upload
+    body: dict[str, Any] = {
+        "type": "upload.started",
+        "seq": begun.seq,
+        "id": str(upload.id),
+        "source": upload.source,
+        "metadata": upload.metadata,
+        "time": precise_moment(begun.time_ms),
+        "recipe": upload.recipe,
+        "attempts": upload.attempts,
+        "waiting": begun.waiting,
+    }
+    traceparent = begun.claim.traceparent or upload.traceparent
+    return body if traceparent is None else {**body, "traceparent": traceparent}
 
 
 def _error_view(code: str | None, message: str | None) -> dict[str, str | None] | None:

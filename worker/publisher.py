@@ -4,21 +4,24 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
 from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.traces import NO_TRACES, Traces
 from storage.catalog.outbox import Outbox
-from storage.catalog.records import Message
-from storage.errors import CatalogUnavailable
-from worker.documents import payload
+from storage.catalog.records import Claim, Message
+from storage.catalog.starts import Starts
+from storage.errors import CatalogUnavailable, StorageError
+from worker.documents import payload, started_message
 from worker.queue import Queue, QueueUnavailable
 from worker.srcset import Link
 
 log = structlog.get_logger(__name__)
 
 _MARKED_AFTER_S = 1.0  # a message that was sent: many share one transaction
+_STARTS_WITHIN_S = 0.5  # what is told of starts is found out, or they are not told: outcomes wait meanwhile
 _CLOSE_TIMEOUT_S = 5.0  # with a Redis or catalog that is slow when the worker ends; the outbox keeps the rest
 
 
@@ -33,14 +36,19 @@ class OutboxPublisher:
         traces: Traces = NO_TRACES,
         link: Link = str,
         on_messages: Callable[[], object] = lambda: None,
+        starts: Starts | None = None,
     ) -> None:
-        """`link` leads to a variant, in the srcset of messages; `on_messages` is told of some."""
+        """`link` leads to a variant, in the srcset of messages; `on_messages` is told of some. Without `starts`
+        nothing is told of those.
+        """
         self._outbox = outbox
         self._queue = queue
         self._metrics = metrics
         self._traces = traces
         self._link = link
         self._on_messages = on_messages
+        self._starts = starts
+        self._begun: list[Claim] = []
         self._waiting: list[Message] = []
         self._sent: list[Message] = []
         self._sent_at = 0.0
@@ -52,6 +60,15 @@ class OutboxPublisher:
         self._waiting.extend(messages)
         self._wake.set()
         self._on_messages()
+
+    def begun(self, claim: Claim) -> None:
+        """Tell that work on an upload begins, before any message that is handed over from now on.
+
+        Nobody waits for it, and it may get lost.
+        """
+        if self._starts is not None:
+            self._begun.append(claim)
+            self._wake.set()
 
     async def run(self) -> None:
         """Send what `publish` was called with, until cancelled; `close` waits for what is being sent then."""
@@ -65,10 +82,12 @@ class OutboxPublisher:
     async def flush(self) -> None:
         """Send what waits, and mark what was sent a while ago; what cannot be sent stays unmarked."""
         self._wake.clear()
+        begun, self._begun = self._begun, []
+        started = await self._started(begun) if begun else []
         waiting, self._waiting = self._waiting, []
         try:
-            if waiting:
-                await self._publish(waiting)
+            if started or waiting:
+                await self._publish(waiting, started)
             if self._pause_s() == 0:
                 await self._mark()
         except (QueueUnavailable, CatalogUnavailable) as error:
@@ -110,15 +129,28 @@ class OutboxPublisher:
         """How long what was sent may still stay unmarked; None where there is nothing to mark."""
         return max(0.0, self._sent_at + _MARKED_AFTER_S - time.monotonic()) if self._sent else None
 
-    async def _publish(self, messages: Sequence[Message]) -> None:
+    async def _started(self, claims: Sequence[Claim]) -> list[dict[str, Any]]:
+        if self._starts is None:
+            return []
+        try:
+            async with asyncio.timeout(_STARTS_WITHIN_S):
+                found = await self._starts.find(claims)
+        except (TimeoutError, StorageError) as error:
+            log.debug("starts_not_told", count=len(claims), reason=str(error))
+            return []
+        return [started_message(one) for one in found]
+
+    async def _publish(self, messages: Sequence[Message], started: Sequence[dict[str, Any]] = ()) -> None:
+        """Send `messages` in their order, behind those that were `started`."""
         ordered = sorted(messages, key=lambda message: message.seq)
-        payloads = [payload(message, self._link) for message in ordered]
+        payloads = [*started, *(payload(message, self._link) for message in ordered)]
+        told = self._queue.apps.domains.told
+        also_to = [told(None, each["source"]) for each in started]
+        also_to += [told(each.stream, each.source) for each in ordered]
         with self._traces.sending(payloads):
-            await self._queue.messages.send(
-                payloads, [self._queue.apps.domains.told(each.stream, each.source) for each in ordered]
-            )
+            await self._queue.messages.send(payloads, also_to)
         self._metrics.messages_sent([sent["type"] for sent in payloads])
-        if not self._sent:
+        if ordered and not self._sent:
             self._sent_at = time.monotonic()
         self._sent += ordered
 

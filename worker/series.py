@@ -17,7 +17,7 @@ from worker.webhooks.endpoint import Outcome
 OTHER = "other"
 """The value of a label for what its closed set does not have."""
 
-OF_UPLOADS = ("upload.ready", "upload.failed", "upload.deleted", "upload.status")
+OF_UPLOADS = ("upload.started", "upload.ready", "upload.failed", "upload.deleted", "upload.status")
 WORKER_CPU = "media_worker_cpu_seconds_total"
 STAGES = ("read", "hash", "probe", "decode", "resize", "encode", "publish")
 # OpenTelemetry's, for the durations of a client of a database.

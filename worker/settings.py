@@ -199,6 +199,9 @@ class Settings(BaseModel):
     backup_keep: types.BackupKeep = Field(
         "24h,14d", description="which copies stay: the newest of so many hours and days"
     )
+    started: bool = Field(
+        False, description="whether a message, `upload.started`, tells that work on an upload begins"
+    )
     events_maxlen: int = Field(
         100_000, ge=100, description="messages kept in the stream of messages (approximately)"
     )

@@ -24,6 +24,7 @@ from storage.catalog.records import Domain
 from storage.catalog.reports import Reports
 from storage.catalog.requeuer import Requeuer
 from storage.catalog.sources import Sources
+from storage.catalog.starts import Starts
 from storage.catalog.sweeps import Sweeps
 from storage.catalog.tombstones import Tombstones
 from storage.catalog.variant_names import VariantNames
@@ -42,6 +43,7 @@ class Catalog:
     claims: Claims
     outbox: Outbox
     questions: Questions
+    starts: Starts
     dead_letters: DeadLetters
     failures: Failures
     backfill: Backfill
@@ -93,6 +95,7 @@ async def open_catalog(
             claims=Claims(database.used_for("claim"), database.used_for("commit")),
             outbox=Outbox(database.used_for("outbox")),
             questions=Questions(database.used_for("intake")),
+            starts=Starts(database.used_for("outbox")),
             dead_letters=DeadLetters(database),
             failures=Failures(database),
             backfill=Backfill(database),

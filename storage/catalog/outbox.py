@@ -1,11 +1,12 @@
 """The outbox: messages for apps, written in the outcome's transaction and marked once they were sent."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Select, bindparam, insert, null, select, update
+from sqlalchemy import Select, String, bindparam, func, insert, null, select, update
 
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
@@ -16,13 +17,18 @@ from storage.catalog.records import Message
 from storage.catalog.rows import dump_message, to_message
 from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.statements import PreparedStatement
-from storage.catalog.tables import outbox
+from storage.catalog.tables import about, outbox
 from storage.errors import CatalogDamaged
 
 _PAGE = 500
 
 _KEPT = select(outbox.c.seq, outbox.c.body, outbox.c.traceparent).order_by(outbox.c.seq)
 _IN_ANY_SCHEMA = select(outbox.c.seq, outbox.c.body, null().label("traceparent")).order_by(outbox.c.seq)
+_NEWEST = (
+    select(about.label("upload_id"), func.max(outbox.c.seq).label("seq"))
+    .where(about.in_(bindparam("ids", type_=String, expanding=True)))
+    .group_by(about)
+)
 _MARK = update(outbox).where(outbox.c.seq.in_(bindparam("sent", expanding=True)))
 _INSERT = PreparedStatement(insert(outbox).returning(outbox.c.seq, sort_by_parameter_order=True))
 
@@ -98,6 +104,12 @@ class Outbox:
     async def prune(self, before_ms: int) -> int:
         """Forget messages made before `before_ms` that were sent, or some of them; returns their number."""
         return await prune(self._database, outbox.c.made_ms, before_ms, outbox.c.sent_ms.is_not(None))
+
+
+async def newest_seqs(connection: AsyncConnection, ids: Sequence[UUID]) -> Mapping[UUID, int]:
+    """The `seq` of the newest message about each of these uploads, a page at most, that is kept."""
+    found = await connection.execute(_NEWEST, {"ids": [str(each) for each in ids]})
+    return {UUID(row.upload_id): row.seq for row in found}
 
 
 async def insert_messages(connection: AsyncConnection, messages: Sequence[Message]) -> Sequence[Message]:

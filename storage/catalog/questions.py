@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import String, bindparam, func, select
+from sqlalchemy import String, bindparam, select
 
 from storage.catalog.database import Database
+from storage.catalog.outbox import newest_seqs
 from storage.catalog.paging import pages
 from storage.catalog.records import KnownUpload, StoredVariant
 from storage.catalog.rows import to_upload, to_variant
-from storage.catalog.tables import about, outbox, uploads, variants
+from storage.catalog.tables import uploads, variants
 
 _IDS = bindparam("ids", type_=String, expanding=True)
 _UPLOADS = select(uploads).where(uploads.c.id.in_(_IDS))
@@ -17,9 +18,6 @@ _CURRENT = (
     select(variants)
     .where(variants.c.upload_id.in_(_IDS), variants.c.superseded_ms.is_(None))
     .order_by(variants.c.number)
-)
-_NEWEST = (
-    select(about.label("upload_id"), func.max(outbox.c.seq).label("seq")).where(about.in_(_IDS)).group_by(about)
 )
 
 
@@ -36,16 +34,16 @@ class Questions:
     async def find(self, ids: Sequence[UUID]) -> Mapping[UUID, KnownUpload]:
         """Those of `ids` that are there, as they are at one moment. Raises: CatalogDamaged."""
         known: dict[UUID, KnownUpload] = {}
-        for page in pages(sorted({str(each) for each in ids})):
+        for page in pages(sorted(set(ids))):
+            asked = {"ids": [str(each) for each in page]}
             async with self._database.reading() as connection:
-                rows = (await connection.execute(_UPLOADS, {"ids": page})).mappings().all()
-                made = (await connection.execute(_CURRENT, {"ids": page})).mappings().all()
-                newest = (await connection.execute(_NEWEST, {"ids": page})).all()
+                rows = (await connection.execute(_UPLOADS, asked)).mappings().all()
+                made = (await connection.execute(_CURRENT, asked)).mappings().all()
+                seqs = await newest_seqs(connection, page)
             current: dict[str, list[StoredVariant]] = {}
             for row in made:
                 current.setdefault(row["upload_id"], []).append(to_variant(row))
-            seqs: dict[str, int] = {row.upload_id: row.seq for row in newest}
             for row in rows:
                 upload = to_upload(row, current.get(row["id"], ()))
-                known[upload.id] = KnownUpload(upload, seqs.get(row["id"], 0))
+                known[upload.id] = KnownUpload(upload, seqs.get(upload.id, 0))
         return known

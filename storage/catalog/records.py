@@ -233,6 +233,19 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class BegunUpload:
+    """An upload on which work has begun, and how many of its owner still waited at that time.
+
+    The message about it has the `seq` of the newest one before it, 0 where none is kept.
+    """
+
+    claim: Claim
+    seq: int
+    waiting: int
+    time_ms: int
+
+
+@dataclass(frozen=True)
 class Ready:
     """All variants are published."""
 

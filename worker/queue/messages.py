@@ -13,7 +13,7 @@ from worker.queue.stream import now_ms
 _FIELD = "event"
 _NEWEST = 1000  # messages among which the newest is
 _READ = 500  # at once
-_UNKEPT = ("sweep.stopped", "upload.status")  # the types of those that are in no catalog
+_UNKEPT = ("sweep.stopped", "upload.started", "upload.status")  # the types of those that are in no catalog
 _NO_SEQ = 2**53  # and above: the catalog gives none, and JavaScript would round it
 
 

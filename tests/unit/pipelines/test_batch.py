@@ -754,3 +754,16 @@ async def test_a_deletion_that_cannot_be_done_is_never_given_up(
     (root / thumb).rmdir()
     await make_due(catalog)
     assert (await process(catalog, [upload_id], context)).outcomes == Counter(deleted=1)
+
+
+async def test_the_beginning_of_work_is_told_but_not_that_of_a_deletion(
+    catalog: Catalog, uploads: Uploads, context: BatchContext
+) -> None:
+    begun: list[Claim] = []
+    told = replace(context, on_begun=begun.append)
+    upload_id = await uploads.put("cat.jpg", b"no picture")
+    await process(catalog, [upload_id], told)
+    await delete(catalog, upload_id)
+    await process(catalog, [upload_id], told)
+
+    assert [(one.upload.id, one.upload.state) for one in begun] == [(upload_id, State.PROCESSING)]

@@ -73,6 +73,7 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_BACKUP_CRON": "30 * * * *",
     "MEDIA_BACKUP_KEEP": "24h,14d",
     "MEDIA_EVENTS": "media:events",
+    "MEDIA_STARTED": False,
     "MEDIA_EVENTS_MAXLEN": 100_000,
     "MEDIA_CONSOLE": "on",
     "MEDIA_CONSOLE_USER_HEADER": "",
