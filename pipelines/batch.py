@@ -28,11 +28,28 @@ from pipelines.sandbox import Sandbox
 from pipelines.sandbox.rooms import NotBegunError, Patience
 from pipelines.slots import Slots
 from pipelines.traces import NO_TRACES, Traces, TryTrace
-from pipelines.upload import WORKERS_DIED, DoomedBlobs, PictureBlobs, make_variants, remove_upload
+from pipelines.upload import (
+    WORKERS_DIED,
+    DoomedBlobs,
+    PictureBlobs,
+    find_fates,
+    make_variants,
+    remove_upload,
+)
 from pipelines.watcher import OriginalWatcher
 from storage.blobs import CheckIdentity, Existence
 from storage.catalog.claims import Claims
-from storage.catalog.records import Claim, Committed, Failed, Outcome, Postponed, Ready, Removed, State
+from storage.catalog.records import (
+    Claim,
+    Committed,
+    Failed,
+    OriginalFate,
+    Outcome,
+    Postponed,
+    Ready,
+    Removed,
+    State,
+)
 from storage.errors import (
     BlobForbidden,
     BlobNotFound,
@@ -425,7 +442,12 @@ async def _attempt(
         pixels = original.width * original.height
         context.metrics.picture_made(original.format, pixels, original.bytes, made.written)
         tried.picture_made(original, made.written)
-    return made.outcome
+    if claim.replaces is None:
+        return made.outcome
+    sources = await context.claims.sources_replaced(claim)
+    fates = await find_fates([source for source in sources.values() if source], context.blobs)
+    originals = {one: fates.get(source or "", OriginalFate.MISSING) for one, source in sources.items()}
+    return replace(made.outcome, originals=originals)
 
 
 async def _why_forbidden(claim: Claim, context: BatchContext) -> str | None:

@@ -81,7 +81,7 @@ class Committer:
                 if not future.done():
                     future.set_exception(error)
             return
-        self._on_committed([result.message for result in committed if result.message])
+        self._on_committed([message for result in committed for message in result.messages])
         for (_, future), result in zip(group, committed, strict=True):
             if not future.done():
                 future.set_result(result)

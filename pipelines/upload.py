@@ -27,9 +27,17 @@ from pipelines.recipe import Recipe, Variant
 from pipelines.sandbox import Rendered, RenderedVariant, Sandbox
 from pipelines.sandbox.rooms import ENDLESS, Patience
 from storage.blobs import BlobInfo, Delete, Existence, Move, Open, Source, Stamp, Stat, Store
-from storage.catalog.records import Claim, Original, Ready, Removed, StoredVariant
+from storage.catalog.records import Claim, Original, OriginalFate, Ready, Removed, StoredVariant
 from storage.catalog.requeuer import DAMAGED
-from storage.errors import BlobChanged, BlobNotFound, BlobPinned, BlobRefused, BlobsUnavailable, KeyRefused
+from storage.errors import (
+    BlobChanged,
+    BlobNotFound,
+    BlobPinned,
+    BlobRefused,
+    BlobsUnavailable,
+    KeyRefused,
+    StorageError,
+)
 from storage.keys import deletion_folder, trash_key, variant_key
 from storage.threads import in_thread
 
@@ -208,8 +216,9 @@ async def remove_upload(
 ) -> Removed:
     """Remove the blobs under `keys`, and move the original to the trash if it goes too.
 
-    `forbidden` is why it may not go: the outcome says that it was kept. `holds` is asked before each: a
-    worker that was frozen must not remove what has been made again since.
+    `forbidden` is why it may not go: the outcome says that it was kept. It says in any case what became of
+    the original. `holds` is asked before each: a worker that was frozen must not remove what has been made
+    again since.
 
     Raises: StorageError; the same call again does the rest.
     """
@@ -218,18 +227,33 @@ async def remove_upload(
             return Removed(claim)  # and its outcome is not written
         await blobs.delete(key)
     source = claim.upload.source
-    if not with_original or source is None or not await holds(claim):
+    if source is None:
+        return Removed(claim, original=OriginalFate.MISSING)
+    if not with_original or forbidden is not None:
+        fate = (await find_fates([source], blobs))[source]
+        is_refused = with_original and fate is OriginalFate.KEPT
+        return Removed(claim, forbidden if is_refused else None, fate)
+    if not await holds(claim):
         return Removed(claim)
-    if forbidden is not None:
-        is_there = (await blobs.stat([source]))[source] is not Existence.MISSING
-        return Removed(claim, kept=forbidden if is_there else None)
     folder = deletion_folder(claim.upload.id, claim.token)
     try:
-        await blobs.move(source, trash_key(folder, source))
+        moved = await blobs.move(source, trash_key(folder, source))
     # What is no regular file was never this upload's; and a bucket has no room for a key that is too long.
     except (BlobRefused, BlobPinned, KeyRefused) as error:
         return Removed(claim, kept=str(error))
-    return Removed(claim)
+    return Removed(claim, original=OriginalFate.MISSING if moved is None else OriginalFate.TRASHED)
+
+
+async def find_fates(sources: Sequence[str], blobs: Stat) -> Mapping[str, OriginalFate]:
+    """What there is of originals that nobody touches: all that is not surely gone."""
+    try:
+        found = await blobs.stat(sources) if sources else {}
+    except StorageError:
+        return dict.fromkeys(sources, OriginalFate.KEPT)
+    return {
+        source: OriginalFate.MISSING if seen is Existence.MISSING else OriginalFate.KEPT
+        for source, seen in found.items()
+    }
 
 
 async def _find_stored(claim: Claim, recipe: Recipe, sha256: str, blobs: PictureBlobs) -> Kept:

@@ -11,6 +11,7 @@ from storage.catalog.records import (
     KnownUpload,
     Message,
     Original,
+    OriginalFate,
     State,
     StatusAsked,
     StoredVariant,
@@ -41,6 +42,8 @@ def payload(message: Message, link: Link = str) -> dict[str, Any]:
         body |= placeholder_view(message.original)
         body["variants"] = [_view(variant, *_VARIANT) for variant in message.variants]
         body["srcset"] = srcset(message.variants, message.original, link)
+        if message.replaces is not None:
+            body["replaces"] = str(message.replaces)
     if message.kind is State.FAILED:
         error = _error_view(message.error_code, message.error_message)
         body |= {"attempts": message.attempts, "error": error}
@@ -48,8 +51,11 @@ def payload(message: Message, link: Link = str) -> dict[str, Any]:
         body["traceparent"] = message.traceparent
     if message.entry is not None:
         body["entry"] = message.entry
-    if message.original_kept:
-        body["original"] = "kept"
+    if message.kind is State.DELETED:
+        # What an older version deleted, and is asked for again, may be here or not.
+        fate = OriginalFate.KEPT if message.original_kept else message.original_fate
+        body |= {} if fate is None else {"original": fate}
+        body |= {} if message.replaced_by is None else {"replaced_by": str(message.replaced_by)}
     return body
 
 
@@ -77,6 +83,8 @@ def status_answer(
         "srcset": srcset(variants, original, link),
         "entry": asked.entry,
     }
+    if known is not None and known.replaced_by is not None:
+        body["replaced_by"] = str(known.replaced_by)
     return body if asked.traceparent is None else {**body, "traceparent": asked.traceparent}
 
 

@@ -120,6 +120,11 @@ class UploadEvent(_Event):
         description="Whose the upload is, for keys of the HTTP server that open one owner's uploads alone; "
         "no control character. By default the first folder below `uploads/`.",
     )
+    replaces: Id | None = Field(
+        None,
+        description="The upload in whose place this one comes: once this one is ready, that one is deleted, and "
+        "its variants stay served for a while. Where this one fails, that one stays.",
+    )
 
 
 class DeleteEvent(_Event):
@@ -198,6 +203,8 @@ def parse_event(
         reason = f"there is no recipe {event.recipe[:64]!r}; when the worker started, there was: {known}"
         raise InvalidEvent("unknown_recipe", reason)
     upload_id = event.id or default_id(event.source)
+    if event.replaces == upload_id:
+        raise InvalidEvent("invalid_event", "replaces: an upload cannot take its own place")
     return UploadRequested(
         position,
         upload_id,
@@ -207,6 +214,7 @@ def parse_event(
         written_ms=written_ms,
         traceparent=traceparent,
         owner=event.owner,
+        replaces=event.replaces,
     )
 
 

@@ -1,6 +1,6 @@
 """Claims: the rights to work on uploads, given and ended."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from uuid import UUID
@@ -12,12 +12,24 @@ from storage.catalog.claim_groups import ClaimGroups, HeldClaims, Wanted
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
+from storage.catalog.events import position_of
 from storage.catalog.expressions import effective_account
 from storage.catalog.locks import SWEEP, lock_free_uploads, lock_uploads
 from storage.catalog.outbox import insert_messages
 from storage.catalog.outcomes import HELD, parameters_of, which_hold, write_outcomes
 from storage.catalog.paging import pages
-from storage.catalog.records import WAITING, Claim, Committed, Outcome, Ready, State
+from storage.catalog.records import (
+    WAITING,
+    Claim,
+    Committed,
+    Domain,
+    Message,
+    Outcome,
+    Ready,
+    Replacement,
+    State,
+)
+from storage.catalog.replacing import find_replaced, replace_uploads
 from storage.catalog.rows import Row, to_upload, to_variant
 from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.statements import PreparedStatement
@@ -75,9 +87,12 @@ _ALL_OF_UPLOADS = PreparedStatement(
 class Claims:
     """The rights to work on uploads. Every verb raises CatalogUnavailable."""
 
-    def __init__(self, database: Database, committing: Database | None = None) -> None:
+    def __init__(
+        self, database: Database, committing: Database | None = None, domains: Sequence[Domain] = ()
+    ) -> None:
         self._database = database
         self._committing = committing or database
+        self._domains = domains
         self._groups = ClaimGroups(self._claim_some)
         self._held = HeldClaims(self._which_hold)
 
@@ -127,6 +142,14 @@ class Claims:
         async with self._database.reading() as connection:
             return list((await connection.execute(query)).scalars())
 
+    async def sources_replaced(self, claim: Claim) -> Mapping[UUID, str | None]:
+        """The originals of the uploads in whose place a claimed one comes once it is ready."""
+        if claim.replaces is None:
+            return {}
+        async with self._database.reading() as connection:
+            rows = await find_replaced(connection, claim, self._domains)
+        return {UUID(row["id"]): row["source"] for row in rows or ()}
+
     async def others_with(self, sources: Sequence[str], upload_id: UUID) -> int:
         """How many other uploads, not deleted, have one of `sources`."""
         query = select(func.count()).where(
@@ -148,15 +171,30 @@ class Claims:
         async with self._committing.writing(inline=True) as connection:
             if any(isinstance(outcome, Ready) for outcome in outcomes):
                 await self._database.share(connection, SWEEP)
+            replacing = [one.claim for one in in_order if isinstance(one, Ready) and one.claim.replaces]
+            if replacing:  # all rows in one order
+                ids = {outcome.claim.upload.id for outcome in in_order}
+                await lock_uploads(connection, ids | {one.replaces.id for one in replacing if one.replaces})
             now = self._database.now_ms()
             committed = await write_outcomes(connection, in_order, now, error_ms)
             done = dict(zip(map(id, in_order), committed, strict=True))
-            written = [done[id(outcome)] for outcome in outcomes]
-            messages = await insert_messages(
-                connection, [result.message for result in written if result.message is not None]
-            )
-        by_id = {message.id: message for message in messages}
-        return [replace(result, message=by_id.get(result.id)) for result in written]
+            written = [(outcome, done[id(outcome)]) for outcome in outcomes]
+            if replacing:
+                written = [
+                    (outcome, await self._with_replaced(connection, outcome, result, now))
+                    for outcome, result in written
+                ]
+            results = [result for _, result in written]
+            messages = iter(await insert_messages(connection, _in_order(results)))
+        return _numbered(results, messages)
+
+    async def _with_replaced(
+        self, connection: AsyncConnection, outcome: Outcome, result: Committed, now: int
+    ) -> Committed:
+        """The result, once what the upload replaces is superseded."""
+        if not isinstance(outcome, Ready) or result.state is not State.READY:
+            return result
+        return replace(result, replaced=await replace_uploads(connection, outcome, now, self._domains))
 
     async def make_due(self, ids: Sequence[UUID]) -> Sequence[str]:
         """Make those of `ids` due that are put off; returns their jobs."""
@@ -204,6 +242,18 @@ class Claims:
                 await connection.execute(_RELEASE, {**parameters_of(claim), "now": now})
 
 
+def _in_order(results: Sequence[Committed]) -> Sequence[Message]:
+    """The messages of these results: what was replaced comes behind what has replaced it."""
+    own = [result.message for result in results if result.message is not None]
+    return [*own, *chain.from_iterable(result.replaced for result in results)]
+
+
+def _numbered(results: Sequence[Committed], messages: Iterator[Message]) -> Sequence[Committed]:
+    """The results, with their messages as they are in the outbox, in the same order."""
+    own = [replace(one, message=next(messages)) if one.message else one for one in results]
+    return [replace(one, replaced=[next(messages) for _ in one.replaced]) if one.replaced else one for one in own]
+
+
 def _asked(wanted: Sequence[Wanted], now: int) -> Row:
     """What `_DUE` asks of these uploads."""
     jobs = [(str(each.upload_id), each.job_id) for each in wanted]
@@ -240,6 +290,7 @@ def _to_claim(row: Row, made: Sequence[Row], now: int) -> Claim:
         account=effective_account(row),
         began_ms=now,
         superseded=[to_variant(each) for each in made if each["superseded_ms"] is not None],
+        replaces=Replacement(UUID(row["replaces"]), position_of(row)) if row["replaces"] else None,
     )
 
 

@@ -8,6 +8,7 @@ from storage.catalog.records import (
     WAITING,
     DeletionRequested,
     Original,
+    OriginalFate,
     State,
     StreamId,
     UploadRequested,
@@ -16,7 +17,7 @@ from storage.catalog.rows import Row, dump_metadata
 
 _UNSIGNED = 2**64 - 1
 GOING = (State.DELETING, State.DELETED)
-_NOTHING_READ = dict.fromkeys((*Original.__dataclass_fields__, "placeholder_of"))
+NOTHING_READ: Row = dict.fromkeys((*Original.__dataclass_fields__, "placeholder_of"))
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,9 @@ def _request_upload(row: Row | None, event: UploadRequested, now_ms: int) -> Cha
         "crash_count": 0,
         "queued_ms": now_ms,
         "not_before_ms": now_ms,
+        "replaces": _replaced(row, event),
+        "replaced_by": None,
+        "original_fate": None,
     }
     if row is None:
         return Change({**_blank(str(event.id), now_ms), **changes, "state": State.QUEUED}, wants_job=True)
@@ -109,10 +113,11 @@ def _request_upload(row: Row | None, event: UploadRequested, now_ms: int) -> Cha
 
 
 def _request_deletion(row: Row | None, event: DeletionRequested, now_ms: int) -> Change:
-    fresh = {"revive": False, "attempts": 0, "crash_count": 0, "not_before_ms": now_ms}
+    fresh = {"revive": False, "attempts": 0, "crash_count": 0, "not_before_ms": now_ms, "replaces": None}
     changes = {**_at_position(event.position, now_ms), **fresh, "traceparent": _traceparent(row, event)}
     if row is None:
-        tombstone = {**_blank(str(event.id), now_ms), **changes, "state": State.DELETED}
+        gone = {"state": State.DELETED, "original_fate": OriginalFate.MISSING}
+        tombstone = {**_blank(str(event.id), now_ms), **changes, **gone}
         return Change(tombstone, answers=True)
     changes |= {"state": State.DELETING, "delete_original": row["delete_original"] or event.original}
     match row["state"]:
@@ -127,6 +132,13 @@ def _request_deletion(row: Row | None, event: DeletionRequested, now_ms: int) ->
             return Change({**row, **changes}, wants_job=True)
 
 
+def _replaced(row: Row | None, event: UploadRequested) -> str | None:
+    """What the upload replaces once it is ready: an event that does not say so changes nothing about it."""
+    if event.replaces is not None:
+        return str(event.replaces)
+    return None if row is None else row["replaces"]
+
+
 def _traceparent(row: Row | None, event: UploadRequested | DeletionRequested) -> str | None:
     """The newest event's; where it has none, that of the work which is not done yet and answers both."""
     pending = row["traceparent"] if row is not None and row["state"] in WAITING else None
@@ -134,11 +146,15 @@ def _traceparent(row: Row | None, event: UploadRequested | DeletionRequested) ->
 
 
 def _at_position(position: StreamId, now_ms: int) -> dict[str, Any]:
+    return {**position_columns(position), "changed_ms": now_ms}
+
+
+def position_columns(position: StreamId) -> dict[str, int]:
+    """The columns of a row that say which event was applied to it."""
     return {
         "event_ms": _signed(position.ms),
         "event_n": _signed(position.n),
         "event_epoch": position.epoch,
-        "changed_ms": now_ms,
     }
 
 
@@ -174,5 +190,8 @@ def _blank(upload_id: str, now_ms: int) -> Row:
         "error_message": None,
         "seen": None,
         "traceparent": None,
-        **_NOTHING_READ,
+        "replaces": None,
+        "replaced_by": None,
+        "original_fate": None,
+        **NOTHING_READ,
     }

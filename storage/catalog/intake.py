@@ -1,6 +1,6 @@
 """Events become rows: one transaction for a whole batch."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +22,7 @@ from storage.catalog.records import (
     DeletionRequested,
     Domain,
     Message,
+    OriginalFate,
     PossibleRestart,
     State,
     StoredVariant,
@@ -29,6 +30,7 @@ from storage.catalog.records import (
     Taken,
     UploadRequested,
 )
+from storage.catalog.replacing import app_of, may_replace
 from storage.catalog.rows import Row, message_of, to_variant
 from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
 from storage.catalog.tables import PARKED, uploads, variants
@@ -116,7 +118,10 @@ class EventStore:
                         now = self._database.now_ms()
                         spread_over = partial(_spread, admit, self._uploads_per_job)
                         account_of = partial(_account_of, self._domains)
-                        taken = await _take(connection, events, letters, spread_over, account_of, now)
+                        foreign = await _find_foreign(connection, events, self._domains)
+                        taken = await _take(
+                            connection, events, letters, foreign, spread_over, account_of, now
+                        )
                         # Last, because the intakes of all hosts wait for each other from here on.
                         await place.note(connection, current)
                         return taken
@@ -190,7 +195,7 @@ def _account_of(domains: Sequence[Domain], row: Row) -> str | None:
     An owner of no app whose name is such an account has another: no app's begins with a colon.
     """
     source = row["source"]
-    whose = next((domain for domain in domains if source is not None and domain.holds(source)), None)
+    whose = app_of(source, domains)
     owner = effective_owner(row["owner"], source)
     if whose:
         return whose.account_of(owner)
@@ -202,16 +207,18 @@ async def _take(
     connection: AsyncConnection,
     events: Read,
     letters: Refused,
+    foreign: Collection[str],
     spread_over: Callable[[Sequence[Row]], _Spread],
     account_of: Callable[[Row], str | None],
     now: int,
 ) -> Taken:
+    refused = [letter for _, letter in events if letter.stream_id in foreign]
+    events = [pair for pair in events if pair[1] not in refused] if refused else events
     rows, adopted = await _find(connection, [event for event, _ in events])
     known = dict(rows)
     waiting: dict[str, None] = {}
     answered: dict[str, None] = {}
     outdated: list[str] = []
-    refused: list[DeadLetter] = []
     absent: list[Message] = []
     for event, letter in _with_takeovers(events, adopted):
         change = apply(rows.get(str(event.id)), event, now)
@@ -245,6 +252,27 @@ async def _take(
         owners={UUID(each): chosen.owners[each] for ids in chosen.jobs.values() for each in ids},
         parked={chosen.owners[each] for each in chosen.parked},
     )
+
+
+async def _find_foreign(
+    connection: AsyncConnection, events: Read, domains: Sequence[Domain]
+) -> Collection[str]:
+    """The entries that would have an app's upload take the place of another app's, as far as that is there."""
+    wanted = [
+        (event, letter)
+        for event, letter in events
+        if isinstance(event, UploadRequested) and event.replaces and app_of(event.source, domains)
+    ]
+    if not wanted:
+        return frozenset()
+    ids = sorted({str(event.replaces) for event, _ in wanted})
+    found = await connection.execute(select(uploads.c.id, uploads.c.source).where(uploads.c.id.in_(ids)))
+    sources: dict[str, str | None] = {row.id: row.source for row in found}
+    return {
+        letter.stream_id
+        for event, letter in wanted
+        if (old := str(event.replaces)) in sources and not may_replace(event.source, sources[old], domains)
+    }
 
 
 def _with_takeovers(
@@ -301,7 +329,7 @@ async def _store(connection: AsyncConnection, rows: dict[str, Row], known: dict[
 def _never_there(event: Event, now: int) -> Message:
     stream = event.domain.stream if event.domain else None
     gone = Message(0, State.DELETED, event.id, None, "", {}, now, traceparent=event.traceparent)
-    return replace(gone, stream=stream)
+    return replace(gone, stream=stream, original_fate=OriginalFate.MISSING)
 
 
 def _refusals(letters: Sequence[DeadLetter], now: int) -> Iterator[Message]:

@@ -92,7 +92,7 @@ async def open_catalog(
             is_new=is_new,
             intake=EventStore(database.used_for("intake"), uploads_per_job, domains),
             epochs=Epochs(database.used_for("intake")),
-            claims=Claims(database.used_for("claim"), database.used_for("commit")),
+            claims=Claims(database.used_for("claim"), database.used_for("commit"), domains),
             outbox=Outbox(database.used_for("outbox")),
             questions=Questions(database.used_for("intake")),
             starts=Starts(database.used_for("outbox")),

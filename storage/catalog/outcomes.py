@@ -127,7 +127,7 @@ async def _write_outcome(
         outcome.claim.upload.id,
         State(changed["state"]),
         changed["attempts"],
-        _message(changed, row["metadata"], outcome, now) if final else None,
+        _message(changed, row, outcome, now) if final else None,
         max(0, changed["not_before_ms"] - now),
     )
 
@@ -220,7 +220,7 @@ def changes_of(outcome: Outcome, row: Row, now: int) -> Row:
         changes |= {"not_before_ms": now}
     if _was_requested_again(outcome, row):
         changes |= {"state": State.QUEUED, "attempts": 0, "not_before_ms": now, "revive": False}
-        changes |= {"crash_count": 0}
+        changes |= {"crash_count": 0, "replaces": row["replaces"]}
     return changes
 
 
@@ -240,7 +240,7 @@ def _original_remains(outcome: Outcome, row: Row) -> bool:
 def _plain_changes(outcome: Outcome, row: Row, now: int) -> Row:
     match outcome:
         case Ready(_, original):
-            done = {"state": State.READY, "attempts": 0, "seen": None}
+            done = {"state": State.READY, "attempts": 0, "seen": None, "replaces": None}
             return {**done, **_error(None, None), **_read(original)}
         case Failed(_, code, message):
             failed = {"state": State.FAILED, "attempts": row["attempts"] + 1, "seen": None}
@@ -253,8 +253,8 @@ def _plain_changes(outcome: Outcome, row: Row, now: int) -> Row:
                 "not_before_ms": now + delay_ms,
                 **_error(code, message),
             }
-        case Removed():
-            gone = {"metadata": "{}"} if not row["revive"] else {}
+        case Removed(original=fate):
+            gone = {"metadata": "{}", "original_fate": fate} if not row["revive"] else {}
             done = {"state": State.DELETED, "attempts": 0, "delete_original": False, "seen": None}
             return {**done, **gone, **_error(None, None), **_read(None)}
 
@@ -271,11 +271,13 @@ def _read(original: Original | None) -> Row:
     }
 
 
-def _message(row: Row, metadata: str, outcome: Outcome, now: int) -> Message:
+def _message(row: Row, before: Row, outcome: Outcome, now: int) -> Message:
+    """The message about a row, which has forgotten some of what it said before."""
     made: Sequence[StoredVariant] = outcome.variants if isinstance(outcome, Ready) else ()
     kept = isinstance(outcome, Removed) and outcome.kept is not None
     claim = outcome.claim
     is_newest = row["traceparent"] == claim.upload.traceparent
     traceparent = claim.traceparent if is_newest and claim.traceparent else row["traceparent"]
-    message = message_of(row, metadata, made, now)
-    return replace(message, original_kept=kept, traceparent=traceparent)
+    replaces = claim.replaces.id if claim.replaces and isinstance(outcome, Ready) else None
+    message = message_of(row, before["metadata"], made, now)
+    return replace(message, original_kept=kept, traceparent=traceparent, replaces=replaces)

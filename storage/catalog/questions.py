@@ -8,7 +8,7 @@ from sqlalchemy import String, bindparam, select
 from storage.catalog.database import Database
 from storage.catalog.outbox import newest_seqs
 from storage.catalog.paging import pages
-from storage.catalog.records import KnownUpload, StoredVariant
+from storage.catalog.records import KnownUpload, State, StoredVariant
 from storage.catalog.rows import to_upload, to_variant
 from storage.catalog.tables import uploads, variants
 
@@ -45,5 +45,6 @@ class Questions:
                 current.setdefault(row["upload_id"], []).append(to_variant(row))
             for row in rows:
                 upload = to_upload(row, current.get(row["id"], ()))
-                known[upload.id] = KnownUpload(upload, seqs.get(upload.id, 0))
+                by = row["replaced_by"] if upload.state is State.DELETED else None
+                known[upload.id] = KnownUpload(upload, seqs.get(upload.id, 0), UUID(by) if by else None)
         return known

@@ -27,6 +27,14 @@ class State(StrEnum):
     DELETED = "deleted"
 
 
+class OriginalFate(StrEnum):
+    """What became of the original of a deleted upload."""
+
+    KEPT = "kept"
+    TRASHED = "trashed"
+    MISSING = "missing"
+
+
 WAITING = (State.QUEUED, State.PROCESSING, State.DELETING)
 """The states of uploads that are on a job."""
 
@@ -83,6 +91,7 @@ class UploadRequested:
     traceparent: str | None = None  # of the trace in which the app asked for it
     owner: str | None = None  # whose it is; None: that of its folder
     domain: Domain | None = None  # of the app that asked for it; None: of one that may speak of everything
+    replaces: UUID | None = None  # the upload that is superseded once this one is ready
 
 
 @dataclass(frozen=True)
@@ -215,6 +224,15 @@ class KnownUpload:
 
     upload: Upload
     seq: int = 0
+    replaced_by: UUID | None = None  # the one that has come in its place
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """The upload in whose place another comes once that is ready, and the event that asks for it."""
+
+    id: UUID
+    asked: StreamId
 
 
 @dataclass(frozen=True)
@@ -230,6 +248,7 @@ class Claim:
     began_ms: int = 0  # when it was claimed, by the catalog's clock: older deletion marks do not matter
     superseded: Sequence[StoredVariant] = ()  # not the current ones any more, and not yet removed
     traceparent: str | None = None  # of this very try, where it is traced: its message names that one
+    replaces: Replacement | None = None
 
 
 @dataclass(frozen=True)
@@ -253,6 +272,7 @@ class Ready:
     original: Original
     variants: Sequence[StoredVariant]  # in the order of the recipe
     seen: BlobInfo | None = None  # the original as it was when it was read
+    originals: Mapping[UUID, OriginalFate] = field(default_factory=dict)  # of uploads that it replaces
 
 
 @dataclass(frozen=True)
@@ -285,6 +305,7 @@ class Removed:
 
     claim: Claim
     kept: str | None = None  # why the original stays all the same; None: it is gone, or was not to go
+    original: OriginalFate = OriginalFate.KEPT
 
 
 Outcome = Ready | Failed | Postponed | Removed
@@ -311,6 +332,9 @@ class Message:
     traceparent: str | None = None  # of the trace in which the app asked for it
     owner: str | None = None  # of its upload, where a `Reader` read it; None: nobody knows
     stream: str | None = None  # of the app that it answers, where its upload does not say so
+    replaces: UUID | None = None  # the upload in whose place this one has come
+    replaced_by: UUID | None = None  # the one that has come in the place of a deleted one
+    original_fate: OriginalFate | None = None  # of a deleted one; None: an older version deleted it
 
 
 @dataclass(frozen=True)
@@ -345,7 +369,8 @@ class PossibleRestart:
 class Committed:
     """An outcome that was written: the state now (None: the claim no longer held), and the message of it.
 
-    An upload that waits for work again is due in `due_in_ms`.
+    An upload that waits for work again is due in `due_in_ms`. `replaced` are the messages about uploads in
+    whose place it has come.
     """
 
     id: UUID
@@ -353,6 +378,12 @@ class Committed:
     attempts: int = 0
     message: Message | None = None
     due_in_ms: int = 0
+    replaced: Sequence[Message] = ()
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """All of them, in their order."""
+        return [*([] if self.message is None else [self.message]), *self.replaced]
 
 
 @dataclass(frozen=True)

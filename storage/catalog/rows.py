@@ -9,13 +9,23 @@ import orjson
 
 from storage.catalog import tokens
 from storage.catalog.expressions import effective_owner
-from storage.catalog.records import Message, Metadata, Original, State, StoredVariant, Upload
+from storage.catalog.records import (
+    Message,
+    Metadata,
+    Original,
+    OriginalFate,
+    State,
+    StoredVariant,
+    Upload,
+)
 from storage.errors import CatalogDamaged
 
 Row = dict[str, Any]
 
+_LATER_IDS = ("replaces", "replaced_by")
+_LATER = (*_LATER_IDS, "original_fate")
 # A worker of the version before may be at work still: it reads no message with a field that it does not know.
-_OF_A_BODY = Message.__dataclass_fields__.keys() - {"traceparent", "owner", "stream"}
+_OF_A_BODY = Message.__dataclass_fields__.keys() - {"traceparent", "owner", "stream", *_LATER}
 # Nor any original with one; what it does not know beside the message's own fields, it leaves out.
 _PLACEHOLDERS = ("thumbhash", "blurhash")
 _OF_A_PICTURE = (*_PLACEHOLDERS, "placeholder_tried")
@@ -96,6 +106,7 @@ def message_of(
     row: Mapping[str, Any], metadata: str, variants: Sequence[StoredVariant], now_ms: int
 ) -> Message:
     """The message about the present state of a row; `metadata` is the app's own JSON."""
+    is_deleted = row["state"] == State.DELETED
     return Message(
         seq=0,
         kind=State(row["state"]),
@@ -110,6 +121,8 @@ def message_of(
         original=to_original(row),
         variants=variants,
         traceparent=row["traceparent"],
+        replaced_by=_uuid(row["replaced_by"]) if is_deleted else None,
+        original_fate=_fate(row["original_fate"]) if is_deleted else None,
     )
 
 
@@ -124,6 +137,7 @@ def dump_message(message: Message) -> str:
         }
     if message.stream is not None:
         body[_STREAM] = message.stream
+    body |= {name: str(value) for name in _LATER if (value := getattr(message, name)) is not None}
     return orjson.dumps(body).decode()
 
 
@@ -141,8 +155,18 @@ def to_message(seq: int, body: str, traceparent: str | None) -> Message:
             "variants": [StoredVariant(**variant) for variant in fields["variants"]],
             "traceparent": traceparent,
             "stream": content.get(_STREAM),
+            **{name: _uuid(content.get(name)) for name in _LATER_IDS},
+            "original_fate": _fate(content.get("original_fate")),
         }
     )
+
+
+def _uuid(text: str | None) -> UUID | None:
+    return UUID(text) if text else None
+
+
+def _fate(text: str | None) -> OriginalFate | None:
+    return OriginalFate(text) if text else None
 
 
 def _to_original(fields: Mapping[str, Any] | None, placeholder: Mapping[str, str | None]) -> Original | None:

@@ -16,7 +16,7 @@ from storage.loading import without
 # Oldest first; a test compares them with the migrations' folder.
 SCHEMAS: tuple[str, ...] = (
     *("1000", "1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009"),
-    "1010",
+    *("1010", "1011"),
 )
 MIGRATIONS = Path(__file__).parent / "migrations"
 

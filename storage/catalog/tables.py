@@ -102,6 +102,9 @@ uploads = Table(
     # The first digits of the SHA-256 of its picture: a worker of the version before replaces that alone.
     Column("placeholder_of", String(8)),
     Column("placeholder_tried", String(32)),  # what could not make one of that picture
+    Column("replaces", Ascii(36)),  # the upload in whose place this one comes, once it is ready
+    Column("replaced_by", Ascii(36)),  # the one that came in the place of this one
+    Column("original_fate", String(8)),  # what became of its original when it was deleted
     # Lists are pages, newest first: an index has the filter that selects most, and the order.
     Index("uploads_by_change", "changed_ms", "id"),
     Index("uploads_by_state", "state", "changed_ms", "id"),

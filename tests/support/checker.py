@@ -144,7 +144,8 @@ def _check_upload(upload: Row, variants: list[Row], found: Findings, settled: bo
             if not upload["error_code"] or not upload["error_message"]:
                 found.wrong.append(f"{name} failed without a reason")
         case "deleted":
-            if variants or upload["metadata"] != "{}":
+            left = current if upload["replaced_by"] else variants  # what was replaced stays served for a while
+            if left or upload["metadata"] != "{}":
                 found.wrong.append(f"{name} is deleted, but something of it is left")
         case state if settled:
             found.wrong.append(f"{name} is still {state}")
@@ -171,7 +172,8 @@ def _check_messages(database: CatalogRows, server: redis.Redis, found: Findings)
     found.wrong += _settled(lambda: _unsent(database))  # the mark follows the message
     entries: Any = server.xrange("media:events")
     everything = [json.loads(fields[b"event"]) for _, fields in entries]
-    answer = [message for message in everything if "entry" not in message]  # the others are about no upload
+    of_outcomes = [message for message in everything if message["type"] != "upload.started"]
+    answer = [message for message in of_outcomes if "entry" not in message]  # the others are about no upload
     last = {message["id"]: message["type"] for message in sorted(answer, key=lambda message: message["seq"])}
     for upload in found.uploads.values() if answer else ():
         if last.get(upload["id"]) != f"upload.{upload['state']}":

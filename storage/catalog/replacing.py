@@ -1,0 +1,130 @@
+"""Replacing: an upload that is ready takes the place of another, in the transaction of its outcome.
+
+What the other one has made is superseded, as if its own original had changed: it stays served for a while.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import bindparam, select, update
+
+from storage.catalog.events import GOING, NOTHING_READ, position_columns, position_of
+from storage.catalog.records import Claim, Domain, Message, OriginalFate, Ready, State
+from storage.catalog.rows import Row, message_of
+from storage.catalog.sqlalchemy_parts import AsyncConnection
+from storage.catalog.statements import PreparedStatement
+from storage.catalog.tables import uploads, variants
+
+_ONE = select(uploads).where(uploads.c.id == bindparam("upload"))
+_READ = PreparedStatement(_ONE)
+_LOCK = PreparedStatement(_ONE.with_for_update(key_share=True))
+_END = PreparedStatement(
+    update(uploads).where(uploads.c.id == bindparam("upload"), uploads.c.state.not_in(GOING))
+)
+_SUPERSEDE_ALL = PreparedStatement(
+    update(variants)
+    .where(variants.c.upload_id == bindparam("upload"), variants.c.superseded_ms.is_(None))
+    .values(superseded_ms=bindparam("now"))
+)
+
+
+def app_of(source: str | None, domains: Sequence[Domain]) -> Domain | None:
+    """The app with a stream of its own whose that source is."""
+    return next((domain for domain in domains if source is not None and domain.holds(source)), None)
+
+
+def may_replace(source: str | None, other: str | None, domains: Sequence[Domain]) -> bool:
+    """Whether an upload with `source` may take the place of one with the `other`: an app's only of its own."""
+    app = app_of(source, domains)
+    return app is None or (other is not None and app.holds(other))
+
+
+async def find_replaced(
+    connection: AsyncConnection, claim: Claim, domains: Sequence[Domain], *, lock: bool = False
+) -> Sequence[Row] | None:
+    """The rows in whose place an upload comes once it is ready; None: there is no upload that it names.
+
+    They are the one that it names, the one that this was to replace and has not replaced, and so on. None of
+    them is going, and none was announced again after the event that asks for it.
+    """
+    if claim.replaces is None:
+        return []
+    statement = _LOCK if lock else _READ
+    found: dict[str, Row] = {}
+    following: str | None = str(claim.replaces.id)
+    while following is not None and following not in (*found, str(claim.upload.id)):
+        rows = await statement.rows(connection, {"upload": following})
+        if not rows and not found:
+            return None
+        if not rows or not _may_go(rows[0], claim, domains):
+            break
+        found[following] = rows[0]
+        following = rows[0]["replaces"]
+    return list(found.values())
+
+
+def _may_go(row: Row, claim: Claim, domains: Sequence[Domain]) -> bool:
+    is_older = claim.replaces is not None and position_of(row) <= claim.replaces.asked
+    is_allowed = may_replace(claim.upload.source, row["source"], domains)
+    return row["state"] not in GOING and is_older and is_allowed
+
+
+async def replace_uploads(
+    connection: AsyncConnection, outcome: Ready, now: int, domains: Sequence[Domain]
+) -> Sequence[Message]:
+    """Take the place of what a ready upload replaces; returns the messages about that."""
+    claim = outcome.claim
+    if claim.replaces is None:
+        return []
+    rows = await find_replaced(connection, claim, domains, lock=True)
+    if rows is None:
+        return [_never_there(claim, claim.replaces.id, now, domains)]
+    told = []
+    for row in rows:
+        changes = {
+            **position_columns(claim.replaces.asked),
+            **_gone(row, now),
+            "replaced_by": str(claim.upload.id),
+            "original_fate": outcome.originals.get(UUID(row["id"]), OriginalFate.KEPT),
+        }
+        if await _END.count(connection, {"upload": row["id"], **changes}):
+            await _SUPERSEDE_ALL.count(connection, {"upload": row["id"], "now": now})
+            told.append(message_of({**row, **changes}, row["metadata"], (), now))
+    return told
+
+
+def _gone(row: Row, now: int) -> Row:
+    """A row as a deletion leaves it; whoever works on the upload must not write its result any more."""
+    return {
+        "state": State.DELETED,
+        "metadata": "{}",
+        "claim": row["claim"] + 1,
+        "holder": None,
+        "changed_ms": now,
+        "replaces": None,
+        "revive": False,
+        "delete_original": False,
+        "attempts": 0,
+        "crash_count": 0,
+        "error_code": None,
+        "error_message": None,
+        "seen": None,
+        **NOTHING_READ,
+    }
+
+
+def _never_there(claim: Claim, upload_id: UUID, now: int, domains: Sequence[Domain]) -> Message:
+    app = app_of(claim.upload.source, domains)
+    return Message(
+        seq=0,
+        kind=State.DELETED,
+        id=upload_id,
+        source=None,
+        recipe="",
+        metadata={},
+        time_ms=now,
+        traceparent=claim.upload.traceparent,
+        stream=app.stream if app else None,
+        replaced_by=claim.upload.id,
+        original_fate=OriginalFate.MISSING,
+    )
