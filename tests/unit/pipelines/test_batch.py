@@ -27,7 +27,15 @@ from pipelines.traces import Traces, TryTrace
 from storage.blobs import Storage
 from storage.catalog import clock
 from storage.catalog.opening import Catalog
-from storage.catalog.records import Claim, DeletionRequested, Failed, State, StreamId, Upload
+from storage.catalog.records import (
+    Claim,
+    DeletionRequested,
+    Failed,
+    OriginalFate,
+    State,
+    StreamId,
+    Upload,
+)
 from storage.catalog.tables import uploads as rows
 from storage.errors import CatalogUnavailable, user
 from tests.support.batches import Uploads, batch_context, on_one_job
@@ -580,6 +588,8 @@ async def test_an_original_goes_only_where_the_operator_allows_it(
     assert (await found(catalog, upload_id)).state is State.DELETED
     assert await uploads.is_there("cat.jpg") is not allowed
     assert [message.original_kept for message in await outbox_of(catalog)] == [not allowed]
+    fates = [message.original_fate for message in await outbox_of(catalog)]
+    assert fates == [OriginalFate.TRASHED if allowed else OriginalFate.KEPT]
     assert [why for _, why in report.kept] == ([] if allowed else ["MEDIA_DELETE_ORIGINALS is 0"])
 
 
@@ -724,6 +734,8 @@ async def test_an_original_is_said_to_be_kept_only_where_it_was_to_go_and_is_the
     await process(catalog, [upload_id], context)
 
     assert [message.original_kept for message in await outbox_of(catalog)] == [False]
+    fates = [message.original_fate for message in await outbox_of(catalog)]
+    assert fates == [OriginalFate.MISSING if original else OriginalFate.KEPT]
 
 
 async def test_a_deletion_is_not_reported_as_a_crash_however_many_workers_died_with_it(
@@ -767,3 +779,19 @@ async def test_the_beginning_of_work_is_told_but_not_that_of_a_deletion(
     await process(catalog, [upload_id], told)
 
     assert [(one.upload.id, one.upload.state) for one in begun] == [(upload_id, State.PROCESSING)]
+
+
+async def test_what_is_replaced_is_told_with_what_there_is_of_its_original(
+    catalog: Catalog, uploads: Uploads, context: BatchContext
+) -> None:
+    gone = await uploads.put("gone.jpg", b"x")
+    await uploads.blobs.delete("uploads/gone.jpg")
+    kept = await uploads.put("kept.jpg", b"x")
+    for number, other in enumerate((gone, kept)):
+        await uploads.store(f"new-{number}.jpg", jpeg())
+        event = upload_event(1000 + number, uuid4(), f"uploads/new-{number}.jpg")
+        await take(catalog, replace(event, replaces=other))
+        await process(catalog, [event.id], context)
+
+    fates = {each.id: each.original_fate for each in await outbox_of(catalog) if each.kind is State.DELETED}
+    assert fates == {gone: OriginalFate.MISSING, kept: OriginalFate.KEPT}

@@ -15,6 +15,7 @@ from storage.catalog.records import (
     DeletionRequested,
     Message,
     Original,
+    OriginalFate,
     State,
     StatusAsked,
     StoredVariant,
@@ -83,6 +84,13 @@ def test_two_events_for_one_source_are_one_upload() -> None:
 )
 def test_a_delete_event_names_an_id_and_maybe_the_original(event: object, *, original: bool) -> None:
     assert parsed(event) == DeletionRequested(StreamId(1, 2), UUID(CAT), original)
+
+
+def test_an_event_may_name_the_upload_in_whose_place_it_comes() -> None:
+    taken = parsed({"source": "uploads/a", "replaces": CAT})
+
+    assert isinstance(taken, UploadRequested)
+    assert (taken.replaces, taken.id) == (UUID(CAT), default_id("uploads/a"))
 
 
 def test_a_question_names_an_id_and_its_answer_the_entry() -> None:
@@ -209,6 +217,11 @@ MISTAKES: Mapping[str, tuple[object, str]] = {
         {"delete": CAT, "source": "uploads/a"},
         "source: there is no such field",
     ),
+    "an upload in its own place": (
+        {"source": "uploads/2026/11/cat.jpg", "replaces": CAT},
+        "replaces: an upload cannot take its own place",
+    ),
+    "an upload in the place of no id": ({"source": "uploads/a", "replaces": "cat"}, "replaces: Input should be"),
     "a question about nothing": ({"status": None}, "status: must be a string"),
     "a question about no id": ({"status": "ready"}, "status: Input should be a valid UUID"),
     "a question with more": ({"status": CAT, "metadata": {}}, "metadata: there is no such field"),
@@ -395,15 +408,24 @@ def test_a_failed_upload_is_reported_with_code_and_message() -> None:
     assert "variants" not in sent
 
 
-def test_a_deleted_upload_is_reported_with_nothing_else() -> None:
-    sent = payload(message(State.DELETED))
+@pytest.mark.parametrize("fate", OriginalFate)
+def test_a_deleted_upload_is_reported_with_what_became_of_its_original(fate: OriginalFate) -> None:
+    sent = payload(message(State.DELETED, original_fate=fate))
 
-    assert sent.keys() == {"type", "seq", "id", "source", "metadata", "time"}
-    assert sent["type"] == "upload.deleted"
+    assert sent.keys() == {"type", "seq", "id", "source", "metadata", "time", "original"}
+    assert (sent["type"], sent["original"]) == ("upload.deleted", fate.value)
 
 
-def test_an_original_that_was_to_go_and_stays_is_reported() -> None:
+def test_of_what_an_older_version_deleted_only_an_original_that_was_to_go_and_stays_is_reported() -> None:
     assert payload(message(State.DELETED, original_kept=True))["original"] == "kept"
+    assert "original" not in payload(message(State.DELETED))
+
+
+def test_an_upload_that_takes_the_place_of_another_is_reported_so_and_so_is_the_other() -> None:
+    other = UUID("6f1c0000-0000-4000-8000-000000000001")
+
+    assert payload(message(State.READY, replaces=other))["replaces"] == str(other)
+    assert payload(message(State.DELETED, replaced_by=other))["replaced_by"] == str(other)
 
 
 @pytest.mark.parametrize("kind", [State.READY, State.FAILED, State.DELETED])
