@@ -62,7 +62,7 @@ def payload(message: Message, link: Link = str) -> dict[str, Any]:
 def status_answer(
     asked: StatusAsked, known: KnownUpload | None, time_ms: int, link: Link = str
 ) -> dict[str, Any]:
-    """The message that answers a question; it has the `seq` of the upload's newest message, and none of its own."""
+    """The message that answers a question, with the `seq` of the upload's newest message."""
     upload = known.upload if known else None
     original = upload.original if upload else None
     variants = upload.variants if upload else ()

@@ -122,8 +122,8 @@ class UploadEvent(_Event):
     )
     replaces: Id | None = Field(
         None,
-        description="The upload in whose place this one comes: once this one is ready, that one is deleted, and "
-        "its variants stay served for a while. Where this one fails, that one stays.",
+        description="The upload in whose place this one comes: once this one is ready, that one is deleted, "
+        "and its variants stay served for a while. Where this one fails, that one stays.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Questions that apps ask on the stream: each is answered on the stream of messages, and no catalog keeps it."""
+"""Questions that apps ask on the stream: each is answered by a message, which no catalog keeps."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain

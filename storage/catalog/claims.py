@@ -251,7 +251,9 @@ def _in_order(results: Sequence[Committed]) -> Sequence[Message]:
 def _numbered(results: Sequence[Committed], messages: Iterator[Message]) -> Sequence[Committed]:
     """The results, with their messages as they are in the outbox, in the same order."""
     own = [replace(one, message=next(messages)) if one.message else one for one in results]
-    return [replace(one, replaced=[next(messages) for _ in one.replaced]) if one.replaced else one for one in own]
+    return [
+        replace(one, replaced=[next(messages) for _ in one.replaced]) if one.replaced else one for one in own
+    ]
 
 
 def _asked(wanted: Sequence[Wanted], now: int) -> Row:

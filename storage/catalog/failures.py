@@ -12,7 +12,7 @@ from storage.catalog.database import Database
 from storage.catalog.locks import lock_uploads
 from storage.catalog.outbox import insert_messages
 from storage.catalog.paging import pages
-from storage.catalog.records import Message, State, Upload
+from storage.catalog.records import Message, OriginalFate, State, Upload
 from storage.catalog.requeuer import among
 from storage.catalog.rows import load_metadata, to_upload
 from storage.catalog.tables import uploads, variants
@@ -82,7 +82,10 @@ class Failures:
     async def _discard_page(self, ids: Sequence[UUID]) -> Sequence[UUID]:
         now = self._database.now_ms()
         bare = [*among(ids, State.FAILED), ~exists().where(variants.c.upload_id == uploads.c.id)]
-        gone = {"state": State.DELETED, "metadata": "{}", "error_code": None, "error_message": None}
+        gone: dict[str, str | None] = {"state": State.DELETED, "metadata": "{}"}
+        gone |= {"error_code": None, "error_message": None}
+        # Nobody has touched the original.
+        gone |= {"replaces": None, "original_fate": OriginalFate.KEPT}
         discard = update(uploads).where(*bare).values(**gone, attempts=0, changed_ms=now)
         async with self._database.writing() as connection:
             await lock_uploads(connection, ids)
@@ -104,6 +107,7 @@ def _deletion_message(row: RowMapping, now: int) -> Message:
         metadata=metadata,
         time_ms=now,
         traceparent=row["traceparent"],
+        original_fate=OriginalFate.KEPT,
     )
 
 

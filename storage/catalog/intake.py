@@ -257,7 +257,7 @@ async def _take(
 async def _find_foreign(
     connection: AsyncConnection, events: Read, domains: Sequence[Domain]
 ) -> Collection[str]:
-    """The entries that would have an app's upload take the place of another app's, as far as that is there."""
+    """The entries that would have an app's upload take the place of another app's, where that is there."""
     wanted = [
         (event, letter)
         for event, letter in events

@@ -37,8 +37,8 @@ class Questions:
         for page in pages(sorted(set(ids))):
             asked = {"ids": [str(each) for each in page]}
             async with self._database.reading() as connection:
-                rows = (await connection.execute(_UPLOADS, asked)).mappings().all()
-                made = (await connection.execute(_CURRENT, asked)).mappings().all()
+                rows = [dict(row) for row in (await connection.execute(_UPLOADS, asked)).mappings()]
+                made = [dict(row) for row in (await connection.execute(_CURRENT, asked)).mappings()]
                 seqs = await newest_seqs(connection, page)
             current: dict[str, list[StoredVariant]] = {}
             for row in made:

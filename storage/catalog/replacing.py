@@ -34,7 +34,7 @@ def app_of(source: str | None, domains: Sequence[Domain]) -> Domain | None:
 
 
 def may_replace(source: str | None, other: str | None, domains: Sequence[Domain]) -> bool:
-    """Whether an upload with `source` may take the place of one with the `other`: an app's only of its own."""
+    """Whether an upload of `source` may take the place of one of `other`: an app's only of its own."""
     app = app_of(source, domains)
     return app is None or (other is not None and app.holds(other))
 

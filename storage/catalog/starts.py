@@ -1,4 +1,4 @@
-"""Starts: how many uploads wait while work on another begins, and where its message belongs; nothing is written."""
+"""Starts: what apps are told where work on an upload begins; nothing is written."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,8 @@ class Starts:
         async with self._database.reading() as connection:
             seqs = await newest_seqs(connection, [claim.upload.id for claim in claims])
             waiting = {
-                whose: await _count_waiting(connection, whose) for whose in {claim.account for claim in claims}
+                whose: await _count_waiting(connection, whose)
+                for whose in {claim.account for claim in claims}
             }
             # Last: what was read before is then older than any message of an outcome.
             held = await which_hold(connection, claims)

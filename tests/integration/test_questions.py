@@ -21,6 +21,7 @@ from worker.upload_ids import default_id
 pytestmark = ON_BOTH
 
 SHOP = "media:uploads:shop"
+MINE = default_id(SOURCE)
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ async def intake(queue: Queue, catalog: Catalog) -> Intake:
     return intake
 
 
-async def ask(queue: Queue, upload_id: UUID = default_id(SOURCE), **more: object) -> str:
+async def ask(queue: Queue, upload_id: UUID = MINE, **more: object) -> str:
     return await queue.stream.add({"status": str(upload_id), **more})
 
 
@@ -54,7 +55,8 @@ async def test_a_question_about_a_ready_upload_is_answered_with_its_variants(
     assert (answer["seq"], answer["state"], answer["entry"]) == (ready.seq, "ready", entry)
     assert [one["name"] for one in answer["variants"]] == ["thumb", "large"]
     assert (answer["original"]["width"], answer["error"], answer["attempts"]) == (640, None, 0)
-    assert answer["thumbhash"] and answer["srcset"].endswith("w")
+    assert answer["thumbhash"] == "1mYGRZYXaIhwh4iBilmIhhePcnAI"
+    assert answer["srcset"].endswith("w")
     assert answer["traceparent"].startswith("00-4bf92f35")
 
 
@@ -73,17 +75,17 @@ async def test_nothing_is_kept_of_a_question(queue: Queue, catalog: Catalog) -> 
 
 
 async def _queued(catalog: Catalog, _queue: Queue) -> None:
-    await take(catalog, announced(1, default_id(SOURCE)))
+    await take(catalog, announced(1, MINE))
 
 
 async def _failed(catalog: Catalog, queue: Queue) -> None:
     await _queued(catalog, queue)
-    await commit(catalog, failed(await claim(catalog, default_id(SOURCE))))
+    await commit(catalog, failed(await claim(catalog, MINE)))
 
 
 async def _deleting(catalog: Catalog, queue: Queue) -> None:
     await Outcomes(catalog, queue).ready(SOURCE, announced=False)
-    await take(catalog, delete_event(2, default_id(SOURCE)))
+    await take(catalog, delete_event(2, MINE))
 
 
 async def _unknown(_catalog: Catalog, _queue: Queue) -> None:

@@ -53,7 +53,9 @@ async def test_a_start_is_told_before_the_outcome_with_how_many_of_the_owner_wai
 
     [started, outcome] = await told(queue)
     assert [started["type"], outcome["type"]] == ["upload.started", "upload.ready"] == metrics.messages
-    about = {name: started[name] for name in ("seq", "id", "source", "metadata", "recipe", "attempts", "waiting")}
+    about = {
+        name: started[name] for name in ("seq", "id", "source", "metadata", "recipe", "attempts", "waiting")
+    }
     assert about == {
         "seq": 0,
         "id": str(default_id(OURS[0])),
@@ -80,7 +82,9 @@ async def test_parked_uploads_of_the_owner_wait_too(queue: Queue, catalog: Catal
 
 
 @pytest.mark.sqlite
-async def test_a_start_is_placed_between_the_outcomes_before_and_after_it(queue: Queue, catalog: Catalog) -> None:
+async def test_a_start_is_placed_between_the_outcomes_before_and_after_it(
+    queue: Queue, catalog: Catalog
+) -> None:
     before = await Outcomes(catalog, queue).ready(OURS[0], announced=False)
     publisher = OutboxPublisher(catalog.outbox, queue, starts=catalog.starts)
     await take(catalog, upload_event(2**40, UUID(str(before.id)), OURS[0]))
@@ -106,7 +110,9 @@ async def test_a_start_that_comes_after_its_outcome_is_not_told(queue: Queue, ca
 
 
 @pytest.mark.sqlite
-async def test_a_start_that_redis_refuses_is_lost_and_its_outcome_is_not(queue: Queue, catalog: Catalog) -> None:
+async def test_a_start_that_redis_refuses_is_lost_and_its_outcome_is_not(
+    queue: Queue, catalog: Catalog
+) -> None:
     publisher = OutboxPublisher(catalog.outbox, queue, starts=catalog.starts)
     begun = await begin(catalog)
     await queue.redis.set("media:events", "no stream")

@@ -144,7 +144,9 @@ def _check_upload(upload: Row, variants: list[Row], found: Findings, settled: bo
             if not upload["error_code"] or not upload["error_message"]:
                 found.wrong.append(f"{name} failed without a reason")
         case "deleted":
-            left = current if upload["replaced_by"] else variants  # what was replaced stays served for a while
+            left = (
+                current if upload["replaced_by"] else variants
+            )  # what was replaced stays served for a while
             if left or upload["metadata"] != "{}":
                 found.wrong.append(f"{name} is deleted, but something of it is left")
         case state if settled:

@@ -348,8 +348,9 @@ class EventStream:
         return oldest is not None and (last_id is None or _order(oldest) <= _order(last_id))
 
     async def before(self, entry_id: str, count: int) -> Sequence[StreamEntry]:
-        """The last `count` entries that wait, read or not, before that one, newest first; fewer where some are
-        too large to be read.
+        """The last `count` entries that wait before that one, read or not, newest first.
+
+        They are fewer where some are too large to be read.
         """
         while count:
             try:

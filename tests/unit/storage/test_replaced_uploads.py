@@ -50,7 +50,7 @@ def instead(ms: int, of: UUID = CAT, by: UUID = DOG, **metadata: object) -> Uplo
     return replace(upload_event(ms, by, f"uploads/{by}.jpg", **metadata), replaces=of)
 
 
-async def cat_is_ready(catalog: Catalog, **metadata: object) -> None:
+async def cat_is_ready(catalog: Catalog, **metadata: Any) -> None:
     await take(catalog, upload_event(1, **metadata))
     await work(catalog)
 
@@ -139,7 +139,9 @@ async def test_an_upload_that_is_deleted_meanwhile_is_reported_once_as_deleted(
     assert await catalog.claims.keys_of(CAT) == []
 
 
-async def test_whoever_works_on_an_upload_that_is_replaced_does_not_write_its_result(catalog: Catalog) -> None:
+async def test_whoever_works_on_an_upload_that_is_replaced_does_not_write_its_result(
+    catalog: Catalog,
+) -> None:
     await take(catalog, upload_event(1), instead(2))
     late = await claim(catalog)
     await finish(catalog)
@@ -241,7 +243,9 @@ async def test_an_upload_and_the_one_that_replaces_it_can_become_ready_together(
     [new, _old] = await catalog.claims.commit(outcomes)
 
     assert (await told(catalog))[-1] == (CAT, State.DELETED)
-    assert sorted(await told(catalog)) == sorted([(CAT, State.READY), (DOG, State.READY), (CAT, State.DELETED)])
+    assert sorted(await told(catalog)) == sorted(
+        [(CAT, State.READY), (DOG, State.READY), (CAT, State.DELETED)]
+    )
     assert [message.kind for message in new.messages] == [State.READY, State.DELETED]
     assert (await upload(catalog)).variants == []
 
@@ -321,7 +325,9 @@ async def of_shop(catalog: Catalog, ms: int, of: UUID) -> tuple[list[str], list[
 
 
 @pytest.mark.sqlite
-async def test_an_app_cannot_take_the_place_of_what_is_not_its_own(catalog: Catalog, catalog_url: str) -> None:
+async def test_an_app_cannot_take_the_place_of_what_is_not_its_own(
+    catalog: Catalog, catalog_url: str
+) -> None:
     await cat_is_ready(catalog)
     async with open_catalog(catalog_url, domains=[SHOP]) as apart:
         refused, messages = await of_shop(apart, 2, CAT)

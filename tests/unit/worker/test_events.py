@@ -221,7 +221,10 @@ MISTAKES: Mapping[str, tuple[object, str]] = {
         {"source": "uploads/2026/11/cat.jpg", "replaces": CAT},
         "replaces: an upload cannot take its own place",
     ),
-    "an upload in the place of no id": ({"source": "uploads/a", "replaces": "cat"}, "replaces: Input should be"),
+    "an upload in the place of no id": (
+        {"source": "uploads/a", "replaces": "cat"},
+        "replaces: Input should be",
+    ),
     "a question about nothing": ({"status": None}, "status: must be a string"),
     "a question about no id": ({"status": "ready"}, "status: Input should be a valid UUID"),
     "a question with more": ({"status": CAT, "metadata": {}}, "metadata: there is no such field"),

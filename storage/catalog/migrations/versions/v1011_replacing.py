@@ -1,7 +1,7 @@
 """Uploads that take the place of others, and what became of the originals of deleted ones.
 
-A worker of the version before, which may still be at work, leaves these columns as they are: an upload that it
-makes replaces another once a newer worker makes it ready again.
+A worker of the version before, which may still be at work, leaves these columns as they are: an upload that
+it makes replaces another once a newer worker makes it ready again.
 """
 
 import sqlalchemy as sa
