@@ -79,7 +79,7 @@ async def test_a_ready_upload_takes_the_place_of_another_in_one_transaction(cata
 
     assert seen.count("COMMIT") == 2  # the claim's, and the outcome's
     [_, new, gone] = await outbox_of(catalog)
-    assert [new, gone] == committed.messages
+    assert [new.seq, gone.seq] == [message.seq for message in committed.messages] == [2, 3]
     assert (new.kind, new.id, new.replaces, new.metadata) == (State.READY, DOG, CAT, {"post": 8})
     assert (gone.kind, gone.id, gone.replaced_by, gone.metadata) == (State.DELETED, CAT, DOG, {"post": 7})
     assert (gone.source, gone.original_fate) == (SOURCE, OriginalFate.KEPT)
