@@ -26,7 +26,7 @@ from storage.catalog.records import (
     Message,
     Outcome,
     Ready,
-    Replacement,
+    ReplacedUpload,
     State,
 )
 from storage.catalog.replacing import find_replaced, replace_uploads
@@ -292,7 +292,7 @@ def _to_claim(row: Row, made: Sequence[Row], now: int) -> Claim:
         account=effective_account(row),
         began_ms=now,
         superseded=[to_variant(each) for each in made if each["superseded_ms"] is not None],
-        replaces=Replacement(UUID(row["replaces"]), position_of(row)) if row["replaces"] else None,
+        replaces=ReplacedUpload(UUID(row["replaces"]), position_of(row)) if row["replaces"] else None,
     )
 
 

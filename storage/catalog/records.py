@@ -228,7 +228,7 @@ class KnownUpload:
 
 
 @dataclass(frozen=True)
-class Replacement:
+class ReplacedUpload:
     """The upload in whose place another comes once that is ready, and the event that asks for it."""
 
     id: UUID
@@ -248,7 +248,7 @@ class Claim:
     began_ms: int = 0  # when it was claimed, by the catalog's clock: older deletion marks do not matter
     superseded: Sequence[StoredVariant] = ()  # not the current ones any more, and not yet removed
     traceparent: str | None = None  # of this very try, where it is traced: its message names that one
-    replaces: Replacement | None = None
+    replaces: ReplacedUpload | None = None
 
 
 @dataclass(frozen=True)

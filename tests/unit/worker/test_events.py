@@ -419,7 +419,7 @@ def test_a_deleted_upload_is_reported_with_what_became_of_its_original(fate: Ori
     assert (sent["type"], sent["original"]) == ("upload.deleted", fate.value)
 
 
-def test_of_what_an_older_version_deleted_only_an_original_that_was_to_go_and_stays_is_reported() -> None:
+def test_of_what_an_older_version_deleted_only_originals_that_were_to_go_are_reported() -> None:
     assert payload(message(State.DELETED, original_kept=True))["original"] == "kept"
     assert "original" not in payload(message(State.DELETED))
 
