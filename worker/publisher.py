@@ -21,7 +21,7 @@ from worker.srcset import Link
 log = structlog.get_logger(__name__)
 
 _MARKED_AFTER_S = 1.0  # a message that was sent: many share one transaction
-_STARTS_WITHIN_S = 0.5  # what is told of starts is found out, or they are not told: outcomes wait meanwhile
+_STARTS_WITHIN_S = 0.5  # what is told of starts is found out, or is not told: outcomes wait meanwhile
 _CLOSE_TIMEOUT_S = 5.0  # with a Redis or catalog that is slow when the worker ends; the outbox keeps the rest
 
 
@@ -38,8 +38,9 @@ class OutboxPublisher:
         on_messages: Callable[[], object] = lambda: None,
         starts: Starts | None = None,
     ) -> None:
-        """`link` leads to a variant, in the srcset of messages; `on_messages` is told of some. Without `starts`
-        nothing is told of those.
+        """`link` leads to a variant, in the srcset of messages; `on_messages` is told of some.
+
+        Without `starts` nothing is told of those.
         """
         self._outbox = outbox
         self._queue = queue
