@@ -7,16 +7,26 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
+LINTED = [
+    ROOT,
+    *(
+        page.parent
+        for page in ROOT.glob("clients/*/pyproject.toml")
+        if "importlinter" in page.read_text("utf-8")
+    ),
+]
 
 
-def test_every_import_keeps_to_the_contracts() -> None:
+@pytest.mark.parametrize("folder", LINTED, ids=lambda folder: folder.name)
+def test_every_import_keeps_to_the_contracts(folder: Path) -> None:
     linter = Path(sys.executable).parent / "lint-imports"
 
-    linted = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    linted = subprocess.run([linter, "--no-cache"], cwd=folder, capture_output=True, text=True, check=False)
 
     assert linted.returncode == 0, linted.stdout
 
@@ -25,6 +35,14 @@ def test_there_are_only_the_four_folders_of_the_map() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"bench"}
 
     assert packages == {"worker", "pipelines", "storage", "scripts"}
+
+
+def test_the_python_client_needs_nothing_but_redis_py() -> None:
+    pages = [path.read_text("utf-8") for path in (ROOT / "clients/python").rglob("*.py")]
+    imported = {name for page in pages for name in _IMPORT.findall(page)}
+
+    assert len(pages) > 10
+    assert imported - sys.stdlib_module_names == {"media_worker_client", "redis"}
 
 
 def test_only_the_settings_and_the_command_line_read_the_environment() -> None:
