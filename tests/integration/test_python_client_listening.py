@@ -26,7 +26,7 @@ A, B = "4a2ca705-03aa-52b8-a8b8-e2aa1374070e", "6f1c2f5e-5a4e-4d55-9a7e-0d3f6f2f
 GROUP = "my-app"
 
 
-class Streams:
+class TwoStreams:
     """A Redis with both streams, on which the test writes what a worker would."""
 
     def __init__(self, url: str) -> None:
@@ -57,14 +57,14 @@ class Streams:
 
 
 @pytest.fixture
-def streams(server: RedisServer) -> Iterator[Streams]:
-    streams = Streams(server.url)
+def streams(server: RedisServer) -> Iterator[TwoStreams]:
+    streams = TwoStreams(server.url)
     yield streams
     streams.redis.close()
 
 
 @pytest.fixture
-def media(streams: Streams) -> Iterator[MediaClient]:
+def media(streams: TwoStreams) -> Iterator[MediaClient]:
     with MediaClient(streams.url) as media:
         yield media
 
@@ -74,7 +74,7 @@ def seqs(heard: Any) -> list[tuple[str, int]]:
 
 
 def test_a_group_has_each_message_once_also_those_from_before_it_was_there(
-    streams: Streams, media: MediaClient
+    streams: TwoStreams, media: MediaClient
 ) -> None:
     streams.say(A, 1)
     with listening_app(media, group=GROUP) as one, listening_app(media, group=GROUP) as two:
@@ -87,7 +87,7 @@ def test_a_group_has_each_message_once_also_those_from_before_it_was_there(
     assert streams.redis.xinfo_consumers("media:events", GROUP) == []  # both ended in order
 
 
-def test_repeats_and_what_is_older_are_dropped(streams: Streams, media: MediaClient) -> None:
+def test_repeats_and_what_is_older_are_dropped(streams: TwoStreams, media: MediaClient) -> None:
     for upload, seq, kind in [(A, 5, "ready"), (A, 5, "ready"), (A, 4, "started"), (B, 1, "started")]:
         streams.say(upload, seq, kind)
     streams.say(A, 6, "deleted")
@@ -98,7 +98,7 @@ def test_repeats_and_what_is_older_are_dropped(streams: Streams, media: MediaCli
     assert seqs(app.heard) == [(A, 5), (B, 1), (A, 6)]
 
 
-def test_what_other_programs_write_there_is_passed_over(streams: Streams, media: MediaClient) -> None:
+def test_what_other_programs_write_there_is_passed_over(streams: TwoStreams, media: MediaClient) -> None:
     for fields in [{"event": "no JSON"}, {"other": "field"}, {"event": b"\xff\xfe"}, {"event": "[1]"}]:
         streams.redis.xadd("media:events", fields)
     streams.say(A, 1)
@@ -110,7 +110,7 @@ def test_what_other_programs_write_there_is_passed_over(streams: Streams, media:
     assert seqs(app.heard) == [(A, 1)]
 
 
-def test_a_handler_that_raises_holds_up_its_own_upload_alone(streams: Streams, media: MediaClient) -> None:
+def test_a_handler_that_raises_holds_up_its_own_upload_alone(streams: TwoStreams, media: MediaClient) -> None:
     handler = Failing((A, 1), times=2)
     for upload, seq in [(A, 1), (B, 2), (A, 3)]:
         streams.say(upload, seq)
@@ -146,7 +146,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_a_consumer_that_is_killed_before_it_acknowledges_hears_it_again_first(streams: Streams) -> None:
+def test_a_consumer_that_is_killed_before_it_acknowledges_hears_it_again_first(streams: TwoStreams) -> None:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CLIENTS)}
     ended = []
     streams.say(A, 1)
@@ -159,7 +159,7 @@ def test_a_consumer_that_is_killed_before_it_acknowledges_hears_it_again_first(s
     assert [done.returncode for done in ended] == [-signal.SIGKILL, 0], ended[1].stderr
 
 
-def test_what_a_dead_consumer_leaves_another_one_takes(streams: Streams, media: MediaClient) -> None:
+def test_what_a_dead_consumer_leaves_another_one_takes(streams: TwoStreams, media: MediaClient) -> None:
     streams.say(A, 1)
     streams.redis.xgroup_create("media:events", GROUP, "0")
     streams.redis.xreadgroup(GROUP, "dead", {"media:events": ">"})
@@ -170,7 +170,7 @@ def test_what_a_dead_consumer_leaves_another_one_takes(streams: Streams, media: 
     assert seqs(app.heard) == [(A, 1)]
 
 
-def test_what_a_slow_handler_is_at_no_other_consumer_takes(streams: Streams, media: MediaClient) -> None:
+def test_what_a_slow_handler_is_at_no_other_consumer_takes(streams: TwoStreams, media: MediaClient) -> None:
     handler = Failing((A, 1))  # which waits for another try, longer than `claim_after`
     streams.say(A, 1)
     with listening_app(media, handler, group=GROUP, claim_after=0.3) as slow:
@@ -185,7 +185,7 @@ def test_a_listener_rides_out_a_redis_that_dies_and_one_that_forgets(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = OwnRedis(tmp_path / "redis")
-    streams = Streams(own.url)
+    streams = TwoStreams(own.url)
     with MediaClient(own.url) as media, listening_app(media, group=GROUP, pending=lambda: [B]) as app:
         streams.say(A, 1)
         app.await_count(1)
@@ -205,7 +205,7 @@ def test_a_listener_rides_out_a_redis_that_dies_and_one_that_forgets(
     own.close()
 
 
-def answer(streams: Streams, **about: Any) -> None:
+def answer(streams: TwoStreams, **about: Any) -> None:
     """Answer the one question as a worker does."""
     eventually(lambda: len(streams.questions()) == 1)
     [(entry, upload)] = streams.questions().items()
@@ -215,7 +215,7 @@ def answer(streams: Streams, **about: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["group", "cursor"])
 def test_a_stream_that_was_trimmed_under_it_is_made_up_for_by_questions(
-    streams: Streams, media: MediaClient, kind: str
+    streams: TwoStreams, media: MediaClient, kind: str
 ) -> None:
     cursor = MemoryCursor(streams.say(A, 1))
     options: dict[str, Any] = {"cursor": cursor}
@@ -236,7 +236,7 @@ def test_a_stream_that_was_trimmed_under_it_is_made_up_for_by_questions(
 
 
 def test_a_message_that_was_trimmed_while_it_was_pending_is_made_up_for(
-    streams: Streams, media: MediaClient
+    streams: TwoStreams, media: MediaClient
 ) -> None:
     streams.say(A, 1)
     streams.redis.xgroup_create("media:events", GROUP, "0")
@@ -250,7 +250,9 @@ def test_a_message_that_was_trimmed_while_it_was_pending_is_made_up_for(
     assert (app.heard[0].type, app.heard[0].state) == ("upload.status", "unknown")
 
 
-def test_answers_to_others_are_no_news_where_nothing_is_settled(streams: Streams, media: MediaClient) -> None:
+def test_answers_to_others_are_no_news_where_nothing_is_settled(
+    streams: TwoStreams, media: MediaClient
+) -> None:
     streams.say(A, 0, "status", state="unknown", entry="1-1")
     streams.say(A, 4, "status", state="processing", entry="1-2")
     streams.say(A, 5, "failed", entry="1-3", error={"code": "invalid_event", "message": "no"})
@@ -266,7 +268,7 @@ def test_answers_to_others_are_no_news_where_nothing_is_settled(streams: Streams
 
 
 def test_a_cursor_goes_on_where_all_before_it_was_handled(
-    streams: Streams, media: MediaClient, tmp_path: Path
+    streams: TwoStreams, media: MediaClient, tmp_path: Path
 ) -> None:
     cursor = FileCursor(tmp_path / "media.cursor")
     first = streams.say(A, 1)
@@ -283,7 +285,7 @@ def test_a_cursor_goes_on_where_all_before_it_was_handled(
 
 
 def test_a_cursor_of_a_stream_that_began_anew_starts_at_its_beginning(
-    streams: Streams, media: MediaClient
+    streams: TwoStreams, media: MediaClient
 ) -> None:
     streams.say(A, 1)
     cursor = MemoryCursor("9999999999999-0")
@@ -294,7 +296,7 @@ def test_a_cursor_of_a_stream_that_began_anew_starts_at_its_beginning(
 
 
 def test_without_group_and_cursor_one_hears_what_comes_from_now_on(
-    streams: Streams, media: MediaClient
+    streams: TwoStreams, media: MediaClient
 ) -> None:
     streams.say(A, 1)
     with listening_app(media) as app:
@@ -307,7 +309,7 @@ def test_without_group_and_cursor_one_hears_what_comes_from_now_on(
 
 @pytest.mark.parametrize("kind", ["group", "cursor"])
 def test_a_silence_longer_than_the_clients_timeout_is_no_error(
-    streams: Streams, kind: str, caplog: pytest.LogCaptureFixture
+    streams: TwoStreams, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     options: dict[str, Any] = {"group": GROUP} if kind == "group" else {"cursor": MemoryCursor()}
     hasty = redis.Redis.from_url(streams.url, socket_timeout=0.4)
@@ -335,7 +337,7 @@ def test_a_wrong_password_ends_a_listener_with_an_error(server: RedisServer) -> 
         MediaClient(stranger).listen(print, group=GROUP)
 
 
-def test_nobody_who_answers_is_told_within_the_time(streams: Streams, media: MediaClient) -> None:
+def test_nobody_who_answers_is_told_within_the_time(streams: TwoStreams, media: MediaClient) -> None:
     with pytest.raises(MediaTimeout, match="Does one run that reads media:uploads"):
         media.status(A, timeout=0.2)
 
@@ -343,7 +345,7 @@ def test_nobody_who_answers_is_told_within_the_time(streams: Streams, media: Med
 
 
 async def test_an_asynchronous_listener_awaits_what_it_is_given(
-    streams: Streams, caplog: pytest.LogCaptureFixture
+    streams: TwoStreams, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "media_worker_client")
     heard: list[Message] = []
@@ -384,7 +386,7 @@ async def test_an_asynchronous_listener_awaits_what_it_is_given(
     assert list(streams.questions().values()) == [B]
 
 
-async def test_an_asynchronous_listener_is_ended_by_cancelling_it(streams: Streams) -> None:
+async def test_an_asynchronous_listener_is_ended_by_cancelling_it(streams: TwoStreams) -> None:
     heard = asyncio.Event()
 
     async def handle(message: Message) -> None:
