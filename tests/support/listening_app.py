@@ -53,6 +53,10 @@ class ListeningApp:
         assert enough(self.heard), f"only {self.heard}"
         return self.heard
 
+    def end(self) -> None:
+        """Have it end soon, whatever it is at."""
+        self._stop.set()
+
     def close(self) -> None:
         """End it in order."""
         self._stop.set()
@@ -68,7 +72,10 @@ def listening_app(
 ) -> Iterator[ListeningApp]:
     """One that listens as long as the block lasts."""
     app = ListeningApp(media, handler, **options)
-    yield app
+    try:
+        yield app
+    finally:
+        app.end()
     app.close()
 
 
