@@ -175,13 +175,14 @@ def test_a_message_that_waits_for_another_try_is_kept_from_other_consumers(
 ) -> None:
     handler = Failing((A, 1), times=99)
     waiting = streams.say(A, 1)
-    with listening_app(media, handler, group=GROUP, consumer="me", claim_after=0.6):
-        with streams.redis.monitor() as monitor:
-            claims = (one["command"] for one in monitor.listen() if one["command"].startswith("XCLAIM "))
+    with (
+        listening_app(media, handler, group=GROUP, consumer="me", claim_after=0.6),
+        streams.redis.monitor() as monitor,
+    ):
+        claims = (one["command"] for one in monitor.listen() if one["command"].startswith("XCLAIM "))
 
-            assert [next(claims) for _ in range(2)] == [
-                f"XCLAIM media:events {GROUP} me 0 {waiting} JUSTID"
-            ] * 2
+        claim = f"XCLAIM media:events {GROUP} me 0 {waiting} JUSTID"
+        assert [next(claims) for _ in range(2)] == [claim] * 2
 
 
 def test_a_listener_rides_out_a_redis_that_dies_and_one_that_forgets(
