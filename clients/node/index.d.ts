@@ -202,6 +202,13 @@ export class Outbox {
   send(): Promise<number>;
 }
 
+export interface HttpClientOptions {
+  /** Ms that an answer may take, beside what a call waits by itself; 60,000. */
+  timeout?: number;
+  /** How often a request is tried, where another try may help; 5. */
+  tries?: number;
+}
+
 export interface HttpUploadOptions {
   contentType?: string;
   /** Shown to people: it is in the metadata, as `filename`. */
@@ -223,7 +230,7 @@ export interface Gap {
 
 /** `media serve`, with a key or a token. */
 export class HttpMediaClient {
-  constructor(url: string | URL, key?: string | null, options?: { timeout?: number });
+  constructor(url: string | URL, key?: string | null, options?: HttpClientOptions);
   /** Upload bytes, or the file of that path. */
   upload(picture: string | Uint8Array | ArrayBuffer | Blob, options?: HttpUploadOptions): Promise<Upload>;
   /** An upload; null: there is none, or it was deleted. */

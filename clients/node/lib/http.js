@@ -9,20 +9,21 @@ const { toMessage, toUpload } = require("./message.js");
 const { backOff, pause } = require("./pause.js");
 
 const AGAIN = new Set([408, 429, 502, 503, 504]);
-const TRIES = 5;
 const SILENT_FOR = 45_000; // ms without a byte of a stream, which has a comment each 15 s
 
 /** `media serve`, with a key or a token. */
 class HttpMediaClient {
   #key;
   #timeout;
+  #tries;
   #url;
 
   /** `timeout`: ms that an answer may take, beside the seconds that a call waits by itself. */
-  constructor(url, key = null, { timeout = 60_000 } = {}) {
+  constructor(url, key = null, { timeout = 60_000, tries = 5 } = {}) {
     this.#url = String(url).replace(/\/+$/, "");
     this.#key = key;
     this.#timeout = timeout;
+    this.#tries = tries;
   }
 
   /**
@@ -149,7 +150,7 @@ class HttpMediaClient {
         clearTimeout(timer);
         signal?.removeEventListener("abort", stop);
       }
-      if (tries === TRIES || (failure.status !== null && !AGAIN.has(failure.status))) throw failure;
+      if (tries >= this.#tries || (failure.status !== null && !AGAIN.has(failure.status))) throw failure;
       await pause(after || backOff(tries, 500, 8_000), signal);
     }
   }
