@@ -21,6 +21,7 @@ from tests.support.clients import (
     package_missing,
     redis_py,
 )
+from tests.support.snippets import snippets
 from tests.support.workplace import BIN, Answer, Workplace
 
 ROOT = readme.README.parent
@@ -31,10 +32,7 @@ PAGES = {
 }
 SOURCE = "uploads/2026/11/cat.jpg"
 PICTURE = ROOT / "scripts/pictures/cairn.jpg"
-SNIPPETS = {
-    name: (language, code)
-    for name, language, code in re.findall(r"<!-- snippet: (\S+) -->\n```(\w+)\n(.*?)```\n", PAGE, re.DOTALL)
-}
+SNIPPETS = snippets(readme.README)
 _TIMEOUT_S = 60
 
 
@@ -203,8 +201,10 @@ def test_every_target_that_the_readme_makes_exists() -> None:
 
 
 def sections(page: Path) -> Set[str]:
-    titles = re.findall(r"^#+ (.*)", PAGES.get(page, ""), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+    text = PAGES.get(page, "")
+    titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+    return anchors | set(re.findall(r'<a id="([\w-]+)"></a>', text))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
