@@ -5,8 +5,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import update
 
 from storage.catalog.opening import Catalog
+from storage.catalog.tables import uploads
 from tests.support.catalogs import ON_BOTH, SOURCE, claim, commit, delete_event, failed, outbox_of, take
 from tests.support.catalogs import upload_event as announced
 from tests.support.intakes import intake_on
@@ -171,3 +173,26 @@ async def test_an_app_on_a_stream_of_its_own_asks_about_its_own_uploads_alone(
     [answer] = await answers(queue, "media:events:shop")
     assert (answer["entry"], answer["state"]) == (entry, state)
     assert await answers(queue) == [answer]
+
+
+@pytest.mark.sqlite
+async def test_a_damaged_row_keeps_no_other_question_from_its_answer(
+    queue: Queue, catalog: Catalog, intake: Intake
+) -> None:
+    await take(catalog, announced(1, MINE))
+    await _set_metadata(catalog, "{")
+    damaged, well = await ask(queue), await ask(queue, uuid4())
+    await intake.step(None)
+    assert [one["entry"] for one in await answers(queue)] == [well]
+    assert await queue.stream.oldest_id() == damaged
+    await _set_metadata(catalog, "{}")
+    intake._has_pending = True  # as after the lease
+    await intake.step(None)
+
+    assert [one["entry"] for one in await answers(queue)] == [well, damaged]
+    assert await queue.depth() == 0
+
+
+async def _set_metadata(catalog: Catalog, text: str) -> None:
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(uploads).values(metadata=text))

@@ -17,6 +17,7 @@ from storage.catalog.records import (
     UploadRequested,
 )
 from storage.catalog.tables import uploads
+from storage.errors import CatalogUnavailable
 from tests.support.catalogs import (
     CAT,
     ON_BOTH,
@@ -28,6 +29,7 @@ from tests.support.catalogs import (
     failed,
     key,
     letter,
+    meanwhile,
     outbox_of,
     ready,
     statements,
@@ -85,6 +87,20 @@ async def test_a_ready_upload_takes_the_place_of_another_in_one_transaction(cata
     assert (gone.source, gone.original_fate) == (SOURCE, OriginalFate.KEPT)
     old = await upload(catalog)
     assert (old.state, old.variants, old.metadata, old.original) == (State.DELETED, [], {}, None)
+
+
+@pytest.mark.sqlite
+async def test_nothing_is_replaced_where_the_messages_about_it_cannot_be_kept(catalog: Catalog) -> None:
+    await cat_is_ready(catalog)
+    await take(catalog, instead(2))
+    done = ready(await claim(catalog, DOG), OTHER_SHA)
+    with meanwhile(catalog, "INSERT INTO outbox", "DROP TABLE outbox"), pytest.raises(CatalogUnavailable):
+        await commit(catalog, done)
+    assert [(await upload(catalog, each)).state for each in (CAT, DOG)] == [State.READY, State.PROCESSING]
+    assert len((await upload(catalog)).variants) == 2
+    await commit(catalog, done)
+
+    assert (await told(catalog))[1:] == [(DOG, State.READY), (CAT, State.DELETED)]
 
 
 async def test_what_was_replaced_stays_served_until_a_sweep_retires_it(catalog: Catalog) -> None:
