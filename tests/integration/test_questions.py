@@ -104,6 +104,7 @@ async def _unknown(_catalog: Catalog, _queue: Queue) -> None:
         (_unknown, {"state": "unknown", "seq": 0, "source": None, "recipe": None, "metadata": {}}),
     ],
 )
+@pytest.mark.rotating(2)
 async def test_the_answer_tells_how_the_upload_is(
     queue: Queue, catalog: Catalog, intake: Intake, happen: Callable[..., Any], expected: dict[str, Any]
 ) -> None:

@@ -103,6 +103,7 @@ async def test_nothing_is_replaced_where_the_messages_about_it_cannot_be_kept(ca
     assert (await told(catalog))[1:] == [(DOG, State.READY), (CAT, State.DELETED)]
 
 
+@pytest.mark.sqlite
 async def test_what_was_replaced_stays_served_until_a_sweep_retires_it(catalog: Catalog) -> None:
     await cat_is_ready(catalog)
     await take(catalog, instead(2))
@@ -176,6 +177,7 @@ async def test_an_upload_that_waits_is_not_begun_any_more_once_it_is_replaced(ca
     assert await catalog.claims.claim(CAT, job_id, "worker") is None
 
 
+@pytest.mark.sqlite
 async def test_an_upload_that_is_announced_again_later_stays(catalog: Catalog) -> None:
     await cat_is_ready(catalog)
     await take(catalog, instead(2), upload_event(3))
@@ -222,6 +224,7 @@ async def test_of_two_uploads_that_one_is_to_replace_the_last_that_was_named_cou
     assert [(await upload(catalog, each)).state for each in (CAT, EMU)] == [State.READY, State.DELETED]
 
 
+@pytest.mark.sqlite
 async def test_an_event_that_is_sent_again_is_answered_and_replaces_nothing_twice(catalog: Catalog) -> None:
     await cat_is_ready(catalog)
     await take(catalog, instead(2))
