@@ -54,11 +54,19 @@ def find_uv() -> str | None:
 
 def redis_py(version: str) -> Path:
     """A folder for PYTHONPATH that holds this version of redis-py."""
-    wanted = f"redis=={version}"
+    return _by_pip(f"redis=={version}")
+
+
+def _by_pip(wanted: str) -> Path:
     uv = find_uv()
     by_pip = [f"{sys.base_prefix}/bin/python3", "-m", "pip", "install", "--quiet", wanted, "--target"]
     by_uv = [uv or "uv", "pip", "install", "--quiet", "--python", sys.executable, wanted, "--target"]
     return _installed(wanted, [by_uv, by_pip] if uv else [by_pip])
+
+
+def django(version: str) -> Path:
+    """A folder for PYTHONPATH that holds this version of Django."""
+    return _by_pip(f"django=={version}")
 
 
 def ioredis(version: str) -> Path:

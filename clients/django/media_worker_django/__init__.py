@@ -1,0 +1,1 @@
+"""Pictures of a Django app that media-worker makes variants of."""

@@ -1,0 +1,55 @@
+"""`settings.MEDIA_WORKER`: the one place that reads it, and the client that it describes."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+from media_worker_client import MediaClient
+
+DEFAULTS: Mapping[str, Any] = {
+    "REDIS_URL": "redis://127.0.0.1:6379/0",
+    "STREAM": "media:uploads",
+    "EVENTS": "media:events",
+    "URL": "",
+    "DELETE_ORIGINALS": False,
+    "DELETE_AFTER": 60,
+    "RESEND_AFTER": 60,
+}
+"""Each setting with its default; README says what each means. The last two are seconds."""
+
+_instead: list[Any] = []
+
+
+def option(name: str) -> Any:
+    """The value of a setting."""
+    return getattr(settings, "MEDIA_WORKER", {}).get(name, DEFAULTS[name])
+
+
+def client() -> Any:
+    """What speaks to the worker in this process: a `MediaClient`, or what `instead` has put there."""
+    return _instead[-1] if _instead else _client()
+
+
+@contextmanager
+def instead(other: Any) -> Iterator[None]:
+    """Have `client` return another one, in a test."""
+    _instead.append(other)
+    try:
+        yield
+    finally:
+        _instead.pop()
+
+
+@lru_cache(1)
+def _client() -> MediaClient:
+    return MediaClient(option("REDIS_URL"), stream=option("STREAM"), events=option("EVENTS"))
+
+
+@receiver(setting_changed)
+def _forget(setting: str, **_: object) -> None:
+    if setting == "MEDIA_WORKER":
+        _client.cache_clear()

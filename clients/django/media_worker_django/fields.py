@@ -1,0 +1,261 @@
+"""`MediaField`: a FileField whose files media-worker makes variants of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from django.apps import apps
+from django.core import checks
+from django.core.exceptions import ValidationError
+from django.core.files.storage import FileSystemStorage
+from django.db import models
+from django.db.models.fields.files import FieldFile, FileDescriptor
+from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext_lazy as _
+
+from media_worker_django import announcing, limits
+from media_worker_django.models import State, Upload
+
+_UPLOADS = "uploads/"
+
+
+class MediaFieldFile(FieldFile):
+    """A file of a MediaField, with what is known of its variants."""
+
+    @property
+    def upload(self) -> Upload | None:
+        """The row about it; None where there is no file, and where it was not announced yet."""
+        return getattr(self.instance, self.field.relation.name) if self and self.field.relation else None
+
+    @property
+    def state(self) -> str:
+        """One of `State`; empty without a file."""
+        if not self:
+            return ""
+        return self.upload.state if self.upload else State.PENDING
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its own variants are shown."""
+        return self.state == State.READY
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its variants will come, or the reason why not."""
+        return self.state in (State.PENDING, State.PROCESSING)
+
+    @property
+    def error(self) -> str:
+        """Why there are no variants of it, for people; empty where there are."""
+        return self.upload.error_message if self.upload else ""
+
+    @property
+    def variants(self) -> Mapping[str, str]:
+        """The URL of each variant by its name, such as `photo.image.variants.thumb`."""
+        return {one["name"]: self.upload.variant(one["name"])["url"] for one in self._shown}
+
+    @property
+    def _shown(self) -> Sequence[Mapping[str, Any]]:
+        return self.upload.variants if self.upload else ()
+
+    def save(self, name: str, content: Any, save: bool = True) -> None:
+        """Write the file; it is announced once the instance is saved, also under the name that it had."""
+        self.instance.__dict__[self.field.written] = True
+        super().save(name, content, save)
+
+    save.alters_data = True  # type: ignore[attr-defined]
+
+
+class MediaDescriptor(FileDescriptor):
+    """Sees which name an instance was loaded with, and forgets the row of another."""
+
+    def __set__(self, instance: models.Model, value: Any) -> None:
+        super().__set__(instance, value)
+        instance.__dict__.setdefault(self.field.loaded, str(value or ""))
+        relation = self.field.relation
+        if relation is not None and relation.is_cached(instance):
+            relation.delete_cached_value(instance)
+
+
+class UploadDescriptor(ForwardManyToOneDescriptor):
+    """The row about a file; None where there is none, for no constraint demands one."""
+
+    def __get__(self, instance: models.Model | None, cls: type | None = None) -> Any:
+        if instance is None:
+            return self
+        if not getattr(instance, self.field.from_fields[0]):
+            return None
+        try:
+            return super().__get__(instance, cls)
+        except Upload.DoesNotExist:
+            return None
+
+    def __set__(self, instance: models.Model, value: Any) -> None:
+        """Take the row that it is anyway, as `full_clean` does. Raises: AttributeError for another."""
+        if value != self.__get__(instance):
+            raise AttributeError(f"{self.field.name} follows from the file; assign that.")
+
+
+class UploadRelation(models.ForeignObject):
+    """From the name of a file to the row about it, without a column: for `select_related` and `filter`."""
+
+    forward_related_accessor_class = UploadDescriptor
+
+    def __init__(self, field_name: str) -> None:
+        super().__init__(
+            Upload,
+            on_delete=models.DO_NOTHING,
+            from_fields=[field_name],
+            to_fields=["source"],
+            related_name="+",
+            null=True,
+            blank=True,
+            editable=False,
+            serialize=False,
+        )
+
+    def contribute_to_class(self, cls: type[models.Model], name: str, **kwargs: Any) -> None:
+        super().contribute_to_class(cls, name, private_only=True)
+
+
+class MediaField(models.FileField):
+    """A FileField whose files become variants, on any page by `{% media photo.image %}`.
+
+    `recipe` names what is made. `owner` and `metadata` are values, or functions of the instance that return
+    them. Of a model with the field `image`, `image_upload` is the row of `Upload`: for
+    `select_related("image_upload")` and `filter(image_upload__state="failed")`.
+    """
+
+    attr_class = MediaFieldFile
+    descriptor_class = MediaDescriptor
+    relation: UploadRelation | None = None
+
+    def __init__(
+        self,
+        verbose_name: Any = None,
+        name: str | None = None,
+        upload_to: Any = "uploads/%Y/%m/",
+        storage: Any = None,
+        *,
+        recipe: str = "",
+        owner: str | Callable[[Any], object] = "",
+        metadata: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("max_length", 255)
+        super().__init__(verbose_name, name, upload_to, storage, **kwargs)
+        self.recipe = recipe
+        self.owner = owner
+        self.metadata = metadata
+
+    @property
+    def label(self) -> str:
+        """Its place in the project, such as `photos.Photo.image`."""
+        return f"{self.model._meta.label}.{self.name}"
+
+    @property
+    def loaded(self) -> str:
+        """Where an instance keeps the name of the file that it was loaded with."""
+        return f"_{self.name}_loaded"
+
+    @property
+    def written(self) -> str:
+        """Where an instance keeps that its file was written since."""
+        return f"_{self.name}_written"
+
+    def options_for(self, instance: models.Model) -> dict[str, Any]:
+        """What the event of an instance's file says beside the file."""
+        owner = self.owner(instance) if callable(self.owner) else self.owner
+        metadata = self.metadata(instance) if callable(self.metadata) else self.metadata
+        return {"recipe": self.recipe, "owner": str(owner or ""), "metadata": dict(metadata or {})}
+
+    def contribute_to_class(self, cls: type[models.Model], name: str, **kwargs: Any) -> None:
+        super().contribute_to_class(cls, name, **kwargs)
+        # The models of migrations are in registries of their own, and have no events.
+        if not cls._meta.abstract and cls._meta.apps is apps:
+            self.relation = UploadRelation(name)
+            cls.add_to_class(f"{name}_upload", self.relation)
+            models.signals.post_delete.connect(self._dropped, sender=cls)
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        before = getattr(model_instance, self.attname)
+        written = model_instance.__dict__.pop(self.written, False) or bool(before and not before._committed)
+        file = super().pre_save(model_instance, add)
+        model_instance.__dict__.pop(self.written, None)
+        name = file.name or ""
+        if self.relation is None or not (written or add or name != model_instance.__dict__.get(self.loaded)):
+            return file
+        old = "" if add else self._stored_name(model_instance)
+        if name and (written or (old and name != old)):
+            upload = announcing.file_saved(self, model_instance, name, old)
+        elif name:
+            upload = announcing.file_kept(self, model_instance, name)
+        else:
+            upload = None
+            if old:
+                announcing.file_dropped(self, model_instance, old)
+        model_instance.__dict__[self.loaded] = name
+        if upload is not None:
+            self.relation.set_cached_value(model_instance, upload)
+        return file
+
+    def validate(self, value: Any, model_instance: models.Model | None) -> None:
+        super().validate(value, model_instance)
+        most = limits.max_bytes() if value and not value._committed else None
+        if most is not None and value.size > most:
+            raise ValidationError(
+                _("The file has %(size)s; at most %(most)s are accepted."),
+                code="too_large",
+                params={"size": filesizeformat(value.size), "most": filesizeformat(most)},
+            )
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        return [*super().check(**kwargs), *self._check_place(), *self._check_storage()]
+
+    def _dropped(self, instance: models.Model, **__: Any) -> None:
+        name = getattr(instance, self.attname).name
+        if name:
+            announcing.file_dropped(self, instance, name)
+
+    def _stored_name(self, instance: models.Model) -> str:
+        """The name in the database, which another process may have changed since the instance was loaded."""
+        rows = type(instance)._base_manager.using(instance._state.db).filter(pk=instance.pk)
+        return rows.values_list(self.attname, flat=True).first() or ""
+
+    def _check_place(self) -> list[checks.CheckMessage]:
+        if callable(self.upload_to) or str(self.upload_to).startswith(_UPLOADS):
+            return []
+        return [
+            checks.Error(
+                f"upload_to is {str(self.upload_to)!r}: media-worker takes only files below {_UPLOADS}.",
+                hint=f'Begin it with "{_UPLOADS}", which is below MEDIA_ROOT.',
+                obj=self,
+                id="media_worker_django.E004",
+            )
+        ]
+
+    def _check_storage(self) -> list[checks.CheckMessage]:
+        if not isinstance(self.storage, FileSystemStorage):
+            return []
+        root = str(self.storage.base_location)
+        if not root:
+            return [
+                checks.Error(
+                    "The field's files have no place: MEDIA_ROOT is empty.",
+                    hint="Set MEDIA_ROOT to the storage root of the worker, the folder that has uploads/.",
+                    obj=self,
+                    id="media_worker_django.E005",
+                )
+            ]
+        if root.rstrip("/").rpartition("/")[2] == _UPLOADS.rstrip("/"):
+            return [
+                checks.Error(
+                    f"MEDIA_ROOT is {root}: it must be the folder above {_UPLOADS}.",
+                    hint="Set MEDIA_ROOT to the storage root of the worker, the folder that has uploads/.",
+                    obj=self,
+                    id="media_worker_django.E006",
+                )
+            ]
+        return []
