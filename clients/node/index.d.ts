@@ -21,13 +21,15 @@ export interface Original {
   sha256?: string;
 }
 
-export type State = "queued" | "processing" | "ready" | "failed" | "deleting" | "deleted";
+export type State = "queued" | "processing" | "ready" | "failed" | "deleting" | "deleted" | "unknown";
 export type Metadata = Record<string, unknown>;
 
 export interface Upload {
   id: string;
   /** Its original's key. Null: it was never known. */
   source: string | null;
+  /** Rises with each message of an upload. 0: none is kept, or it was told by HTTP. */
+  seq: number;
   state: State;
   recipe: string | null;
   /** What the app has said of it. */
@@ -49,9 +51,8 @@ export interface Upload {
 }
 
 export interface Message extends Upload {
-  type: "upload.started" | "upload.ready" | "upload.failed" | "upload.deleted";
-  /** Rises with each message of an upload. */
-  seq: number;
+  /** `upload.status`: an upload that was asked for, as it was pending, is unknown: announce it again. */
+  type: "upload.started" | "upload.ready" | "upload.failed" | "upload.deleted" | "upload.status";
   /** ISO 8601, in UTC. */
   time: string | null;
   /** Its ID in the stream of messages. Null: it has come by HTTP. */
@@ -160,8 +161,6 @@ export interface MediaClientOptions {
   stream?: string;
   /** By default `media:events`. */
   events?: string;
-  /** By default `media:limits`. */
-  limits?: string;
 }
 
 /** Announces uploads on one stream, and listens on the other to what becomes of them. */

@@ -1,6 +1,7 @@
 """The client for Node against a real Redis and a real worker, with the oldest and the newest ioredis."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.chaos.own_redis import OwnRedis
 from tests.support import pictures
 from tests.support.clients import OLDEST_IOREDIS
-from tests.support.node_app import NodeApp, install
+from tests.support.node_app import CLIENT, NodeApp, install
 from tests.support.workplace import Workplace, eventually
 
 Send = Callable[..., str]
@@ -30,7 +31,7 @@ def place(
     redis_that_stops: OwnRedis, migrated: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workplace]:
     """A workplace with a worker."""
-    place = Workplace(tmp_path_factory.mktemp("place"), redis_that_stops.url, migrated)
+    place = Workplace(tmp_path_factory.mktemp("place"), redis_that_stops.url, migrated, MEDIA_STARTED="1")
     place.start()
     yield place
     place.close()
@@ -89,7 +90,8 @@ const box = new app.Box();
 const stop = new AbortController();
 const listening = app.media.listen(box.put, { group: given.group, signal: stop.signal });
 const id = await app.media.announce(given.source, { metadata: { post: 7 }, owner: "42" });
-const message = await box.until((got) => got.find((one) => one.id === id));
+const isOver = (one) => one.id === id && one.state !== "processing";
+const message = await box.until((got) => got.find(isOver));
 stop.abort();
 await listening;
 return { ...message, raw: message.raw };
@@ -190,6 +192,31 @@ def test_repeated_and_stale_messages_are_dropped_and_what_is_about_no_upload_is_
     assert got == [["a", 5, None], ["a", 7, None], ["a", 8, "1-1"], ["b", 9, None], ["a", 8, None]]
     assert errors == ["invalid_message"]
     assert pending(place, stream, "g") == 0
+
+
+def test_that_work_begins_is_told_unless_a_later_message_was_seen(
+    app: NodeApp, place: Workplace, stream: str, send: Send
+) -> None:
+    send("a", 0, "started", waiting=3)
+    send("a", 5)
+    send("a", 5, "started", waiting=2)
+    send("a", 0, "started", waiting=1)
+    send("a", 6)
+    send("b", 7)
+    code = """
+    const box = new app.Box();
+    const stop = new AbortController();
+    const listening = app.own.listen(box.put, { group: "g", signal: stop.signal });
+    await box.until((got) => got.find(({ id }) => id === "b"));
+    stop.abort();
+    await listening;
+    return box.items.map(({ state, seq, waiting }) => [state, seq, waiting]);
+    """
+
+    got = app.run(code)
+
+    assert got[:4] == [["processing", 0, 3], ["ready", 5, None], ["processing", 5, 2], ["ready", 6, None]]
+    assert len(got) == 5
 
 
 def test_what_a_handler_rejects_is_tried_again_while_others_go_on_in_their_order(
@@ -422,7 +449,7 @@ app.listening = app.media.listen(app.box.put, { ...options, signal: app.stop.sig
 """
 OUTCOME = """
 const id = given.id ?? await app.media.announce(given.source);
-return await app.box.until((got) => got.find((one) => one.id === id));
+return await app.box.until((got) => got.find((one) => one.id === id && one.state !== "processing"));
 """
 STOP = "app.stop.abort(); await app.listening;"
 
@@ -451,7 +478,7 @@ def test_an_outbox_sends_what_has_no_answer(app: NodeApp, place: Workplace) -> N
     const waiting = new Map(given.sources.map((source) => [app.uploadId(source), source]));
     const box = new app.Box();
     const stop = new AbortController();
-    const handler = ({ id }) => waiting.delete(id) && box.put(id);
+    const handler = ({ id, state }) => state === "ready" && waiting.delete(id) && box.put(id);
     const listening = app.media.listen(handler, { group: "outbox", signal: stop.signal });
     const event = (source, at) => (at === 0 ? source : { source, metadata: { at } });
     const pending = () => [...waiting.values()].map(event);
@@ -486,3 +513,119 @@ def test_without_the_right_or_the_password_listening_rejects_and_says_why(
     assert app.run(code, url=f"redis://few:few@{at}") == ["NOPERM", "NOPERM"]
     assert app.run(code, url=f"redis://few:wrong@{at}") == ["WRONGPASS", "WRONGPASS"]
     assert app.run(code, url=f"redis://{at}") == ["NOAUTH", "NOAUTH"]
+
+
+def test_a_worker_tells_how_an_upload_is_and_that_there_is_none(app: NodeApp, place: Workplace) -> None:
+    source = place.put("uploads/node/asked.jpg", pictures.small(30))
+    ready = app.run(ANNOUNCE, source=source, group="first")
+    code = """
+    const ids = [given.id, app.uploadId("uploads/node/nothing.jpg"), given.id];
+    return Promise.all(ids.map((id) => app.media.status(id, { timeout: 30_000 })));
+    """
+
+    known, unknown, again = app.run(code, id=ready["id"])
+
+    assert (known["state"], known["source"], known["seq"]) == ("ready", source, ready["seq"])
+    assert (known["variants"], known["srcset"]) == (ready["variants"], ready["srcset"])
+    assert unknown is None
+    assert again == known
+
+
+def test_a_question_that_no_worker_answers_ends_in_time(app: NodeApp, stream: str) -> None:
+    code = """
+    const told = ({ name, code }) => [name, code];
+    const stop = AbortSignal.timeout(50);
+    return Promise.all([
+      app.own.status(given.id, { timeout: 50 }).catch(told),
+      app.own.status(given.id, { signal: stop }).catch(({ name }) => name),
+    ]);
+    """
+
+    assert app.run(code, id=str(uuid4())) == [["MediaTimeout", "timeout"], "TimeoutError"]
+
+
+def test_the_limits_are_those_that_the_worker_has_published(app: NodeApp, place: Workplace) -> None:
+    eventually(lambda: bool(place.redis.exists("media:limits")))
+
+    limits = app.run("return app.media.limits()")
+
+    assert limits["max_bytes"] == 10_485_760
+    assert [recipe["name"] for recipe in limits["recipes"]] == ["default"]
+    assert app.run("return app.own.limits().catch(({ code }) => code)") == "not_found"
+
+
+def test_a_picture_takes_the_place_of_another_once_it_is_ready(app: NodeApp, place: Workplace) -> None:
+    sources = [place.put(f"uploads/node/place-{n}.jpg", pictures.small(n)) for n in (40, 41)]
+    old = app.run(ANNOUNCE, source=sources[0], group="first")
+    code = """
+    const box = new app.Box();
+    const stop = new AbortController();
+    const listening = app.media.listen(box.put, { group: "place", signal: stop.signal });
+    const id = await app.media.replace(given.old, given.source);
+    await box.until((got) => got.find((one) => one.state === "deleted"));
+    stop.abort();
+    await listening;
+    return [id, box.items.filter((one) => one.id === id || one.state === "deleted")];
+    """
+
+    new, messages = app.run(code, old=old["id"], source=sources[1])
+
+    ready, deleted = [message for message in messages if message["state"] != "processing"]
+    assert (ready["id"], ready["replaces"]) == (new, old["id"])
+    assert (deleted["id"], deleted["replacedBy"]) == (old["id"], new)
+    assert (place.root / old["variants"][0]["key"]).is_file()
+
+
+def test_a_worker_tells_again_what_was_trimmed_before_an_app_has_read_it(
+    app: NodeApp, place: Workplace
+) -> None:
+    sources = [place.put(f"uploads/node/trimmed-{n}.jpg", pictures.small(n)) for n in (50, 51)]
+    app.run(ANNOUNCE, source=sources[0], group="reads-late")
+    lost = app.run("return app.media.announce(given.source)", source=sources[1])
+    place.await_end_of(sources[1])
+    place.redis.xtrim("media:events", maxlen=0, approximate=False)
+    code = """
+    const box = new app.Box();
+    const stop = new AbortController();
+    const options = { group: "reads-late", pending: () => [given.lost, given.nothing] };
+    const listening = app.media.listen(box.put, { ...options, signal: stop.signal });
+    await box.until((got) => got.length === 2);
+    stop.abort();
+    await listening;
+    return box.items;
+    """
+    nothing = str(uuid4())
+
+    told = {message["id"]: message for message in app.run(code, lost=lost, nothing=nothing)}
+
+    assert told[lost]["type"] == "upload.ready"
+    assert len(told[lost]["variants"]) == 3
+    assert told[nothing]["state"] == "unknown"
+
+
+def test_the_rights_that_the_page_names_are_enough(
+    app: NodeApp, place: Workplace, redis_that_stops: OwnRedis
+) -> None:
+    source = place.put("uploads/node/rights.jpg", pictures.small(60))
+    [line] = re.findall(r"^ACL SETUSER my-app (.*)$", (CLIENT / "README.md").read_text("utf-8"), re.MULTILINE)
+    redis: Any = place.redis
+    redis.execute_command("ACL SETUSER my-app", *line.split())
+    code = """
+    const media = new app.MediaClient({ redis: given.url });
+    const errors = [];
+    const box = new app.Box();
+    const stop = new AbortController();
+    const options = { group: "rights", signal: stop.signal, onError: ({ message }) => errors.push(message) };
+    const listening = media.listen(box.put, options);
+    const id = await media.announce(given.source);
+    await box.until((got) => got.find((one) => one.id === id && one.state === "ready"));
+    stop.abort();
+    await listening;
+    const { state } = await media.status(id);
+    await media.limits();
+    await media.close();
+    return [state, errors];
+    """
+    url = f"redis://my-app:PASSWORD@127.0.0.1:{redis_that_stops.port}/0"
+
+    assert app.run(code, url=url, source=source) == ["ready", []]

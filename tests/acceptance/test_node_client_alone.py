@@ -1,6 +1,7 @@
 """The client for Node where there is no worker: its fake, what is packed, and its types."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,18 +170,18 @@ def test_the_types_are_those_of_an_app_in_typescript(tmp_path: Path, ioredis: st
 
 @pytest.mark.campaign
 def test_npm_installs_it_with_ioredis_and_nothing_of_the_worker(tmp_path: Path) -> None:
-    npm = [program("npm"), "--no-audit", "--no-fund", "--ignore-scripts"]
-    subprocess.run(
-        [*npm, "pack", "--pack-destination", tmp_path], cwd=CLIENT, check=True, capture_output=True
-    )
-    [archive] = tmp_path.glob("*.tgz")
-    app = tmp_path / "app"
-    app.mkdir()
-    words = [*npm, "install", str(archive)]
+    shutil.copytree(CLIENT, tmp_path / "clients/node")
+    app = tmp_path / "examples/express"
+    shutil.copytree(CLIENT.parents[1] / "examples/express", app)
+    words = [program("npm"), "install", "--no-audit", "--no-fund", "--ignore-scripts"]
     subprocess.run(words, cwd=app, check=True, capture_output=True)
-    code = "console.log(require('media-worker-client').uploadId('uploads/2026/11/cat.jpg'))"
+    code = "new (require('media-worker-client').MediaClient)().close().then(() => console.log('closed'))"
 
     told = subprocess.run([program("node"), "-e", code], cwd=app, capture_output=True, text=True, check=True)
 
-    assert told.stdout.strip() == "4a2ca705-03aa-52b8-a8b8-e2aa1374070e"
-    assert (app / "node_modules/ioredis").is_dir()
+    assert told.stdout == "closed\n"
+    installed = app / "node_modules/media-worker-client"
+    assert not installed.is_symlink()
+    assert sorted(str(file.relative_to(installed)) for file in installed.rglob("*.*") if file.is_file()) == [
+        name for name in packed_files() if "." in name
+    ]

@@ -13,8 +13,6 @@ const { checkId } = require("./ids.js");
 const { MemoryCursor, MemorySeqs } = require("./stores.js");
 const { TailListener } = require("./tail.js");
 
-const LIMITS = "media:limits";
-
 /** Announces uploads on one stream, and listens on the other to what becomes of them. */
 class MediaClient {
   #answers;
@@ -27,7 +25,7 @@ class MediaClient {
   #sender; // the same without a prefix of keys
   #stream;
 
-  constructor({ redis = "redis://127.0.0.1:6379/0", stream = "media:uploads", events = "media:events", limits = LIMITS } = {}) {
+  constructor({ redis = "redis://127.0.0.1:6379/0", stream = "media:uploads", events = "media:events" } = {}) {
     this.#redis = redisFor(redis);
     const hasPrefix = Boolean(this.#redis.options?.keyPrefix);
     this.#sender = hasPrefix ? this.#redis.duplicate({ keyPrefix: "", lazyConnect: true }) : this.#redis;
@@ -35,7 +33,7 @@ class MediaClient {
     this.#isOwn = typeof redis === "string";
     this.#stream = stream;
     this.#events = events;
-    this.#limits = limits;
+    this.#limits = /.:uploads$/.test(stream) ? stream.replace(/uploads$/, "limits") : `${stream}:limits`;
     this.#answers = new Answers(this.#redis, events, (question) => this.#add(question));
   }
 

@@ -3,7 +3,7 @@
 
 const { eventOf } = require("./connection.js");
 const { MediaError } = require("./errors.js");
-const { subjectOf, toHandle } = require("./message.js");
+const { isPast, keyOf, subjectOf, toHandle } = require("./message.js");
 
 const ASKS_EVERY = 10_000; // ms
 const REMOVED =
@@ -37,10 +37,12 @@ class Delivery {
 
   /** Call the handler, unless it has had this message or a later one of the upload. Rejects as it does. */
   async give(message) {
-    const subject = subjectOf(message);
-    if (message.seq > 0 && message.seq <= ((await this.#seqs.get(subject)) ?? 0)) return;
+    const key = keyOf(message);
+    for (const one of new Set([subjectOf(message), key])) {
+      if (one !== null && isPast(message, (await this.#seqs.get(one)) ?? undefined)) return;
+    }
     await this.#handler(message);
-    if (message.seq > 0) await this.#seqs.set(subject, message.seq);
+    if (key !== null) await this.#seqs.set(key, message.seq);
   }
 
   /** Tell the app of an error that it would not see otherwise. */

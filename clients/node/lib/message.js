@@ -13,6 +13,7 @@ const OUTCOMES = ["ready", "failed", "deleted"];
 function toUpload(raw) {
   const upload = {
     id: raw.id ?? null,
+    seq: raw.seq ?? 0,
     source: raw.source ?? null,
     state: raw.state ?? STATES[raw.type] ?? null,
     recipe: raw.recipe ?? null,
@@ -38,7 +39,6 @@ function toMessage(raw, entryId = null) {
   return Object.defineProperty(
     {
       type: raw.type,
-      seq: raw.seq ?? 0,
       time: raw.time ?? null,
       entryId,
       ...upload,
@@ -56,14 +56,14 @@ function toMessage(raw, entryId = null) {
  * The message that a handler gets for an entry of the stream; null where there is none for it.
  *
  * The answer to a question is the outcome that it tells, so that a handler need not know of questions; what is
- * still on its way, or unknown, is no outcome.
+ * still on its way is none. That an upload is unknown stays an answer, for its event was lost.
  */
 function toHandle(raw, entryId) {
   if (typeof raw.type !== "string" || !raw.type.startsWith("upload.")) return null;
   if (raw.type !== "upload.status") return toMessage(raw, entryId);
-  if (!OUTCOMES.includes(raw.state)) return null;
-  const told = { ...toMessage(raw, entryId), type: `upload.${raw.state}`, entry: null };
-  return Object.defineProperty(told, "raw", { value: raw });
+  if (!OUTCOMES.includes(raw.state) && raw.state !== "unknown") return null;
+  const type = raw.state === "unknown" ? raw.type : `upload.${raw.state}`;
+  return Object.defineProperty({ ...toMessage(raw, entryId), type, entry: null }, "raw", { value: raw });
 }
 
 /** What a message is about, as the key by which repeated and stale ones are known. */
@@ -72,4 +72,19 @@ function subjectOf(message) {
   return message.entry === null ? message.id : `entry:${message.entry}`;
 }
 
-module.exports = { subjectOf, toHandle, toMessage, toUpload };
+/** Whether a message is repeated or stale where one with the `seq` `seen` was handled (undefined: none). */
+function isPast(message, seen = -1) {
+  const { type } = message.raw;
+  if (type === "upload.started") return message.seq < seen; // its seq is that of the message before it
+  return message.seq <= seen && (message.seq > 0 || type === "upload.status");
+}
+
+/** The key by which a message that was handled is known; null: it is known by none. */
+function keyOf(message) {
+  const { state, type } = message.raw;
+  if (type === "upload.started" || message.state === "unknown") return null;
+  // An answer does not count as the message with its seq, which may be on its way.
+  return type === "upload.status" ? `${state}:${message.id}` : subjectOf(message);
+}
+
+module.exports = { isPast, keyOf, subjectOf, toHandle, toMessage, toUpload };
