@@ -157,7 +157,7 @@ class Webhooks:
     async def lease(self, holder: str, seconds: float) -> bool:
         """Take or renew the right to deliver; False while another holder has it."""
         now, for_ms = self._database.now_ms(), int(seconds * 1000)
-        async with self._database.writing(relaxed_durability=True) as connection:
+        async with self._database.writing(inline=True, relaxed_durability=True) as connection:
             return await take_lease(connection, LEASE, holder, now, for_ms)
 
     @repeated
@@ -230,7 +230,7 @@ class Webhooks:
             for each in attempts
             if each.problem is not None
         ]
-        async with self._database.writing(relaxed_durability=True) as connection:
+        async with self._database.writing(inline=True, relaxed_durability=True) as connection:
             if done:
                 mine = _all.endpoint == ENDPOINT, _all.seq.in_(done)
                 await connection.execute(delete(webhook_deliveries).where(*mine))

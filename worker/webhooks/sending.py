@@ -69,7 +69,8 @@ class WebhookSender:
         self._endpoint = endpoint
         self._now_ms = now_ms
         self._network = CheckedNetwork(allow_private=endpoint.allow_private)
-        self._tls = httpcore.default_ssl_context()  # what SSL_CERT_FILE names is trusted, too
+        # What SSL_CERT_FILE names is trusted, too. To load all authorities takes a while.
+        self._tls = httpcore.default_ssl_context() if endpoint.is_https else None
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=self._tls,
             max_connections=connections,
@@ -108,7 +109,7 @@ class WebhookSender:
         try:
             stream = await self._network.connect_tcp(self._endpoint.host, self._endpoint.port, limit_s)
             try:
-                if self._endpoint.is_https:
+                if self._tls is not None:
                     stream = await stream.start_tls(self._tls, self._endpoint.host, limit_s)
             finally:
                 await stream.aclose()
