@@ -40,6 +40,7 @@ from worker.degradation import (
     watch_queue,
     watch_space,
     watch_sweep,
+    watch_webhooks,
 )
 from worker.dispatcher import Dispatcher
 from worker.health import (
@@ -309,6 +310,8 @@ def _signs(
         "catalog_log": watch_log(database),
         "space": now_and_then(watch_space(blobs)),
     }
+    if settings.webhook_url:
+        signs["webhooks"] = now_and_then(watch_webhooks(catalog.webhooks))
     if settings.backup and settings.backup_cron:
         notes = BackupNotes(database)
         signs["backup"] = now_and_then(watch_backup(notes, settings.backup_cron, database.now_ms))

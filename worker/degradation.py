@@ -14,6 +14,7 @@ from storage.catalog.backup_notes import BackupChecked, BackupFailed, BackupMade
 from storage.catalog.database import Database
 from storage.catalog.parking import Parking
 from storage.catalog.sweep_records import SweepRecords
+from storage.catalog.webhooks import Webhooks
 from storage.errors import StorageError
 from worker.crontab import next_after
 from worker.health import Check
@@ -27,6 +28,7 @@ CATALOG_EVERY_S = 15.0
 MUCH = 0.85  # of the memory budget, or of a file system
 MUCH_MEMORY_FOR_S = 15.0  # a large picture may take the whole budget for a moment
 WAITS_TOO_LONG_S = 60
+WEBHOOK_WAITS_MS = 900_000
 BACKUP_LATE = timedelta(hours=25)  # hourly copies are old after 26 hours
 _STATM = "/proc/self/statm"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -184,6 +186,21 @@ def old_backup(made: BackupMade | None, crontab: str, now_ms: int, since_ms: int
     if made is None:
         return f"none has been made in {hours} hours, although MEDIA_BACKUP is set"
     return f"the newest copy is {hours} hours old"
+
+
+def watch_webhooks(webhooks: Webhooks) -> Check:
+    """The endpoint of webhooks wants no more messages, or one has waited for a quarter of an hour."""
+
+    async def look() -> str | None:
+        state = await webhooks.state()
+        if state is not None and state.word == "gone":
+            return f"the endpoint wants no more messages: {state.problem}"
+        if (oldest_ms := await webhooks.oldest_ms()) <= WEBHOOK_WAITS_MS:
+            return None
+        reason = f": {state.problem}" if state is not None and state.problem else ""
+        return f"the oldest message has waited for {oldest_ms // 1000} s{reason}"
+
+    return look
 
 
 def watch_log(database: Database) -> Check:

@@ -52,7 +52,7 @@ async def start_up(ctx: Context) -> None:
     shutdown: Shutdown = ctx.setdefault("shutdown", Shutdown())
     shutdown.listen()
     stack = ctx["stack"] = AsyncExitStack()
-    _check_webhooks(settings)
+    check_webhook_extra(settings)
     if "status" not in ctx:  # as under `arq`; otherwise they outlive this start
         status, metrics = Status(shutdown.stopping.is_set), WorkerMetrics()
         traces = await stack.enter_async_context(tracing(settings, ctx["instance"]))
@@ -97,7 +97,7 @@ async def start_up(ctx: Context) -> None:
     _freeze_what_stays()
 
 
-def _check_webhooks(settings: Settings) -> None:
+def check_webhook_extra(settings: Settings) -> None:
     """Exit with 1 where webhooks are asked for and cannot be sent."""
     if WebhookEndpoint.of(settings) is None:
         return

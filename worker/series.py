@@ -66,7 +66,8 @@ SERIES: Sequence[Series] = (
         "media_degraded",
         "gauge",
         "What needs somebody, although the worker works? 1: memory or space over 85 %, the oldest event over "
-        "60 s, a sweep that was stopped, a backup that failed, is bad or old, a catalog's log over 64 MiB.",
+        "60 s, a sweep that was stopped, a backup that failed, is bad or old, a catalog's log over 64 MiB, "
+        "a webhook that has waited for 15 minutes.",
         {"sign": SIGNS},
     ),
     Series(

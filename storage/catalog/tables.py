@@ -318,6 +318,7 @@ webhook_deliveries = Table(
     Column("endpoint", Ascii(32), primary_key=True),
     Column("seq", Big, primary_key=True, autoincrement=False),  # of its message in the outbox
     Column("upload_id", Ascii(36)),  # that the message is about; null: about none
+    Column("behind_id", Ascii(36)),  # an upload whose earlier messages go before it, too
     Column("made_ms", Big, nullable=False),  # the message
     Column("since_ms", Big, nullable=False),  # since when it is to be delivered: made, or sent again
     Column("attempts", Big, nullable=False),

@@ -13,9 +13,10 @@ from storage.catalog.database import Database
 from storage.catalog.kv import Value, read_value, replace_value, write_value
 from storage.catalog.leases import drop_lease, take_lease
 from storage.catalog.pruning import prune
-from storage.catalog.rows import without_nul
+from storage.catalog.rows import load_json, without_nul
 from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
-from storage.catalog.tables import about, outbox, webhook_deliveries
+from storage.catalog.tables import outbox, webhook_deliveries
+from storage.errors import CatalogDamaged
 
 ENDPOINT = "default"
 LEASE = "lease:webhooks"
@@ -36,7 +37,7 @@ _GIVEN_UP = _all.endpoint == ENDPOINT, _all.given_up_ms.is_not(None)
 _IS_DUE = or_(_all.next_ms <= bindparam("now"), _all.next_ms > bindparam("latest"))
 _IS_FIRST = ~exists().where(
     _earlier.endpoint == _all.endpoint,
-    _earlier.upload_id == _all.upload_id,
+    or_(_earlier.upload_id == _all.upload_id, _earlier.upload_id == _all.behind_id),
     _earlier.given_up_ms.is_(None),
     _earlier.seq < _all.seq,
 )
@@ -52,7 +53,7 @@ _LATEST_GIVEN_UP = (
     select(webhook_deliveries).where(*_GIVEN_UP).order_by(_all.seq.desc()).limit(bindparam("most"))
 )
 _NEXT = (
-    select(outbox.c.seq, about.label("about"), outbox.c.made_ms)
+    select(outbox.c.seq, outbox.c.body, outbox.c.made_ms)
     .where(outbox.c.seq > bindparam("since"))
     .order_by(outbox.c.seq)
     .limit(bindparam("most"))
@@ -356,11 +357,12 @@ def _place(seq: int, top: int) -> Value:
 
 
 def _new_row(row: Any, since_ms: int, now: int) -> Mapping[str, Any]:  # noqa: ANN401 (a row)
-    upload_id = _to_id(row.about)
+    content = _content_of(row.body)
     return {
         "endpoint": ENDPOINT,
         "seq": row.seq,
-        "upload_id": None if upload_id is None else str(upload_id),
+        "upload_id": content.get("id"),
+        "behind_id": content.get("replaced_by"),  # nobody is left without a picture in between
         "made_ms": row.made_ms,
         "since_ms": since_ms,
         "attempts": 0,
@@ -369,6 +371,15 @@ def _new_row(row: Any, since_ms: int, now: int) -> Mapping[str, Any]:  # noqa: A
         "problem": None,
         "given_up_ms": None,
     }
+
+
+def _content_of(body: str) -> Mapping[str, Any]:
+    """The content of a message; nothing of one that is damaged, which the outbox tells of."""
+    try:
+        content: Mapping[str, Any] = load_json(body)
+    except CatalogDamaged:
+        return {}
+    return content
 
 
 def _to_id(text: str | None) -> UUID | None:

@@ -20,6 +20,7 @@ from tests.support.polling import until
 from tests.support.ports import free_port
 from tests.support.receiver import OLD_SECRET, SECRET, Hook, HookReceiver, HookReply, receiving
 from tests.support.tls import CA, OTHER_CA, make_certificates
+from worker.degradation import watch_webhooks
 from worker.documents import payload
 from worker.webhooks.deliverer import GIVEN_UP_AFTER_MS, WebhookDeliverer
 from worker.webhooks.endpoint import WebhookEndpoint
@@ -183,6 +184,7 @@ async def test_an_app_that_was_dead_for_ten_minutes_gets_everything_in_order_for
             put_clock(seconds)
             deliverer.wake()
             await await_attempts(catalog.webhooks, len(ids) + number)
+        assert await watch_webhooks(catalog.webhooks)() is None
         with receiving(port) as receiver:
             put_clock(780)
             deliverer.wake()
@@ -226,6 +228,8 @@ async def test_what_was_not_taken_in_three_days_is_given_up_and_can_be_sent_agai
     async with delivering(receiver.url, "first"):
         [seq] = await publish(catalog, CAT)
         await await_problem(catalog.webhooks, "it answered 500")
+    put_clock(1000)
+    assert "it answered 500" in (await watch_webhooks(catalog.webhooks)() or "")
     put_clock(GIVEN_UP_AFTER_MS / 1000 + 10)
     receiver.answer = lambda _: HookReply()
     async with delivering(receiver.url, "second") as deliverer:
@@ -283,6 +287,7 @@ async def test_an_app_that_says_it_is_gone_is_left_alone_until_a_worker_starts_a
         for _ in range(3):
             await deliverer.turn()
         assert len(receiver.hooks) == 1
+        assert "it answered 410" in (await watch_webhooks(catalog.webhooks)() or "")
     receiver.answer = lambda _: HookReply()
     async with delivering(receiver.url, "second") as deliverer:
         await catalog.webhooks.make_due()

@@ -127,6 +127,7 @@ class WebhookDeliverer:
             async with asyncio.timeout(CLOSE_S):
                 await self._record()
                 if self._leads:
+                    await self._note_state()
                     await self._webhooks.end_lease(self._holder)
         await self._sender.close()
 

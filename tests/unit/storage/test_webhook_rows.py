@@ -72,6 +72,22 @@ async def test_of_an_upload_only_its_first_message_may_be_tried(catalog: Catalog
     assert await seqs_due(catalog) == [second, other]
 
 
+async def test_an_upload_is_deleted_for_the_app_once_it_has_the_one_in_its_place(catalog: Catalog) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1)
+    await catalog.webhooks.take(MANY)
+    await deliver(catalog, *await seqs_due(catalog))
+    await take(catalog, replace(upload_event(2, OTHER, "uploads/other.jpg"), replaces=CAT))
+    await work(catalog, OTHER)
+    await catalog.webhooks.take(MANY)
+    new, old = await catalog.webhooks.waiting(MANY)
+
+    assert (new.upload_id, old.upload_id) == (OTHER, CAT)
+    assert await seqs_due(catalog) == [new.seq]
+    await deliver(catalog, new.seq)
+    assert await seqs_due(catalog) == [old.seq]
+
+
 async def test_what_failed_is_due_at_its_time_and_holds_up_its_own_upload_alone(catalog: Catalog) -> None:
     await catalog.webhooks.begin()
     await publish(catalog, 1, 2)

@@ -6,6 +6,7 @@ from storage.catalog.webhooks import EndpointState, Word
 from tests.support.ports import free_port
 from tests.support.receiver import SECRET, receiving
 from worker.doctor.webhooks import check_webhooks, inspect_webhooks
+from worker.lifecycle import check_webhook_extra
 from worker.settings import Settings
 from worker.webhooks import endpoint as endpoints
 from worker.webhooks.endpoint import WebhookAnswer, WebhookEndpoint
@@ -46,6 +47,9 @@ async def test_a_host_without_the_extra_is_told_how_to_get_it(monkeypatch: pytes
 
     assert found.level == "error"
     assert "the extra webhooks, which is not installed" in found.detail
+    with pytest.raises(SystemExit):
+        check_webhook_extra(settings_of("https://app.example/hook"))
+    check_webhook_extra(Settings())
 
 
 @pytest.mark.parametrize(

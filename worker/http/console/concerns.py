@@ -19,11 +19,13 @@ _WORDS = {
     "catalog_log": "The log beside the catalog's file is large",
     "memory": "Memory is almost used up",
     "backup": _BACKUP,
+    "webhooks": "The endpoint of webhooks takes no messages",
 }
 _ADVICE = {
     "catalog_log": "Something reads the catalog for very long, such as a copy or a shell: end it.",
     "memory": "Raise MEDIA_MEMORY_MB, or have fewer decoders: MEDIA_CPUS",
     "backup": "The logs of the workers say why (backup_failed). To make a copy now: media backup",
+    "webhooks": "System says why. All that waits goes out by itself once the endpoint takes messages.",
 }
 """What helps against what workers say of themselves."""
 _MAKE_AGAIN = "media reprocess --missing"

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("endpoint", _ascii(32), nullable=False),
         sa.Column("seq", _BIG, autoincrement=False, nullable=False),
         sa.Column("upload_id", _ascii(36)),
+        sa.Column("behind_id", _ascii(36)),
         sa.Column("made_ms", _BIG, nullable=False),
         sa.Column("since_ms", _BIG, nullable=False),
         sa.Column("attempts", _BIG, nullable=False),
