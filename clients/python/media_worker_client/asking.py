@@ -47,7 +47,7 @@ def ask_status(
             continue
         for entry_id, fields in found:
             after = entry_id
-            document = read_document(fields.get(b"event"))
+            document = read_document(fields.get("event"))
             if document is not None and document.get("entry") == entry:
                 return _answer(document)
     raise MediaTimeout(

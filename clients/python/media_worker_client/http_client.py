@@ -108,7 +108,9 @@ class HttpMediaClient:
         return parse_upload(answer.document)
 
     def status(self, id: UploadId, *, wait: float = 0) -> Upload | None:
-        """The upload as it is, or within `wait` seconds (30 at most) its outcome; None for an unknown id."""
+        """The upload as it is, or within `wait` seconds (30 at most) its outcome; None where there is none of
+        that id, or none any more.
+        """
         query = f"?{urlencode({'wait': int(wait)})}" if wait else ""
         try:
             answer = self._request("GET", f"/v1/uploads/{_id(id)}{query}", patience_s=wait)

@@ -211,7 +211,7 @@ class _Listener:
 
     def _message(self, entry_id: str, fields: Any) -> Message | None:  # noqa: ANN401
         """The message of an entry; None where it is not for the handler."""
-        document = read_document(fields.get(b"event"))
+        document = read_document(fields.get("event"))
         message = None if document is None else parse_message(document, entry_id)
         if message is None or document is None:
             return None

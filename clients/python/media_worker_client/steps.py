@@ -39,7 +39,7 @@ class Pause:
 
 Step = Union[Command, Call, Pause]
 Steps = Generator[Step, Any, T]
-Entry = tuple[str, Mapping[bytes, bytes]]
+Entry = tuple[str, Mapping[str, Union[bytes, str]]]
 """An entry of a stream: its ID and its fields; without fields, it was trimmed or deleted."""
 
 
@@ -60,7 +60,12 @@ def entries_in(reply: Any) -> list[Entry]:  # noqa: ANN401 (in the forms of RESP
 
 def entries_of(listed: Any) -> list[Entry]:  # noqa: ANN401
     """The entries of a list; Redis 6.2 has None for those that are deleted."""
-    return [(as_text(entry[0]), entry[1] or {}) for entry in listed or () if entry and entry[0] is not None]
+    return [
+        # The asynchronous client of redis-py 5.0 decodes, whatever it is told.
+        (as_text(entry[0]), {as_text(name): value for name, value in (entry[1] or {}).items()})
+        for entry in listed or ()
+        if entry and entry[0] is not None
+    ]
 
 
 def as_text(value: Any) -> str:  # noqa: ANN401
