@@ -116,7 +116,7 @@ def test_a_handler_that_raises_holds_up_its_own_upload_alone(streams: TwoStreams
         streams.say(upload, seq)
     with listening_app(media, handler, group=GROUP) as app:
         app.await_that(lambda heard: (B, 2) in seqs(heard))
-        assert streams.pending() == 2
+        assert streams.pending() >= 2
         app.await_count(3)
         eventually(streams.settled)
 
@@ -125,7 +125,8 @@ def test_a_handler_that_raises_holds_up_its_own_upload_alone(streams: TwoStreams
     first, second, third = (
         at for at, tried in zip(handler.at, handler.tries, strict=True) if tried == (A, 1)
     )
-    assert third - second > second - first > 0.45  # back-off
+    assert second - first > 0.45  # the first pause is 0.5 to 1 s
+    assert third - second > 0.95
 
 
 DIES = """

@@ -19,6 +19,11 @@ from media_worker_client.steps import Call, Steps
 
 PICTURES = Path(__file__).parent / "pictures"
 _VARIANTS = (("thumb", 150, 113), ("medium", 480, 360), ("large", 480, 360))
+_FILES = {
+    "thumb": "thumb.jpg",
+    "medium": "large.jpg",
+    "large": "large.jpg",
+}  # small pictures are not enlarged
 _ORIGINAL = {"width": 480, "height": 360, "format": "jpeg", "color": "#5a6b46"}
 _MESSAGES = {
     "source_missing": "There is no such file.",
@@ -211,7 +216,7 @@ class FakeMedia:
         self._tell("deleted", {**kept, **(more or {})})
 
     def _variant(self, upload: str, name: str, width: int, height: int) -> dict[str, Any]:
-        file = PICTURES / f"{name}.jpg"
+        file = PICTURES / _FILES[name]
         of = str(uuid.uuid5(uuid.UUID(upload), name))
         key = f"variants/{of[:2]}/{of[2:4]}/{of}.jpg"
         if self._root is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import hmac
@@ -13,7 +12,7 @@ import socket
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -248,80 +247,6 @@ class HttpMediaClient:
             return _Answer(answer.status, _lower(answer.getheaders()), _document(answer))
         finally:
             connection.close()
-
-
-class AsyncHttpMediaClient:
-    """`HttpMediaClient` for asyncio: the same verbs, which are awaited while a thread does the work."""
-
-    def __init__(
-        self, url: str, key: str | None = None, *, secret: str | None = None, timeout: float = 60.0
-    ) -> None:
-        """As of `HttpMediaClient`."""
-        self._client = HttpMediaClient(url, key, secret=secret, timeout=timeout)
-
-    async def upload(
-        self,
-        picture: Picture,
-        *,
-        content_type: str | None = None,
-        filename: str | None = None,
-        recipe: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        owner: str | None = None,
-        idempotency_key: str | None = None,
-        wait: float = 0,
-    ) -> Upload:
-        """Upload a picture: its bytes, or the path of its file."""
-        return await asyncio.to_thread(
-            self._client.upload,
-            picture,
-            content_type=content_type,
-            filename=filename,
-            recipe=recipe,
-            metadata=metadata,
-            owner=owner,
-            idempotency_key=idempotency_key,
-            wait=wait,
-        )
-
-    async def status(self, id: UploadId, *, wait: float = 0) -> Upload | None:
-        """The upload as it is, or within `wait` seconds its outcome; None for an unknown id."""
-        return await asyncio.to_thread(self._client.status, id, wait=wait)
-
-    async def delete(self, id: UploadId, *, original: bool = False) -> None:
-        """Delete an upload, with `original` also what was uploaded."""
-        await asyncio.to_thread(self._client.delete, id, original=original)
-
-    async def token(
-        self,
-        *,
-        max_bytes: int | None = None,
-        expires_in: int = 600,
-        recipe: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        count: int | None = None,
-        owner: str | None = None,
-    ) -> dict[str, Any]:
-        """A token with which a browser uploads: `token`, `expires` and `url`."""
-        return await asyncio.to_thread(
-            self._client.token,
-            max_bytes=max_bytes,
-            expires_in=expires_in,
-            recipe=recipe,
-            metadata=metadata,
-            count=count,
-            owner=owner,
-        )
-
-    async def limits(self) -> dict[str, Any]:
-        """What uploads may be."""
-        return await asyncio.to_thread(self._client.limits)
-
-    async def events(self, since: int = 0) -> AsyncIterator[Message]:
-        """The messages after that `seq`, up to now."""
-        found = self._client.events(since)
-        while (message := await asyncio.to_thread(next, found, None)) is not None:
-            yield message
 
 
 def messages_of(page: Mapping[str, Any]) -> Iterator[Message]:

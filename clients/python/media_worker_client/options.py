@@ -7,7 +7,7 @@ from typing import Any, Protocol, Union
 
 from media_worker_client.connections import block_s, own_name
 from media_worker_client.cursors import Cursor, MemorySeqs, SeqStore
-from media_worker_client.listening import Handler, Listening, Pending
+from media_worker_client.reading import Handler, Listening, Pending
 
 STREAM = "media:uploads"
 EVENTS = "media:events"
