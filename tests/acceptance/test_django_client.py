@@ -3,7 +3,7 @@
 import re
 import signal
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,14 @@ from tests.support.django_site import (
     EXAMPLE,
     LINES_OF_THE_APP,
     README,
+    DjangoPackages,
     DjangoSite,
     installed_packages,
     new_project,
 )
 from tests.support.workplace import Workplace, eventually
 
-NEWEST, OLDEST = "5.2.19", "4.2.30"
+NEWEST, OTHERS = "5.2.19", ("4.2.30", "6.0.10", "6.1.3")
 PICTURE, OTHER = ROOT / "scripts/pictures/cairn.jpg", ROOT / "scripts/pictures/egret.jpg"
 AWAY = {"REDIS_URL": "redis://127.0.0.1:1/0"}
 [TEST_OF_AN_APP] = re.findall(r"<!-- test -->\n```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
@@ -43,25 +44,29 @@ NO_PICTURE = Path(__file__)
 JPEG = (200, "ffd8")
 
 
-@pytest.fixture(scope="module", params=[NEWEST, pytest.param(OLDEST, marks=pytest.mark.campaign)])
-def packages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+@pytest.fixture(
+    scope="module", params=[NEWEST, *(pytest.param(one, marks=pytest.mark.campaign) for one in OTHERS)]
+)
+def packages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DjangoPackages:
     """The environment of an app: one installation for all tests."""
     return installed_packages(tmp_path_factory.mktemp("installed"), request.param)
 
 
 @pytest.fixture(scope="module")
 def gallery(
-    packages: Mapping[str, str], live: Workplace, tmp_path_factory: pytest.TempPathFactory
+    packages: DjangoPackages, live: Workplace, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DjangoSite]:
     """The example with its listener, an empty database, and the worker's folder."""
     home = tmp_path_factory.mktemp("gallery")
-    env = {
-        **packages,
-        "GALLERY_DATABASE": str(home / "gallery.sqlite3"),
-        "GALLERY_MEDIA": str(live.root),
-        "REDIS_URL": live.redis_url,
-    }
-    site = DjangoSite(EXAMPLE, "gallery.settings", env, home / "listener.log")
+    site = DjangoSite(
+        EXAMPLE,
+        "gallery.settings",
+        packages,
+        home / "listener.log",
+        GALLERY_DATABASE=str(home / "gallery.sqlite3"),
+        GALLERY_MEDIA=str(live.root),
+        REDIS_URL=live.redis_url,
+    )
     site.run("from django.core.management import call_command; call_command('migrate', verbosity=0)")
     site.listen()
     yield site
@@ -70,7 +75,7 @@ def gallery(
 
 @pytest.fixture(scope="module")
 def started(
-    packages: Mapping[str, str], live: Workplace, tmp_path_factory: pytest.TempPathFactory
+    packages: DjangoPackages, live: Workplace, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DjangoSite]:
     """A new project with the lines of the README."""
     places = {"/srv/media": str(live.root), "redis://127.0.0.1:6379/0": live.redis_url}
@@ -329,6 +334,20 @@ def test_nothing_is_lost_of_what_happens_while_nobody_listens(gallery: DjangoSit
     for photo in photos:
         await_state(gallery, photo, "ready")
     assert state(gallery, before) == "ready"
+
+
+@pytest.mark.campaign
+def test_a_listener_asks_for_what_was_trimmed_before_it_was_read(
+    gallery: DjangoSite, live: Workplace
+) -> None:
+    ready(gallery, PICTURE, "Before the trimming")
+    gallery.kill_listener()
+    photo = upload(gallery, OTHER, "Trimmed")
+    live.await_end_of(name_of(gallery, photo))
+    live.redis.xtrim("media:events", maxlen=0, approximate=False)
+
+    gallery.listen()
+    await_state(gallery, photo, "ready")
 
 
 @pytest.mark.campaign

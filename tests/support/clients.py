@@ -57,16 +57,16 @@ def redis_py(version: str) -> Path:
     return _by_pip(f"redis=={version}")
 
 
-def _by_pip(wanted: str) -> Path:
+def _by_pip(wanted: str, python: str = sys.executable) -> Path:
     uv = find_uv()
     by_pip = [f"{sys.base_prefix}/bin/python3", "-m", "pip", "install", "--quiet", wanted, "--target"]
-    by_uv = [uv or "uv", "pip", "install", "--quiet", "--python", sys.executable, wanted, "--target"]
+    by_uv = [uv or "uv", "pip", "install", "--quiet", "--python", python, wanted, "--target"]
     return _installed(wanted, [by_uv, by_pip] if uv else [by_pip])
 
 
-def django(version: str) -> Path:
-    """A folder for PYTHONPATH that holds this version of Django."""
-    return _by_pip(f"django=={version}")
+def django(version: str, python: str) -> Path:
+    """A folder for PYTHONPATH of that Python that holds this version of Django."""
+    return _by_pip(f"django=={version}", python)
 
 
 def ioredis(version: str) -> Path:

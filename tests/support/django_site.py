@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+
+import pytest
 
 from tests.support import django_driver
 from tests.support.clients import ROOT, django, find_uv, redis_py
@@ -19,12 +22,22 @@ EXAMPLE = ROOT / "examples/django"
 LINES_OF_THE_APP = re.findall(
     r"<!-- (append|write): ([\w/.]+) -->\n```\w+\n(.*?)```\n", README.read_text("utf-8"), re.DOTALL
 )
-PYTHON = getattr(sys, "_base_executable", sys.executable)
+_NEWER = ("python3.14", "python3.13", "python3.12")
+_SAYS_WHERE = "import sys; print(sys._base_executable, *sys.version_info[:2])"
 _TIMEOUT_S = 120
 
 
-def installed_packages(folder: Path, version: str) -> Mapping[str, str]:
-    """An environment of that Django, redis-py, and the wheels of the client and of the app."""
+@dataclass(frozen=True)
+class DjangoPackages:
+    """A Python, and the environment in which it has what an app needs."""
+
+    python: str
+    env: Mapping[str, str]
+
+
+def installed_packages(folder: Path, version: str) -> DjangoPackages:
+    """That Django, redis-py, and the wheels of the client and of the app; skips without a Python for it."""
+    python = _python_of(version)
     wheels, target = folder / "wheels", folder / "site-packages"
     code = (
         "import os; from hatchling.build import build_wheel\n"
@@ -34,30 +47,42 @@ def installed_packages(folder: Path, version: str) -> Mapping[str, str]:
     _run([sys.executable, "-c", code], folder, os.environ)
     built = sorted(map(str, wheels.glob("*.whl")))
     uv = find_uv()
-    pip = [uv, "pip", "install", "--python", sys.executable] if uv else [PYTHON, "-m", "pip", "install"]
+    pip = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
     _run([*pip, "--quiet", "--no-deps", "--target", str(target), *built], folder, os.environ)
-    paths = [target, django(version), redis_py("8.1.0")]
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    paths = [target, django(version, python), redis_py("8.1.0")]
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    return DjangoPackages(python, env)
+
+
+def _python_of(version: str) -> str:
+    """This Python, or a newer one on the PATH where that Django needs it."""
+    least = (3, 12) if int(version.partition(".")[0]) >= 6 else (3, 10)
+    for candidate in (sys.executable, *_NEWER):
+        try:
+            told = subprocess.run([candidate, "-c", _SAYS_WHERE], capture_output=True, text=True)
+        except FileNotFoundError:
+            continue
+        path, *numbers = told.stdout.split() or [""]
+        if tuple(map(int, numbers)) >= least:
+            return path
+    pytest.skip(f"no Python for Django {version}")
 
 
 class DjangoSite:
     """A project in a folder, a process that runs code in it, and its listener with a log."""
 
-    def __init__(self, home: Path, settings: str, env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, home: Path, settings: str, packages: DjangoPackages, log: Path, **env: str) -> None:
         self.home = home
-        self.env = {**env, "DJANGO_SETTINGS_MODULE": settings}
+        self.python = packages.python
+        self.env = {**packages.env, **env, "DJANGO_SETTINGS_MODULE": settings}
         self._driver: subprocess.Popen[str] | None = None
         self._listener: subprocess.Popen[str] | None = None
         self._log = log
 
-    def manage(self, *words: str) -> str:
-        """Run one command of `manage.py`; returns what it prints."""
-        return _run([PYTHON, "manage.py", *words], self.home, self.env)
-
     def run(self, code: str) -> Any:
         """Run code in the project, always in the same process; returns what it assigns to `answer`."""
         if self._driver is None:
-            command = [PYTHON, str(django_driver.__file__)]
+            command = [self.python, str(django_driver.__file__)]
             pipe = subprocess.PIPE
             self._driver = subprocess.Popen(
                 command, cwd=self.home, env=self.env, stdin=pipe, stdout=pipe, text=True
@@ -72,7 +97,7 @@ class DjangoSite:
 
     def listen(self, *options: str) -> None:
         """Start the listener, and wait until it says that it listens."""
-        command = [PYTHON, "manage.py", "media_listen", *options]
+        command = [self.python, "manage.py", "media_listen", *options]
         with self._log.open("w") as log:
             self._listener = subprocess.Popen(
                 command, cwd=self.home, env=self.env, stdout=subprocess.PIPE, stderr=log, text=True
@@ -103,21 +128,21 @@ class DjangoSite:
         return code
 
 
-def new_project(home: Path, env: Mapping[str, str], places: Mapping[str, str]) -> DjangoSite:
+def new_project(home: Path, packages: DjangoPackages, places: Mapping[str, str]) -> DjangoSite:
     """What `startproject` and `startapp` make, and the lines of the README, with other `places`."""
     code = (
         "from django.core.management import execute_from_command_line as run\n"
         "run(['', 'startproject', 'mysite', '.'])\n"
         "run(['', 'startapp', 'photos'])"
     )
-    _run([PYTHON, "-c", code], home, env)
+    _run([packages.python, "-c", code], home, packages.env)
     for how, name, lines in LINES_OF_THE_APP:
         for said, here in places.items():
             lines = lines.replace(said, here)
         path = home / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text((path.read_text("utf-8") if how == "append" else "") + lines, "utf-8")
-    return DjangoSite(home, "mysite.settings", env, home / "listener.log")
+    return DjangoSite(home, "mysite.settings", packages, home / "listener.log")
 
 
 def _run(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> str:

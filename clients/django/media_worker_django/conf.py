@@ -9,6 +9,9 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from media_worker_client import MediaClient
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 DEFAULTS: Mapping[str, Any] = {
     "REDIS_URL": "redis://127.0.0.1:6379/0",
@@ -21,6 +24,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """Each setting with its default; README says what each means. The last two are seconds."""
 
+_PATIENCE_S = 5
 _instead: list[Any] = []
 
 
@@ -46,7 +50,14 @@ def instead(other: Any) -> Iterator[None]:
 
 @lru_cache(1)
 def _client() -> MediaClient:
-    return MediaClient(option("REDIS_URL"), stream=option("STREAM"), events=option("EVENTS"))
+    # A request waits no longer than that for a Redis that is away; the outbox waits instead.
+    redis = Redis.from_url(
+        option("REDIS_URL"),
+        socket_timeout=_PATIENCE_S,
+        socket_connect_timeout=_PATIENCE_S,
+        retry=Retry(NoBackoff(), 1),
+    )
+    return MediaClient(redis, stream=option("STREAM"), events=option("EVENTS"))
 
 
 @receiver(setting_changed)
