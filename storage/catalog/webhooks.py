@@ -48,7 +48,12 @@ _DUE = (
     .limit(bindparam("most"))
 )
 _WAITING = select(webhook_deliveries).where(*_WAITS).order_by(_all.seq).limit(bindparam("most"))
-_OLDEST = _WAITING.where(_IS_FIRST)
+_PROBE = (
+    select(webhook_deliveries)
+    .where(*_WAITS, _IS_FIRST)
+    .order_by(_all.attempts, _all.seq)
+    .limit(bindparam("most"))
+)
 _LATEST_GIVEN_UP = (
     select(webhook_deliveries).where(*_GIVEN_UP).order_by(_all.seq.desc()).limit(bindparam("most"))
 )
@@ -198,9 +203,9 @@ class Webhooks:
         now = self._database.now_ms()
         return await self._read(_DUE, most, now=now, latest=now + 2 * LONGEST_MS + SKEW_MS)
 
-    async def oldest(self, most: int) -> Sequence[Delivery]:
-        """The oldest that may be tried, due or not; of each upload its first message alone."""
-        return await self._read(_OLDEST, most)
+    async def least_tried(self, most: int) -> Sequence[Delivery]:
+        """What may be tried, due or not, and was tried least; of each upload its first message alone."""
+        return await self._read(_PROBE, most)
 
     async def waiting(self, most: int) -> Sequence[Delivery]:
         """The oldest messages that wait."""

@@ -170,6 +170,22 @@ async def test_a_message_that_is_refused_holds_up_its_own_upload_alone(
     assert first.headers["webhook-timestamp"] != again.headers["webhook-timestamp"]
 
 
+async def test_one_message_that_is_refused_for_hours_delays_none_of_other_uploads(
+    catalog: Catalog, receiver: HookReceiver, delivering: Delivering, put_clock: Clock
+) -> None:
+    receiver.answer = lambda hook: NO if hook.message["id"] == str(CAT) else HookReply()
+    async with delivering(receiver.url) as deliverer:
+        await publish(catalog, CAT)
+        await await_attempts(catalog.webhooks, 1)
+        for number, minutes in enumerate((1, 2, 3, 5, 8, 12), 2):
+            put_clock(60 * minutes)
+            deliverer.wake()
+            await await_attempts(catalog.webhooks, number)
+        [seq] = await publish(catalog, DOG)
+        deliverer.wake()
+        await await_that(receiver, lambda: receiver.taken_seqs() == [seq])
+
+
 async def test_an_app_that_was_dead_for_ten_minutes_gets_everything_in_order_for_each_upload(
     catalog: Catalog, delivering: Delivering, put_clock: Clock
 ) -> None:

@@ -190,7 +190,7 @@ class WebhookDeliverer:
         is_down = self._pace.is_down
         if is_down and self._ready:
             return
-        find, most = (self._webhooks.oldest, 1) if is_down else (self._webhooks.due, AHEAD)
+        find, most = (self._webhooks.least_tried, 1) if is_down else (self._webhooks.due, AHEAD)
         found = [each for each in await find(most + len(self._busy)) if each.seq not in self._busy]
         messages = {each.seq: each for each in await self._outbox.with_seqs([each.seq for each in found])}
         for delivery in found:
@@ -231,7 +231,7 @@ class WebhookDeliverer:
             self._busy.discard(delivery.seq)  # nobody knows whether it has come; it is sent again
             raise
         self._metrics.webhook_tried(answer.outcome, time.monotonic() - began)
-        self._learn(answer)
+        self._learn(answer, delivery.seq)
         if answer.outcome == "delivered":
             self._end(Attempted(delivery))
             return
@@ -239,10 +239,10 @@ class WebhookDeliverer:
         problem = answer.problem or answer.outcome
         self._end(Attempted(delivery, problem, self._webhooks.now_ms() + wait_ms))
 
-    def _learn(self, answer: WebhookAnswer) -> None:
+    def _learn(self, answer: WebhookAnswer, seq: int) -> None:
         """Learn how the endpoint does; what changes is a line in the log."""
         before = self._pace.word
-        if self._pace.met(answer):
+        if self._pace.met(answer, seq):
             self._recovered = True
         if (now := self._pace.word) == before:
             return

@@ -9,9 +9,10 @@ from worker.webhooks.endpoint import WebhookAnswer
 
 CONCURRENCY = 8
 FIRST_MS = 5_000
-DOWN_AFTER = 5  # attempts that failed one after the other
+DOWN_AFTER = 5  # failures one after the other
 LONGEST_PROBE_MS = 300_000  # from one attempt to the next, while the endpoint is down
 _JITTER = 0.25
+_OF_ONE_MESSAGE = ("refused", "timeout")  # outcomes that may be
 
 
 def delay_ms(attempts: int, longest_ms: int = LONGEST_MS, chance: Callable[[], float] = random.random) -> int:
@@ -27,6 +28,7 @@ class EndpointPace:
         self._now_ms = now_ms
         self._chance = chance
         self._failures = 0  # one after the other
+        self._unwanted: set[int] = set()  # messages of which they were
         self._not_before_ms = 0
         self.has_tried = False
         """Whether there was an answer."""
@@ -47,14 +49,20 @@ class EndpointPace:
         """How it does."""
         return "gone" if self.is_gone else "down" if self.is_down else "ok"
 
-    def met(self, answer: WebhookAnswer) -> bool:
-        """Learn from an answer; returns whether the endpoint was down until now."""
+    def met(self, answer: WebhookAnswer, seq: int) -> bool:
+        """Learn from the answer to a message; returns whether the endpoint was down until now.
+
+        An endpoint that answers may refuse, or hang on, that message alone: each counts once.
+        """
         now, was_down = self._now_ms(), self.is_down
         self.has_tried, self.problem = True, answer.problem
         if answer.outcome == "delivered":
             self._failures, self._not_before_ms, self.delivered_ms = 0, 0, now
+            self._unwanted.clear()
             return was_down
-        self._failures += 1
+        if was_down or answer.outcome not in _OF_ONE_MESSAGE or seq not in self._unwanted:
+            self._failures += 1
+        self._unwanted.add(seq)
         self.is_gone = self.is_gone or answer.outcome == "gone"
         pause_ms = answer.pause_s * 1000
         if self.is_down:

@@ -67,7 +67,7 @@ async def test_of_an_upload_only_its_first_message_may_be_tried(catalog: Catalog
     first, second, other = [one.seq for one in await catalog.webhooks.waiting(MANY)]
 
     assert await seqs_due(catalog) == [first, other]
-    assert [one.seq for one in await catalog.webhooks.oldest(MANY)] == [first, other]
+    assert [one.seq for one in await catalog.webhooks.least_tried(MANY)] == [first, other]
     await deliver(catalog, first)
     assert await seqs_due(catalog) == [second, other]
 
@@ -100,6 +100,7 @@ async def test_what_failed_is_due_at_its_time_and_holds_up_its_own_upload_alone(
     await fail(catalog, first)  # a worker that was frozen meanwhile says it once more
     [again, *_] = await catalog.webhooks.waiting(MANY)
     assert (again.attempts, again.problem) == (1, "it answered 500\N{REPLACEMENT CHARACTER}")
+    assert [one.seq for one in await catalog.webhooks.least_tried(MANY)] == [other.seq, first.seq]
     await catalog.webhooks.make_due()
     assert sorted(await seqs_due(catalog)) == [first.seq, other.seq]
 

@@ -1,5 +1,7 @@
 """When an endpoint is tried again: by its answers alone, and by a clock that may be wrong."""
 
+from itertools import count
+
 import pytest
 
 from storage.catalog.webhooks import LONGEST_MS
@@ -7,6 +9,9 @@ from worker.webhooks.endpoint import Outcome, WebhookAnswer
 from worker.webhooks.pacing import CONCURRENCY, DOWN_AFTER, EndpointPace, delay_ms
 
 MIDDLE = 0.5
+
+
+_seqs = count(1000)
 
 
 class ClockOfPace:
@@ -29,9 +34,12 @@ def pace(clock: ClockOfPace) -> EndpointPace:
     return EndpointPace(clock, lambda: MIDDLE)
 
 
-def fail(pace: EndpointPace, times: int = 1, outcome: Outcome = "refused", pause_s: float = 0) -> None:
+def fail(
+    pace: EndpointPace, times: int = 1, outcome: Outcome = "refused", pause_s: float = 0, seq: int = 0
+) -> None:
+    """Fail with so many messages, or so many times with the one that is named."""
     for _ in range(times):
-        pace.met(WebhookAnswer(outcome, "no", pause_s))
+        pace.met(WebhookAnswer(outcome, "no", pause_s), seq or next(_seqs))
 
 
 def test_a_message_waits_5_s_then_twice_as_long_each_time_up_to_an_hour() -> None:
@@ -59,12 +67,21 @@ def test_one_message_that_is_taken_ends_that_and_one_that_is_refused_now_and_the
     pace: EndpointPace,
 ) -> None:
     fail(pace, DOWN_AFTER)
-    assert pace.met(WebhookAnswer("delivered"))
+    assert pace.met(WebhookAnswer("delivered"), 1)
     for _ in range(20):
         fail(pace)
-        assert not pace.met(WebhookAnswer("delivered"))
+        assert not pace.met(WebhookAnswer("delivered"), 1)
 
     assert (pace.word, pace.places(0)) == ("ok", CONCURRENCY)
+
+
+@pytest.mark.parametrize(("outcome", "word"), [("refused", "ok"), ("timeout", "ok"), ("unreachable", "down")])
+def test_one_message_that_is_refused_again_and_again_takes_no_endpoint_down(
+    pace: EndpointPace, outcome: Outcome, word: str
+) -> None:
+    fail(pace, 2 * DOWN_AFTER, outcome, seq=7)
+
+    assert pace.word == word
 
 
 def test_an_endpoint_that_asks_for_a_pause_has_it(pace: EndpointPace, clock: ClockOfPace) -> None:
@@ -85,6 +102,6 @@ def test_a_clock_that_is_put_back_holds_nothing_up(pace: EndpointPace, clock: Cl
 def test_an_endpoint_that_is_gone_is_not_tried_again(pace: EndpointPace, clock: ClockOfPace) -> None:
     fail(pace, outcome="gone")
     clock.ms += 24 * LONGEST_MS
-    pace.met(WebhookAnswer("delivered"))  # of what was sent before
+    pace.met(WebhookAnswer("delivered"), 1)  # of what was sent before
 
     assert (pace.word, pace.places(0)) == ("gone", 0)
