@@ -1,15 +1,16 @@
 """A picture takes the place of another: as apps send it, hear of it, and ask for it."""
 
 import itertools
+import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
 from scripts.redis_server import RedisServer
 from tests.support import pictures
-from tests.support.workplace import Workplace, database_on
+from tests.support.workplace import Workplace, database_on, eventually
 
 _numbers = itertools.count()
 
@@ -95,3 +96,10 @@ def test_an_upload_tells_of_its_start_and_a_deletion_of_its_original(gallery: Wo
     assert heard[-1]["original"] == "trashed"
     assert ask(gallery, "6f1c0000-0000-4000-8000-000000000001")["state"] == "unknown"
     gallery.check()
+
+
+def test_a_worker_tells_apps_at_its_start_what_it_accepts(gallery: Workplace) -> None:
+    eventually(lambda: bool(gallery.redis.exists("media:limits")))
+    limits = json.loads(cast(bytes, gallery.redis.get("media:limits")))
+
+    assert (limits["max_bytes"], [one["name"] for one in limits["recipes"]]) == (10_485_760, ["default"])
