@@ -24,6 +24,7 @@ EVERYTHING = """
 import asyncio, json, sys, threading
 import redis, redis.asyncio
 from media_worker_client import AsyncMediaClient, MediaClient, MemoryCursor
+from media_worker_client.connections import block_s
 
 url, source, wire = sys.argv[1:]
 name = f"app-{redis.__version__}-{wire}"
@@ -57,6 +58,9 @@ async def all_again():
 sync(decode_responses=wire == "3")
 asyncio.run(all_again())
 MediaClient(url).close()
+# Since redis-py 8 a reply has 5 s by default: a read that blocks must be back before.
+blocks = [block_s(kind.from_url(url), may_stop=False) for kind in (redis.Redis, redis.asyncio.Redis)]
+assert blocks == [2.5 if redis.__version__ >= "8" else 5.0] * 2, blocks
 print(json.dumps(told))
 """
 

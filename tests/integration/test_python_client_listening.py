@@ -88,14 +88,34 @@ def test_a_group_has_each_message_once_also_those_from_before_it_was_there(
 
 
 def test_repeats_and_what_is_older_are_dropped(streams: TwoStreams, media: MediaClient) -> None:
-    for upload, seq, kind in [(A, 5, "ready"), (A, 5, "ready"), (A, 4, "started"), (B, 1, "started")]:
+    for upload, seq, kind in [(A, 5, "ready"), (A, 5, "ready"), (A, 4, "failed"), (A, 6, "deleted")]:
         streams.say(upload, seq, kind)
-    streams.say(A, 6, "deleted")
     with listening_app(media, group=GROUP) as app:
         app.await_that(lambda heard: (A, 6) in seqs(heard))
         eventually(streams.settled)
 
-    assert seqs(app.heard) == [(A, 5), (B, 1), (A, 6)]
+    assert seqs(app.heard) == [(A, 5), (A, 6)]
+
+
+def test_that_work_begins_is_no_news_once_the_outcome_is_there(
+    streams: TwoStreams, media: MediaClient
+) -> None:
+    # It has the `seq` of the message before it, and is not counted as one.
+    for seq, kind in [
+        (0, "started"),
+        (1, "failed"),
+        (1, "started"),
+        (0, "started"),
+        (2, "ready"),
+        (1, "started"),
+    ]:
+        streams.say(A, seq, kind)
+    streams.say(B, 3)
+    with listening_app(media, group=GROUP) as app:
+        app.await_that(lambda heard: (B, 3) in seqs(heard))
+
+    told = [(message.state, message.seq) for message in app.heard]
+    assert told == [("processing", 0), ("failed", 1), ("processing", 1), ("ready", 2), ("ready", 3)]
 
 
 def test_what_other_programs_write_there_is_passed_over(streams: TwoStreams, media: MediaClient) -> None:
@@ -232,11 +252,12 @@ def test_a_stream_that_was_trimmed_under_it_is_made_up_for_by_questions(
     with listening_app(media, pending=lambda: [B], **options) as app:
         answer(streams, state="ready", seq=2, metadata={"post": 7})
         app.await_count(1)
-        streams.say(B, 2)  # the message itself, once more
+        streams.say(B, 2)  # the message itself, which was on its way
+        streams.say(B, 2)
         streams.say(A, 3)
-        app.await_count(2)
+        app.await_count(3)
 
-    assert seqs(app.heard) == [(B, 2), (A, 3)]
+    assert seqs(app.heard) == [(B, 2), (B, 2), (A, 3)]
     assert (app.heard[0].type, app.heard[0].metadata) == ("upload.ready", {"post": 7})
 
 
@@ -260,13 +281,16 @@ def test_answers_to_others_are_no_news_where_nothing_is_settled(
 ) -> None:
     streams.say(A, 0, "status", state="unknown", entry="1-1")
     streams.say(A, 4, "status", state="processing", entry="1-2")
+    streams.say(B, 3, "status", state="ready", entry="1-4")  # news, once
+    streams.say(B, 3, "status", state="ready", entry="1-5")
     streams.say(A, 5, "failed", entry="1-3", error={"code": "invalid_event", "message": "no"})
     streams.say(A, 4)
     with listening_app(media, group=GROUP) as app:
-        app.await_count(2)
+        app.await_count(3)
         eventually(streams.settled)
 
     assert [(message.type, message.entry) for message in app.heard] == [
+        ("upload.ready", None),
         ("upload.failed", "1-3"),  # about an event, not about the upload
         ("upload.ready", None),
     ]

@@ -20,8 +20,9 @@ from redis.exceptions import (
     TimeoutError,
 )
 
+from media_worker_client.cursors import MemorySeqs
 from media_worker_client.events import UploadId, encoded, status_question
-from media_worker_client.messages import STATUS, Message, parse_message, read_document
+from media_worker_client.messages import STARTED, STATUS, Message, parse_message, read_document
 from media_worker_client.reading import MOST_WAITING, TRIMMED, CursorReader, GroupReader, Listening
 from media_worker_client.steps import (
     Call,
@@ -130,6 +131,7 @@ class _Listener:
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_ids: set[str] = set()
         self._questions: set[str] = set()
+        self._answered = MemorySeqs()
 
     def open(self) -> Steps[None]:
         """Begin, or go on after Redis was away: first with what was delivered and not handled."""
@@ -178,40 +180,56 @@ class _Listener:
         """The message of an entry; None where it is not for the handler."""
         document = read_document(fields.get("event"))
         message = None if document is None else parse_message(document, entry_id)
-        if message is None or document is None:
+        if message is None:
             return None
-        entry = document.get("entry")
-        is_ours = isinstance(entry, str) and entry in self._questions
-        if is_ours:
-            self._questions.discard(entry)
-        if message.entry is not None and is_ours:
+        if message.entry in self._questions:
             log.warning("A worker refused the question for the state of an upload: %s", message.error)
+            self._questions.discard(message.entry or "")
             return None
-        if document.get("type") == STATUS and not message.seq and not is_ours:
-            return None  # another's question, and no news
         if message.type == STATUS and message.state != "unknown":
             return None  # it is under way, and its outcome will come
         return message
 
     def _attempt(self, message: Message) -> Steps[bool]:
         """Have a message handled, unless it is old; returns whether that is done."""
-        upload = message.id if message.seq and message.entry is None else None
-        if upload is not None:
-            last = yield Call(self._asked.seqs.get, (upload,))
-            if last is not None and message.seq <= last:
-                yield from self._reader.settle(message.entry_id or "")
-                return True
-        try:
-            yield Call(self._asked.handler, (message,))
-        except Exception:
-            log.exception(
-                "The handler failed at %s of upload %s; it is tried again", message.type, message.id
-            )
-            return False
-        if upload is not None:
-            yield Call(self._asked.seqs.set, (upload, message.seq))
+        if (yield from self._is_news(message)):
+            try:
+                yield Call(self._asked.handler, (message,))
+            except Exception:
+                log.exception(
+                    "The handler failed at %s of upload %s; it is tried again", message.type, message.id
+                )
+                return False
+            yield from self._note(message)
         yield from self._reader.settle(message.entry_id or "")
         return True
+
+    def _is_news(self, message: Message) -> Steps[bool]:
+        """Whether nothing newer about the upload was handled, nor the same."""
+        if message.id is None or message.entry is not None:
+            return True
+        last = yield Call(self._asked.seqs.get, (message.id,))
+        last = -1 if last is None else last
+        if message.type == STARTED:  # which has the `seq` of the message before it
+            return bool(message.seq >= last)
+        if message.is_answer:
+            if self._question_of(message) in self._questions:
+                return bool(message.seq == 0 or message.seq >= last)
+            return bool(message.seq > max(last, self._answered.get(message.id) or 0))
+        return bool(message.seq == 0 or message.seq > last)
+
+    def _note(self, message: Message) -> Steps[None]:
+        """Note what was handled. An answer is no message: the one that it repeats may be on its way."""
+        if message.is_answer:
+            self._questions.discard(self._question_of(message))
+            if message.id is not None:
+                self._answered.set(message.id, message.seq)
+        elif message.id is not None and message.entry is None and message.seq and message.type != STARTED:
+            yield Call(self._asked.seqs.set, (message.id, message.seq))
+
+    @staticmethod
+    def _question_of(message: Message) -> str:
+        return str(message.raw.get("entry"))
 
     # -- what is tried again
 

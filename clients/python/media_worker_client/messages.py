@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 STATUS = "upload.status"
+STARTED = "upload.started"
 _STATES = {
     "upload.ready": "ready",
     "upload.failed": "failed",
     "upload.deleted": "deleted",
-    "upload.started": "processing",
+    STARTED: "processing",
 }
 _OUTCOMES = {"ready": "upload.ready", "failed": "upload.failed", "deleted": "upload.deleted"}
 _NO_SEQ = 2**53  # and above: no worker gives one
@@ -94,6 +95,11 @@ class Message:
     """Its own ID in the stream of messages, from which a reader goes on; None where it came by HTTP."""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """All of it."""
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it is the answer to a question, and tells what a message before it may have told."""
+        return self.raw.get("type") == STATUS
 
     def variant(self, name: str) -> Variant | None:
         """The variant of that name, such as `thumb`."""
