@@ -202,6 +202,8 @@ export class Outbox {
 }
 
 export interface HttpClientOptions {
+  /** The server's `MEDIA_HTTP_SECRET`: with it tokens are signed here, for any owner. */
+  secret?: string | null;
   /** Ms that an answer may take, beside what a call waits by itself; 60,000. */
   timeout?: number;
   /** How often a request is tried, where another try may help; 5. */
@@ -214,6 +216,8 @@ export interface HttpUploadOptions {
   filename?: string;
   recipe?: string;
   metadata?: Metadata;
+  /** Whose the upload is; takes the `secret`. */
+  owner?: string;
   /** Of another try of your own; by default a new one for each call, which tries again by itself. */
   idempotencyKey?: string;
   /** Seconds to wait for the variants, at most 30. */
@@ -243,6 +247,8 @@ export class HttpMediaClient {
     recipe?: string;
     metadata?: Metadata;
     count?: number;
+    /** Whose the uploads are; takes the `secret`. */
+    owner?: string;
     signal?: AbortSignal;
   }): Promise<{ token: string; expires: string; url: string }>;
   limits(options?: { signal?: AbortSignal }): Promise<Limits>;

@@ -19,7 +19,7 @@ from scripts.redis_server import RedisServer
 from tests.support import pictures
 from tests.support.browser import Browser, BrowserUser, browser, expect, visitor
 from tests.support.clients import ROOT, WITH_SERVICES, express, program
-from tests.support.face import FaceProcess, new_secret, start_face
+from tests.support.face import SECRET, FaceProcess, new_secret, start_face
 from tests.support.node_app import CLIENT, NodeApp, install
 from tests.support.ports import free_port
 from tests.support.served import catalog_url, installed
@@ -156,6 +156,23 @@ def test_a_token_and_the_limits_are_those_of_the_server(app: NodeApp, face: Face
 
     assert (state, second) == ("queued", "forbidden")
     assert limits == httpx.get(f"{face.url}/v1/limits", trust_env=False).json()
+
+
+def test_with_the_secret_of_the_server_an_upload_is_its_owners(app: NodeApp, face: FaceProcess) -> None:
+    code = """
+    const signing = new app.HttpMediaClient(given.url, null, { secret: given.secret });
+    const picture = Buffer.from(given.picture, "base64");
+    const { token } = await signing.token({ owner: "mia", maxBytes: 10 });
+    const browser = new app.HttpMediaClient(given.url, token);
+    const refused = await browser.upload(picture).catch(({ code }) => code);
+    const { source } = await signing.upload(picture, { owner: "mia" });
+    return [source, refused, await app.http.upload(picture, { owner: "mia" }).catch(({ name }) => name)];
+    """
+
+    source, refused, without = app.run(code, url=face.url, secret=SECRET, picture=base64(pictures.small(6)))
+
+    assert (refused, without) == ("source_too_large", "TypeError")
+    assert source.startswith("uploads/mia/")
 
 
 def run_snippet(code: str, place: Workplace, **variables: str) -> subprocess.Popen[str]:

@@ -629,3 +629,31 @@ def test_the_rights_that_the_page_names_are_enough(
     url = f"redis://my-app:PASSWORD@127.0.0.1:{redis_that_stops.port}/0"
 
     assert app.run(code, url=url, source=source) == ["ready", []]
+
+
+@pytest.mark.campaign
+def test_an_app_goes_on_after_a_redis_that_answers_nothing_for_a_while(app: NodeApp, tmp_path: Path) -> None:
+    redis = OwnRedis(tmp_path / "redis")
+    code = """
+    const media = new app.MediaClient({ redis: given.url });
+    const stop = new AbortController();
+    const told = new app.Box();
+    const box = new app.Box();
+    const options = { group: "g", block: 500, onError: told.put, signal: stop.signal };
+    const listening = media.listen(box.put, options);
+    Object.assign(app, { silent: { media, stop, told, box, listening } });
+    """
+    app.run(code, url=redis.url)
+    redis.freeze()
+    app.run("await app.silent.told.until((errors) => errors.length === 2);")
+    redis.thaw()
+    redis.client.xadd("media:events", {"event": json.dumps({"type": "upload.ready", "seq": 1, "id": "a"})})
+    app.run("await app.silent.box.until((got) => got.length === 1);")
+    redis.freeze()
+
+    code = "const began = Date.now(); app.silent.stop.abort(); await app.silent.listening;"
+    ms = app.run(f"{code} return Date.now() - began;")
+
+    assert ms < 5_000
+    app.run("await app.silent.media.close();")
+    redis.close()

@@ -1,7 +1,7 @@
 "use strict";
 // The client for apps that share neither a folder nor Redis with the worker: its HTTP server, by fetch.
 
-const { randomUUID } = require("node:crypto");
+const { createHmac, randomUUID } = require("node:crypto");
 const { readFile } = require("node:fs/promises");
 const { MediaError, MediaTimeout } = require("./errors.js");
 const { checkId } = require("./ids.js");
@@ -14,14 +14,20 @@ const SILENT_FOR = 45_000; // ms without a byte of a stream, which has a comment
 /** `media serve`, with a key or a token. */
 class HttpMediaClient {
   #key;
+  #secret;
   #timeout;
   #tries;
   #url;
 
-  /** `timeout`: ms that an answer may take, beside the seconds that a call waits by itself. */
-  constructor(url, key = null, { timeout = 60_000, tries = 5 } = {}) {
+  /**
+   * With `secret`, the server's MEDIA_HTTP_SECRET, tokens are signed here, for any owner.
+   *
+   * `timeout`: ms that an answer may take, beside the seconds that a call waits by itself.
+   */
+  constructor(url, key = null, { secret = null, timeout = 60_000, tries = 5 } = {}) {
     this.#url = String(url).replace(/\/+$/, "");
     this.#key = key;
+    this.#secret = secret;
     this.#timeout = timeout;
     this.#tries = tries;
   }
@@ -31,13 +37,15 @@ class HttpMediaClient {
    *
    * With `wait` it is answered once the variants are there, after so many seconds at the latest (30 are the most).
    */
-  async upload(picture, { contentType, filename, recipe, metadata, idempotencyKey = randomUUID(), wait, signal } = {}) {
+  async upload(picture, options = {}) {
+    const { contentType, filename, recipe, metadata, owner, idempotencyKey = randomUUID(), wait, signal } = options;
     const body = typeof picture === "string" ? await readFile(picture) : picture;
     const about = filename === undefined ? metadata : { filename, ...metadata };
     const headers = { "Content-Type": contentType ?? (body.type || "application/octet-stream"), "Idempotency-Key": idempotencyKey };
     if (recipe !== undefined) headers["Media-Recipe"] = recipe;
     if (about !== undefined) headers["Media-Metadata"] = asciiJson(about);
     if (wait !== undefined) headers.Prefer = `wait=${seconds(wait)}`;
+    if (owner !== undefined) headers.Authorization = `Bearer ${this.#sign({ owner }, 600).token}`;
     return toUpload(await this.#document("/v1/uploads", { method: "POST", headers, body, signal }, wait));
   }
 
@@ -57,11 +65,12 @@ class HttpMediaClient {
     await this.#document(`/v1/uploads/${checkId(id)}${original ? "?original=1" : ""}`, { method: "DELETE", signal });
   }
 
-  /** A token with which a browser uploads: `{token, expires, url}`. */
-  async token({ maxBytes, expiresIn, recipe, metadata, count, signal } = {}) {
-    const wanted = { max_bytes: maxBytes, expires_in: expiresIn, recipe, metadata, count };
-    const headers = { "Content-Type": "application/json" };
-    return this.#document("/v1/tokens", { method: "POST", headers, body: JSON.stringify(wanted), signal });
+  /** A token with which a browser uploads: `{token, expires, url}`. To name an owner takes the `secret`. */
+  async token({ maxBytes, expiresIn = 600, recipe, metadata, count, owner, signal } = {}) {
+    const limits = { max_bytes: maxBytes, recipe, metadata };
+    if (owner !== undefined || this.#secret !== null) return this.#sign({ ...limits, n: count, owner }, expiresIn);
+    const body = JSON.stringify({ ...limits, expires_in: expiresIn, count });
+    return this.#document("/v1/tokens", { method: "POST", headers: { "Content-Type": "application/json" }, body, signal });
   }
 
   /** What an upload may be. */
@@ -155,8 +164,17 @@ class HttpMediaClient {
     }
   }
 
+  #sign(claims, expiresIn) {
+    if (this.#secret === null) throw new TypeError("To name an owner takes the server's MEDIA_HTTP_SECRET as `secret`.");
+    const exp = Math.floor(Date.now() / 1000) + expiresIn;
+    const parts = [{ alg: "HS256", typ: "JWT" }, { aud: "media", exp, jti: randomUUID(), ...claims }];
+    const signed = parts.map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
+    const signature = createHmac("sha256", this.#secret).update(signed).digest("base64url");
+    return { token: `${signed}.${signature}`, expires: new Date(exp * 1000).toISOString(), url: `${this.#url}/v1/uploads` };
+  }
+
   #with(headers) {
-    return this.#key === null ? headers : { ...headers, Authorization: `Bearer ${this.#key}` };
+    return this.#key === null ? headers : { Authorization: `Bearer ${this.#key}`, ...headers };
   }
 }
 
