@@ -29,8 +29,10 @@ STREAM = "media:uploads"
 @asynccontextmanager
 async def queue_at(url: str, consumer: str = "me") -> AsyncIterator[Queue]:
     redis = connect(url, job_queue_of(STREAM))
-    yield Queue(redis, STREAM, consumer, 1000)
-    await redis.aclose(close_connection_pool=True)
+    try:
+        yield Queue(redis, STREAM, consumer, 1000)
+    finally:
+        await redis.aclose(close_connection_pool=True)
 
 
 @pytest.fixture
@@ -259,6 +261,21 @@ async def test_an_entry_that_is_not_pending_any_more_is_taken_over_as_no_other(
         assert await queue.stream.take_over_some([Pending(second.id, "other", 1)]) == [second]
         await other.redis.xdel(STREAM, second.id)
         assert await queue.stream.take_over_some([Pending(second.id, "other", 1)]) == []
+
+
+async def test_entries_that_are_deleted_once_they_were_read_are_no_dead_letters(
+    queue: Queue, catalog: Catalog
+) -> None:
+    await queue.stream.make_group()
+    for number in range(12):  # more than an intake takes at once
+        await add(queue, {"source": f"uploads/{number}.jpg"})
+    entries = await queue.stream.read(12, None)
+    await queue.redis.xdel(STREAM, *(entry.id for entry in entries[:11]))
+    await intake_all(queue, catalog)
+
+    assert await catalog.dead_letters.newest(9) == []
+    assert await state(catalog, "uploads/11.jpg") is State.QUEUED
+    assert await queue.stream.pending(entries) == frozenset()
 
 
 class PausedStream(EventStream):

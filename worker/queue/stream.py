@@ -146,10 +146,12 @@ class EventStream:
                 return []
             raise
         entries = found[0][1] if found else []
-        gone = [entry_id for entry_id, fields in entries if fields is None]
-        if gone:  # deleted while they were pending
+        # An entry has a field at least: what has none was deleted while it was pending.
+        if gone := [entry_id for entry_id, fields in entries if not fields]:
             await self._redis.xack(self.name, GROUP, *gone)
-        return [_entry(entry_id, fields) for entry_id, fields in entries if fields is not None]
+            if len(gone) == len(entries):
+                return await self._read(start, count, None)  # others may be behind them
+        return [_entry(entry_id, fields) for entry_id, fields in entries if fields]
 
     async def _read_singly(self, error: ReplyTooLarge, count: int) -> Sequence[StreamEntry]:
         """After a reply to this consumer that was too large: what it should have had is pending with it."""
@@ -214,7 +216,7 @@ class EventStream:
             return [StreamEntry(found.decode(), None, b"", unread=ENDED_ITS_READERS) for found in answer]
         if any(found is None for found, _ in answer):
             return await self.read_own(len(ids))  # Redis 6.2 does not name deleted entries; reading them does
-        return [_entry(found, fields) for found, fields in answer if fields is not None]
+        return [_entry(found, fields) for found, fields in answer if fields]
 
     async def note_alive(self, count: int) -> None:
         """Have the reads of what is pending here count for nothing, as whoever read it is still here."""
