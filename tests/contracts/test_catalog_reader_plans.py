@@ -1,15 +1,21 @@
 """What an HTTP server reads comes from an index, in its order: nothing is scanned, and no list is sorted."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from storage.catalog import reading_queries as queries
 from storage.catalog import variant_names
-from storage.catalog.opening import Catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.reading_queries import PageShape, Query
+from tests.conftest import url_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 VALUES: Mapping[str, Any] = {
     **{f"id_{place}": "" for place in range(queries.AT_ONCE)},
@@ -53,15 +59,24 @@ _VARIANTS = """
 """
 
 
-@pytest.fixture
-async def large(catalog: Catalog, database_kind: str) -> Catalog:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where there is a catalog for the tests of this module, which only read it."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("catalog_databases").create("plans"))
+    return url_of(shutil.copy(migrated, tmp_path_factory.mktemp("plans") / "catalog.db"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def large(url: str) -> AsyncIterator[Catalog]:
     """A catalog with enough rows that a server prefers an index."""
-    async with catalog.database.writing() as connection:
-        for statement in (_UPLOADS, _MESSAGES, _VARIANTS):
-            await connection.exec_driver_sql(statement)
-        if database_kind == "postgres":
-            await connection.exec_driver_sql("ANALYZE")
-    return catalog
+    async with open_catalog(url) as catalog:
+        async with catalog.database.writing() as connection:
+            for statement in (_UPLOADS, _MESSAGES, _VARIANTS):
+                await connection.exec_driver_sql(statement)
+            if url.startswith("postgres"):
+                await connection.exec_driver_sql("ANALYZE")
+        yield catalog
 
 
 async def plan_of(catalog: Catalog, query: Query) -> str:
