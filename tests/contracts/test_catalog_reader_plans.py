@@ -64,7 +64,7 @@ def url(request: pytest.FixtureRequest, migrated: Path, tmp_path_factory: pytest
     """Where there is a catalog for the tests of this module, which only read it."""
     if request.param == "postgres":
         return str(request.getfixturevalue("catalog_databases").create("plans"))
-    return url_of(shutil.copy(migrated, tmp_path_factory.mktemp("plans") / "catalog.db"))
+    return url_of(Path(shutil.copy(migrated, tmp_path_factory.mktemp("plans") / "catalog.db")))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
