@@ -107,11 +107,12 @@ async def test_a_message_that_redis_does_not_tell_is_found_within_a_second(
 ) -> None:
     async with followed(reads, queue) as tail:
         with tail.subscribed() as news:
-            before = reads.reads
+            before, began = reads.reads, time.monotonic()
             message = await outcomes.ready("uploads/a.jpg", announced=False)
+            earlier = (time.monotonic() - began) / POLL_S  # looks while it is made
 
             assert await seqs(tail, news, 1) == [message.seq]
-            assert reads.reads - before <= 2  # the next look, which may have begun before it was committed
+            assert reads.reads - before <= earlier + 2  # one may have begun before it was committed
             assert POLL_S <= 1
 
 
@@ -121,8 +122,8 @@ async def test_what_redis_tells_before_a_replica_has_it_is_looked_for_soon_again
     async with followed(reads, queue) as tail:
         with tail.subscribed() as news:
             reads.is_behind_for = 4
-            began = time.monotonic()
             message = await outcomes.ready("uploads/a.jpg")
+            began = time.monotonic()
 
             assert await seqs(tail, news, 1) == [message.seq]
             assert time.monotonic() - began < 3 * POLL_S  # four looks, one each second, take longer
@@ -161,13 +162,14 @@ async def test_an_outage_of_the_catalog_is_logged_once_read_each_second_and_miss
 ) -> None:
     async with followed(reads, queue) as tail:
         with tail.subscribed() as news, capture_logs() as logs:
-            reads.is_away, before = True, reads.reads
+            reads.is_away, before, began = True, reads.reads, time.monotonic()
             made = [(await outcomes.ready(f"uploads/{number}.jpg")).seq for number in range(40)]
             await until(lambda: reads.has_read(before + 2))
             tries, reads.is_away = reads.reads - before, False
+            most = 2 + (time.monotonic() - began) / POLL_S
 
             assert await seqs(tail, news, 40) == made
-            assert tries <= 3
+            assert tries <= most
             assert [line["event"] for line in logs if line["log_level"] != "debug"] == [
                 "catalog_unavailable",
                 "catalog_available",
