@@ -111,7 +111,7 @@ def paths(failed: UUID, ready: UUID) -> Mapping[str, str]:
     }
 
 
-@pytest.mark.rotating(3)
+@pytest.mark.rotating(1)
 async def test_every_page_of_the_console_comes_within_100_ms(
     crowded: Crowd, redis_server: RedisServer, record_property: Callable[[str, object], None]
 ) -> None:

@@ -15,6 +15,7 @@ from scripts.redis_server import RedisServer
 from tests.support import large_catalog
 from tests.support.clients import WITH_SERVICES
 from tests.support.face import FaceProcess, new_secret, start_face
+from tests.support.rotation import of_day, today
 from tests.support.served import catalog_url, installed
 
 pytestmark = WITH_SERVICES
@@ -27,6 +28,7 @@ MOST_MB = 130
 MOST_KB = 60  # for a connection
 TRIES = 3
 AT_ONCE, HELD = 20, 300
+A_DAY = 3  # of the lists
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class LoadedFace:
         """
         least = math.inf
         for _ in range(TRIES):
-            empty = await self.cost([self.client.request("/healthz")], 1000)
+            empty = await self.cost([self.client.request("/healthz")], 500)
             least = min(least, await self.cost(requests, total) / empty)
             if least < most:
                 break
@@ -81,8 +83,8 @@ async def test_a_status_costs_little_more_than_an_empty_request(loaded: LoadedFa
 async def test_no_list_looks_through_all_uploads_of_a_large_catalog(loaded: LoadedFace) -> None:
     lists = await requests_for_lists(loaded.client)
     costs = {
-        what: await loaded.times_an_empty_one(requests, 60, MOST_OF_A_LIST)
-        for what, requests in lists.items()
+        what: await loaded.times_an_empty_one(lists[what], 60, MOST_OF_A_LIST)
+        for what in of_day(list(lists), A_DAY, today())
     }
 
     print({what: round(times, 1) for what, times in costs.items()})  # noqa: T201

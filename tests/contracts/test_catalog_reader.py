@@ -539,8 +539,12 @@ async def test_a_status_costs_a_fraction_of_a_report(
     await take(catalog, upload_event(1))
     await work(catalog)
 
-    ratios = [await cpu_of(reader.upload) / await cpu_of(catalog.reports.find) for _ in range(3)]
-    assert min(ratios) < {"sqlite": 0.4, "postgres": 0.5}[database_kind]
+    most = {"sqlite": 0.4, "postgres": 0.5}[database_kind]
+    for _ in range(3):  # others use the core as well
+        ratio = await cpu_of(reader.upload) / await cpu_of(catalog.reports.find)
+        if ratio < most:
+            break
+    assert ratio < most
 
 
 async def cpu_of(find: Callable[[UUID], Awaitable[Upload | None]]) -> float:
