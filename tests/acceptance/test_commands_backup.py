@@ -21,7 +21,7 @@ from tests.support.prepared import Prepared
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Workplace, database_on, eventually
 
-pytestmark = pytest.mark.rotating(8, of="module")
+pytestmark = pytest.mark.rotating(5, of="module")
 
 SOURCES = [f"uploads/a/{number}.jpg" for number in range(3)]
 LATER = "uploads/b/later.jpg"

@@ -18,7 +18,7 @@ from tests.support.s3 import new_place
 from tests.support.s3_proxy import S3Proxy, s3_proxy
 from tests.support.workplace import Workplace, database_on
 
-pytestmark = pytest.mark.rotating(6, of="module")
+pytestmark = pytest.mark.rotating(4, of="module")
 
 FIRST, SECOND = "uploads/a/first.jpg", "uploads/b/second.jpg"
 

@@ -21,7 +21,7 @@ from tests.support.namesakes import make_namesakes
 from tests.support.trees import at_work_in, descendants, runs
 from tests.support.workplace import eventually
 
-pytestmark = pytest.mark.rotating(5, of="module")
+pytestmark = pytest.mark.rotating(3, of="module")
 
 BUNDLED = {"cairn.jpg", "egret.jpg", "tomatoes.jpg"}
 

@@ -29,7 +29,7 @@ from worker.doctor.examination import examine
 from worker.doctor.files import check_room
 from worker.settings import Settings
 
-pytestmark = pytest.mark.rotating(10, of="module")
+pytestmark = pytest.mark.rotating(6, of="module")
 
 Findings = dict[str, dict[str, Any]]
 

@@ -13,7 +13,7 @@ from tests.support.clients import WITH_SERVICES
 from tests.support.commands import MEDIA, document, documents, media, on_a_terminal
 from tests.support.workplace import Workplace
 
-pytestmark = pytest.mark.rotating(8, of="module")
+pytestmark = pytest.mark.rotating(5, of="module")
 
 
 def a_file(path: Path, content: bytes) -> Path:

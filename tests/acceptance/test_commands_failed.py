@@ -14,7 +14,7 @@ from tests.support import pictures
 from tests.support.commands import document, media
 from tests.support.workplace import Workplace, database_on
 
-pytestmark = pytest.mark.rotating(7, of="module")
+pytestmark = pytest.mark.rotating(4, of="module")
 
 BROKEN, UNKNOWN = "uploads/broken.jpg", "uploads/unknown.bin"
 

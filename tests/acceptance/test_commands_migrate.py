@@ -15,6 +15,8 @@ from tests.support.old_catalogs import NEXT, NOW, next_migrations, of_next_versi
 from tests.support.prepared import Prepared
 from tests.support.workplace import Workplace, database_on, eventually
 
+pytestmark = pytest.mark.rotating(3, of="module")
+
 EARLY, LATE = "uploads/early.jpg", "uploads/late.jpg"
 NextMedia = Callable[..., Ended]
 
@@ -129,6 +131,7 @@ def test_doctor_and_stats_of_another_version_say_so_and_read_on(
 
 
 @pytest.mark.fault(55)
+@pytest.mark.rotating(1)
 def test_an_older_worker_works_on_beside_a_newer_one_and_a_second_older_one_says_why_it_cannot(
     place: Workplace, next_media: NextMedia
 ) -> None:

@@ -20,6 +20,8 @@ from tests.support.commands import document, media
 from tests.support.postgres import create_database
 from tests.support.workplace import BIN, Workplace
 
+pytestmark = pytest.mark.rotating(2, of="module")
+
 SOURCE, LATER = "uploads/a.jpg", "uploads/b.jpg"
 FEW, MILLION = 10_000, 200_000  # uploads, of five rows each
 MOST_CPU_S, MOST_TIMES = 180, 1.25
@@ -37,6 +39,7 @@ def url(path: Path) -> str:
     return f"sqlite+aiosqlite:///{path}"
 
 
+@pytest.mark.rotating(1)
 def test_the_catalog_moves_and_workers_and_commands_with_the_old_one_are_refused(place: Workplace) -> None:
     new = place.home / "new.db"
 

@@ -20,6 +20,8 @@ from tests.support.commands import MEDIA, document, documents, media, media_of_n
 from tests.support.old_catalogs import NOW, make_development, make_old, schema_in
 from tests.support.workplace import Answer, Workplace, database_on
 
+pytestmark = pytest.mark.rotating(12, of="module")
+
 CAT, PDF = "uploads/cat.jpg", "uploads/paper.pdf"
 HOSTILE = "uploads/[red]x[/red]\u202e\N{ZERO WIDTH SPACE}.jpg"
 EVIL = {"name": "\x1b]0;owned\x07[link=http://evil]x[/link]", "turn\u202e": "\u2028"}
@@ -220,6 +222,7 @@ def test_the_stats_follow_their_published_schema(used: Workplace) -> None:
 
 
 @pytest.mark.fault(52)
+@pytest.mark.rotating(1)
 def test_the_bytes_in_the_stats_are_those_on_the_disk(used: Workplace) -> None:
     answer = document(media(used.env(), "stats", "--json"))
 

@@ -45,7 +45,7 @@ from worker.queue import open_queue
 from worker.queue.jobs import Jobs
 from worker.settings import Settings
 
-pytestmark = pytest.mark.rotating(10, of="module")
+pytestmark = pytest.mark.rotating(6, of="module")
 
 RECIPES = "[default.thumb]\nbox = 150\n[avatar.small]\nbox = 64\n"
 JOBS = "media:uploads:jobs"

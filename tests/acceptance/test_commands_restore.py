@@ -30,7 +30,7 @@ from tests.support.workplace import Answer, Workplace, database_on
 from worker.doctor.copies import check_copies
 from worker.settings import Settings
 
-pytestmark = pytest.mark.rotating(17, of="module")
+pytestmark = pytest.mark.rotating(11, of="module")
 
 EARLY = [f"uploads/early/{number}.jpg" for number in range(3)]
 LATE = [f"uploads/late/{number}.jpg" for number in range(3)]

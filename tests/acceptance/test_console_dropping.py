@@ -14,7 +14,7 @@ from tests.support.console_site import ConsoleSite, site
 from tests.support.pictures import medium, small
 
 __all__ = ["browser", "site", "visitor"]
-pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module"), pytest.mark.rotating(2, of="module")]
 
 CHOOSER = "Choose a picture"
 HOSTILE = "<img src=x onerror=alert(1)>\u202egpj.jpg"
@@ -51,6 +51,7 @@ async def drop(page: Page, **files: bytes) -> None:
     await page.evaluate(_DROP, [{"name": name, "bytes": list(content)} for name, content in files.items()])
 
 
+@pytest.mark.rotating(1)
 async def test_several_pictures_are_dropped_at_once_and_each_shows_what_became_of_it(
     visitor: BrowserUser, page: Page
 ) -> None:

@@ -21,7 +21,7 @@ from tests.support.workplace import eventually
 from worker.upload_ids import default_id
 
 __all__ = ["browser", "site", "visitor"]
-pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [WITH_SERVICES, pytest.mark.asyncio(loop_scope="module"), pytest.mark.rotating(4, of="module")]
 
 WITHIN_S = 2.0
 TRIES = 3  # the machine may have been busy
@@ -51,6 +51,7 @@ async def uploads(visitor: BrowserUser, site: ConsoleSite) -> Page:
     return page
 
 
+@pytest.mark.rotating(1)
 async def test_a_dropped_picture_is_a_thumbnail_without_a_reload_within_2_s(
     visitor: BrowserUser, site: ConsoleSite, uploads: Page, tmp_path: Path
 ) -> None:

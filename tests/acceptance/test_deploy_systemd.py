@@ -23,7 +23,7 @@ from tests.support.spare_host import SpareHost
 from tests.support.unit_filter import settings_of
 from worker.settings import Settings
 
-pytestmark = [WITH_SERVICES, pytest.mark.rotating(7, of="module")]
+pytestmark = [WITH_SERVICES, pytest.mark.rotating(5, of="module")]
 
 UNIT = DEPLOY / "systemd/media-worker.service"
 SERVE = DEPLOY / "systemd/media-serve.service"

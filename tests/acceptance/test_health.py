@@ -28,6 +28,8 @@ from tests.support.redis_urls import by_port
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, eventually
 
+pytestmark = pytest.mark.rotating(8, of="module")
+
 CPU_S, PEAK_KIB = 0.15, 25 * 1024
 # By a small process: what is forked from a large one has its peak.
 MEASURE = """
@@ -85,6 +87,7 @@ def is_ready(place: Workplace) -> bool:
     return probed(place, "readyz")[0] == 200
 
 
+@pytest.mark.rotating(1)
 def test_a_worker_is_ready_until_it_is_killed(place: Workplace) -> None:
     worker = place.start()
     eventually(lambda: is_ready(place))

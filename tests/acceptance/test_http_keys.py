@@ -17,6 +17,8 @@ from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, eventually
 from worker.http.access import FRESH_S
 
+pytestmark = pytest.mark.rotating(5, of="module")
+
 
 @pytest.fixture
 def place(workplace: Workplace, tmp_path: Path, catalog_url: str) -> Workplace:
@@ -117,6 +119,7 @@ def test_a_token_ends_with_the_key_that_made_it(place: Workplace, two: list[Face
     assert token(two[1], other) == 201
 
 
+@pytest.mark.rotating(1)
 def test_no_secret_is_in_a_log_line_or_in_the_list_of_processes(
     place: Workplace, two: list[FaceProcess]
 ) -> None:

@@ -23,7 +23,7 @@ from tests.support.processes import proportional_kib
 from tests.support.served import catalog_url, client_of, installed, keys_at
 from tests.support.workplace import Workplace, eventually
 
-pytestmark = WITH_SERVICES
+pytestmark = [WITH_SERVICES, pytest.mark.rotating(3, of="module")]
 
 SLOW = 40  # clients that take nothing, at once
 
@@ -107,6 +107,7 @@ async def test_sigterm_ends_every_stream_within_a_second(
         assert closed.value.rcvd.code == 1001
 
 
+@pytest.mark.rotating(1)
 async def test_kill_9_and_a_new_server_leave_no_hole(
     place: Workplace, face: FaceProcess, secret: str, outcomes: Outcomes
 ) -> None:

@@ -147,7 +147,7 @@ def upload(place: Workplace) -> str:
 
 
 @pytest.mark.parametrize("written", WRITTEN)
-@pytest.mark.rotating(10)
+@pytest.mark.rotating(5)
 def test_an_upload_is_ready_soon_after_what_a_neighbour_wrote(crowded: Workplace, written: str) -> None:
     WRITTEN[written](crowded)
     began = time.monotonic()

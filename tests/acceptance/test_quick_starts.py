@@ -14,6 +14,8 @@ from scripts.redis_server import RedisServer
 from tests.support.commands import MEDIA, run_installed
 from tests.support.workplace import Workplace, database_on
 
+pytestmark = pytest.mark.rotating(4, of="module")
+
 WORK = {
     "sqlalchemy",
     "aiosqlite",

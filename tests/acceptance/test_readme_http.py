@@ -24,6 +24,8 @@ from tests.support.face import FaceProcess, start_face
 from tests.support.ports import free_port
 from tests.support.workplace import Workplace, database_on
 
+pytestmark = pytest.mark.rotating(6, of="module")
+
 ROOT = readme.README.parent
 PICTURE = ROOT / "scripts/pictures/cairn.jpg"
 SNIPPETS = dict(
@@ -66,6 +68,7 @@ def run(command: list[str], place: Workplace, face: FaceProcess, key: str) -> st
     return done.stdout
 
 
+@pytest.mark.rotating(1)
 def test_curl_uploads_a_picture_and_gets_its_variants(place: Workplace, face: FaceProcess, key: str) -> None:
     if shutil.which("curl") is None:
         pytest.skip("no curl")
@@ -78,6 +81,7 @@ def test_curl_uploads_a_picture_and_gets_its_variants(place: Workplace, face: Fa
     assert (picture.status_code, picture.headers["content-type"]) == (200, "image/jpeg")
 
 
+@pytest.mark.rotating(1)
 def test_python_uploads_a_picture_and_waits_for_it(place: Workplace, face: FaceProcess, key: str) -> None:
     state, _, links = run([sys.executable, "-c", SNIPPETS["python"]], place, face, key).partition(" ")
 

@@ -20,6 +20,8 @@ from tests.support.spare_host import SpareHost
 from tests.support.workplace import Workplace
 from worker.queue.rights import attempts
 
+pytestmark = pytest.mark.rotating(4, of="module")
+
 _DONE_WITHOUT = {"info", "time", "xinfo", "config", "client"}
 _OF_OTHERS = {
     "acl",
@@ -65,6 +67,7 @@ def tried() -> set[str]:
     return {one.command.lower().partition(" ")[0] for one in attempts("media:uploads", "media:events")}
 
 
+@pytest.mark.rotating(1)
 def test_with_the_rights_of_the_file_worker_reader_and_app_do_their_work(
     place: Workplace, urls: Mapping[str, str]
 ) -> None:

@@ -14,6 +14,8 @@ from tests.support.s3_workplace import S3Workplace
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.workplace import Workplace, database_on
 
+pytestmark = pytest.mark.rotating(2, of="module")
+
 
 @pytest.fixture
 def on_s3(

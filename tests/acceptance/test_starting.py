@@ -16,6 +16,8 @@ from tests.support.commands import run_installed
 from tests.support.job_queues import SHARED
 from tests.support.workplace import Workplace
 
+pytestmark = pytest.mark.rotating(5, of="module")
+
 _POLL = f"ZRANGEBYSCORE {SHARED}:"
 BOTH = pytest.mark.parametrize("by", ["arq", "media"])
 
@@ -89,6 +91,7 @@ def test_a_worker_with_nothing_to_do_polls_a_few_times_a_second_at_most(
     assert max(pauses) > 0.4  # a tick, which every minute has, begins the short ones anew
 
 
+@pytest.mark.rotating(1)
 def test_a_burst_takes_what_a_dead_worker_had_read(workplace: Workplace) -> None:
     sources = [workplace.put(f"uploads/{n}.jpg", pictures.small(n)) for n in range(5)]
     workplace.redis.xgroup_create("media:uploads", "workers", id="0", mkstream=True)
@@ -101,6 +104,7 @@ def test_a_burst_takes_what_a_dead_worker_had_read(workplace: Workplace) -> None
     assert workplace.check().states == {"ready": 5}
 
 
+@pytest.mark.rotating(1)
 def test_a_burst_does_what_a_killed_worker_left(workplace: Workplace) -> None:
     sources = [workplace.put(f"uploads/{n}.jpg", pictures.medium(n)) for n in range(20)]
     worker = workplace.start("media")
@@ -115,6 +119,7 @@ def test_a_burst_does_what_a_killed_worker_left(workplace: Workplace) -> None:
 
 
 @pytest.mark.fault(56)
+@pytest.mark.rotating(1)
 def test_the_health_check_is_good_with_a_worker_on_this_host_and_bad_without(workplace: Workplace) -> None:
     before = workplace.run("arq", "--check", installed=True)
     first, second = workplace.start("arq"), workplace.start("media")
@@ -209,6 +214,7 @@ def test_a_catalog_that_cannot_be_made_ends_the_start(workplace: Workplace, by: 
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.rotating(1)
 def test_two_workers_that_start_at_once_on_nothing_make_one_catalog(workplace: Workplace) -> None:
     workplace.catalog.unlink()
     source = workplace.put("uploads/a.jpg", pictures.small())

@@ -19,7 +19,7 @@ from tests.support.commands import document, media
 from tests.support.otlp import Collector, ReceivedSpan, collecting
 from tests.support.workplace import Workplace, database_on, eventually
 
-pytestmark = WITH_SERVICES
+pytestmark = [WITH_SERVICES, pytest.mark.rotating(6, of="module")]
 
 PARENT = "00f067aa0ba902b7"
 STAGES = {"wait", "claim", "read", "hash", "probe", "decode", "resize", "encode", "publish", "commit"}
@@ -60,6 +60,7 @@ def spans_of(collector: Collector, number: int) -> dict[str, ReceivedSpan]:
     return {span.name: span for span in collector.of_trace(trace(number))}
 
 
+@pytest.mark.rotating(1)
 def test_an_upload_is_one_trace_from_the_span_of_its_app_to_its_message(
     place: Workplace, collector: Collector
 ) -> None:

@@ -14,6 +14,8 @@ from tests.support.commands import document, media
 from tests.support.job_queues import queued_jobs
 from tests.support.workplace import Workplace, eventually
 
+pytestmark = pytest.mark.rotating(2, of="module")
+
 
 async def another(home: Path) -> dict[str, Any]:
     """The settings of an installation with a catalog and a folder of its own, on the same Redis."""
@@ -84,6 +86,7 @@ def test_doctor_warns_where_two_installations_send_messages_to_one_stream(
     assert "MEDIA_EVENTS" in found["advice"]
 
 
+@pytest.mark.rotating(1)
 def test_a_worker_whose_stream_becomes_anothers_takes_nothing_more_of_it(workplace: Workplace) -> None:
     worker = workplace.start("media")
     source = workplace.put("uploads/a.jpg", pictures.small())
