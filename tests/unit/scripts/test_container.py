@@ -112,7 +112,7 @@ def test_the_steps_that_install_the_image_install_a_working_media(uv: str, conte
         if done.returncode and "CI" not in os.environ:
             pytest.skip(f"no package index within reach: {done.stderr.decode()[-200:]}")
         assert done.returncode == 0, done.stderr.decode()
-    shutil.copytree(project, context / ".venv", copy_function=os.link, dirs_exist_ok=True)
+    shutil.copytree(project, context / ".venv", dirs_exist_ok=True)
 
     for name in media_worker.PACKAGES:
         shutil.rmtree(context / name)
