@@ -1,5 +1,6 @@
 """The Django app: from the lines of its README to a thumbnail, and what becomes of pictures after that."""
 
+import ast
 import re
 import signal
 from base64 import b64decode
@@ -191,6 +192,7 @@ def test_the_row_about_a_file_is_found_in_each_way_that_django_has(gallery: Djan
 def test_originals_go_with_their_rows_where_the_app_says_so(gallery: DjangoSite) -> None:
     left = gallery.run(
         """
+        from django.apps import apps
         from django.conf import settings
         from django.core.files.base import ContentFile
         from django.test import override_settings
@@ -207,15 +209,24 @@ def test_originals_go_with_their_rows_where_the_app_says_so(gallery: DjangoSite)
             media.deliver()
             exist = photo.image.storage.exists
             between = [exist(name) for name in names]
-            photo.image.delete()
-            photo.save()
+            class PhotoByAnotherName(Photo):
+                class Meta:
+                    app_label, proxy = "photos", True
+
+            PhotoByAnotherName.objects.get(pk=photo.pk).delete()
+            cleared = Photo.objects.create(title="Cleared", image=ContentFile(b"third", "third.jpg"))
+            names.append(cleared.image.name)
+            cleared.image = ""
+            cleared.save()
             media.deliver()
-            after = [Upload.objects.filter(source__in=names).count(), photo.image.state]
+            after = [Upload.objects.filter(source__in=names).count(), *map(exist, names)]
+        del apps.all_models["photos"]["photobyanothername"]
+        apps.clear_cache()
         answer = [between, after]
         """
     )
 
-    assert left == [[False, True], [0, ""]]
+    assert left == [[False, True], [0, False, False, False]]
 
 
 def test_a_refused_picture_has_a_reason_and_another_try_in_the_admin(
@@ -247,6 +258,21 @@ def test_a_refused_picture_has_a_reason_and_another_try_in_the_admin(
     assert f"/admin/photos/photo/{photo}/change/" in one
     assert "1 upload is tried again" in retried
     await_state(gallery, photo, "ready")
+
+
+def test_a_form_refuses_what_is_larger_than_the_worker_takes(gallery: DjangoSite, tmp_path: Path) -> None:
+    (tmp_path / "large.jpg").write_bytes(bytes(10 * 2**20 + 1))
+
+    shown = gallery.run(
+        f"""
+        from django.test import Client
+        with open({str(tmp_path / "large.jpg")!r}, "rb") as picture:
+            sent = Client(SERVER_NAME="localhost").post("/new/", {{"title": "Large", "image": picture}})
+        answer = sent.content.decode()
+        """
+    )
+
+    assert "10.0\xa0MB are accepted" in shown
 
 
 def test_pages_show_the_old_picture_until_its_replacement_is_ready(
@@ -405,6 +431,19 @@ def test_checks_find_what_is_wrong_and_ask_no_redis(gallery: DjangoSite) -> None
     assert wrong == [f"media_worker_django.{code}" for code in ("E002", "E003", "E003", "E006", "W007")]
     assert elsewhere == ["media_worker_django.E004"]
     assert waiting == ["media_worker_django.W008"]
+
+
+def test_the_readme_names_each_setting_with_its_default(gallery: DjangoSite) -> None:
+    defaults = gallery.run("from media_worker_django.conf import DEFAULTS; answer = dict(DEFAULTS)")
+    table = README.read_text("utf-8").partition("<!-- settings -->")[2].partition("<!-- /settings -->")[0]
+    rows = [re.findall("`([^`]*)`", "|".join(row.split("|")[1:3])) for row in table.splitlines()[3:] if row]
+    named = {
+        name: ast.literal_eval(value)
+        for row in rows
+        for name, value in zip(row[: len(row) // 2], row[len(row) // 2 :], strict=True)
+    }
+
+    assert named == defaults
 
 
 @pytest.mark.parametrize("hashed", ["1mYGRZYXaIhwh4iBilmIhhePcnAI", "3OcRJYB4d3h/iIeHeEh3eIhw+j2w"])

@@ -34,7 +34,9 @@ def file_saved(field: MediaField, instance: models.Model, name: str, old: str) -
     using = router.db_for_write(Upload, instance=instance)
     with _writing(name, using):
         shown, replaces = ({}, None) if old in ("", name) else _superseded(old, instance, using)
-        asked = {**field.options_for(instance), "field": field.label, "replaces": replaces}
+        asked = {**field.options_for(instance), "field": field.label}
+        if old != name:  # else what it is to replace stays
+            asked["replaces"] = replaces
         fresh = {"error_code": "", "error_message": "", "state": State.PENDING, "due": _later()}
         upload, _created = Upload.objects.using(using).update_or_create(
             id=upload_id(name), defaults={"source": name, **shown, **asked, **fresh}

@@ -145,10 +145,16 @@ class MediaField(models.FileField):
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("max_length", 255)
+        kwargs.setdefault("db_index", True)  # whether a file is in use is asked whenever a row goes
         super().__init__(verbose_name, name, upload_to, storage, **kwargs)
         self.recipe = recipe
         self.owner = owner
         self.metadata = metadata
+
+    def deconstruct(self) -> Any:
+        """Say the options whose defaults are others than those of a FileField."""
+        name, path, args, kwargs = super().deconstruct()
+        return name, path, args, {**kwargs, "max_length": self.max_length, "db_index": self.db_index}
 
     @property
     def label(self) -> str:
@@ -177,7 +183,7 @@ class MediaField(models.FileField):
         if not cls._meta.abstract and cls._meta.apps is apps:
             self.relation = UploadRelation(name)
             cls.add_to_class(f"{name}_upload", self.relation)
-            models.signals.post_delete.connect(self._dropped, sender=cls)
+            models.signals.class_prepared.connect(self._prepared)
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         before = getattr(model_instance, self.attname)
@@ -213,6 +219,11 @@ class MediaField(models.FileField):
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         return [*super().check(**kwargs), *self._check_place(), *self._check_storage()]
+
+    def _prepared(self, sender: type[models.Model], **__: Any) -> None:
+        """Hear of rows that are deleted, also by the name of a proxy."""
+        if sender is self.model or (sender._meta.proxy and issubclass(sender, self.model)):
+            models.signals.post_delete.connect(self._dropped, sender=sender)
 
     def _dropped(self, instance: models.Model, **__: Any) -> None:
         name = getattr(instance, self.attname).name

@@ -42,7 +42,7 @@ class Upload(models.Model):
     state = models.CharField(_("state"), max_length=12, choices=State.choices, default=State.PENDING)
     seq = models.BigIntegerField(default=0)
     recipe = models.CharField(_("recipe"), max_length=64, blank=True)
-    owner = models.CharField(_("owner"), max_length=64, blank=True)
+    owner = models.CharField(_("owner"), max_length=255, blank=True)
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
     replaces = models.UUIDField(null=True, editable=False)
     error_code = models.CharField(_("error code"), max_length=64, blank=True)

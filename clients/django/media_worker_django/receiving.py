@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+import re
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from media_worker_client import Message
 
 logger = logging.getLogger("media_worker_django")
+_COLOR = re.compile("#[0-9a-f]{6}")  # what pages have in a style
 
 
 class DatabaseCursor:
@@ -101,17 +102,19 @@ def _newer(message: Message) -> Q:
 
 def _ready(message: Message, rows: QuerySet[Upload]) -> None:
     original: Any = message.original if isinstance(message.original, dict) else {}
-    placeholder = ""
-    with suppress(ValueError):  # one of a later worker is no reason to show nothing
-        placeholder = data_uri(message.thumbhash) if message.thumbhash else ""
+    thumbhash, placeholder, color = message.thumbhash or "", "", original.get("color") or ""
+    try:
+        placeholder = data_uri(thumbhash) if thumbhash else ""
+    except ValueError:  # one of a later worker is no reason to show nothing
+        thumbhash = ""
     names = ("name", "key", "url", "width", "height", "bytes")
     rows.update(
         state=State.READY,
         seq=_highest(message),
         variants=[{name: getattr(one, name) for name in names} for one in message.variants],
         srcset=message.srcset,
-        color=original.get("color") or "",
-        thumbhash=message.thumbhash or "",
+        color=color if _COLOR.fullmatch(color) else "",
+        thumbhash=thumbhash,
         placeholder=placeholder,
         replaces=None,
         error_code="",
@@ -160,4 +163,4 @@ def _highest(message: Message) -> Greatest:
 
 def _reason(message: Message) -> dict[str, str]:
     error = message.error
-    return {"error_code": error.code if error else "", "error_message": error.message if error else ""}
+    return {"error_code": error.code[:64] if error else "", "error_message": error.message if error else ""}

@@ -46,7 +46,7 @@ class Migration(migrations.Migration):
                 ),
                 ("seq", models.BigIntegerField(default=0)),
                 ("recipe", models.CharField(blank=True, max_length=64, verbose_name="recipe")),
-                ("owner", models.CharField(blank=True, max_length=64, verbose_name="owner")),
+                ("owner", models.CharField(blank=True, max_length=255, verbose_name="owner")),
                 ("metadata", models.JSONField(blank=True, default=dict, verbose_name="metadata")),
                 ("replaces", models.UUIDField(editable=False, null=True)),
                 ("error_code", models.CharField(blank=True, max_length=64, verbose_name="error code")),

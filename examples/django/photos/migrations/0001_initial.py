@@ -20,7 +20,12 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("title", models.CharField(max_length=100)),
-                ("image", media_worker_django.fields.MediaField(max_length=255, upload_to="uploads/%Y/%m/")),
+                (
+                    "image",
+                    media_worker_django.fields.MediaField(
+                        db_index=True, max_length=255, upload_to="uploads/%Y/%m/"
+                    ),
+                ),
             ],
             options={
                 "ordering": ("-pk",),
