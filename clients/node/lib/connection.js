@@ -2,6 +2,7 @@
 // Connections to Redis: the app's, and those of the client's own in which it waits for entries.
 
 const ANSWERS_WITHIN = 10_000; // ms, above what a command may block
+const ENDS_WITHIN = 2_000; // ms, for what is still to be acknowledged at the end
 const RETRIES_MOST = 2_000; // ms between two tries to connect
 
 // A read that blocks must have a connection of its own, and must not be sent again by itself: what Redis had
@@ -52,6 +53,7 @@ function openUrl(url) {
 /** A connection of the client's own. */
 class OwnConnection {
   #lastError = null;
+  #patience = ANSWERS_WITHIN;
   #redis;
   #stops = new Map(); // what ends a command -> its name
 
@@ -71,8 +73,8 @@ class OwnConnection {
       const stop = ended((error) => reject(this.#explained(error)));
       const timer = setTimeout(() => {
         this.#redis.disconnect(true);
-        stop(new Error(`Redis has not answered ${command} for ${ANSWERS_WITHIN} ms.`));
-      }, blocksFor + ANSWERS_WITHIN);
+        stop(new Error(`Redis has not answered ${command} in time.`));
+      }, blocksFor + this.#patience);
       this.#stops.set(stop, command);
       this.#redis[command](...args).then(ended(resolve), stop);
     });
@@ -84,9 +86,13 @@ class OwnConnection {
     return new Error("Redis cannot be reached, or has closed the connection.", { cause: this.#lastError ?? error });
   }
 
-  /** End all that waits for a reply but acknowledgements. */
+  /** End all that waits for a reply; acknowledgements have a little longer. */
   stopWaiting() {
-    for (const [stop, command] of [...this.#stops]) if (command !== "xack") stop(new Error("It was stopped."));
+    this.#patience = ENDS_WITHIN;
+    const waiting = [...this.#stops];
+    const ended = new Error("It was stopped.");
+    for (const [stop, command] of waiting) if (command !== "xack") stop(ended);
+    setTimeout(() => waiting.forEach(([stop]) => stop(ended)), ENDS_WITHIN).unref();
   }
 
   /** End it, and with it each command that has no reply yet. */
