@@ -195,6 +195,7 @@ class GroupReader(Reader):
             found += entries_of(reply[1])
             if any(one is None or one[0] is None for one in reply[1]) or any(reply[2:]):
                 self._lost = TRIMMED  # while they were pending
+                self._backlog_after = "0"  # Redis 6.2 has them there, now as ours
             after = as_text(reply[0])
             if after == _START:
                 break
