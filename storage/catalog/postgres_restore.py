@@ -95,7 +95,10 @@ async def fill(
     await connection.run_sync(schema.upgrade, of_schema)
     driver: Any = (await connection.get_raw_connection()).driver_connection
     await _trigger(connection, "DISABLE")
-    for table in reversed(_TABLES):  # the migrations have rows of their own in none; an older one may
+    place = {"place": await place_of(connection), "names": _TABLES}
+    made = {_text(row.relname) for row in (await connection.execute(_RELATIONS, place)).all()}
+    # The migrations have rows of their own in none; an older one may. That schema may have fewer tables.
+    for table in [name for name in reversed(_TABLES) if name in made]:
         await connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608 (our own names)
     copied: dict[str, int] = {}
     async for table, columns, parts in file.tables():

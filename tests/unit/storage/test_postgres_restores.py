@@ -100,6 +100,31 @@ async def test_a_copy_is_restored_where_tables_were_dropped_and_their_functions_
     assert (done.aside is None) == (drop == DROP_ALL)
 
 
+TO_1009 = (
+    "ALTER TABLE uploads DROP COLUMN replaces, DROP COLUMN replaced_by, DROP COLUMN original_fate",
+    "DROP TABLE webhook_deliveries",
+    "UPDATE media_alembic_version SET version_num = '1009'",
+)
+
+
+async def test_a_copy_of_an_older_schema_which_lacks_tables_is_restored(
+    catalog: Catalog, catalog_url: str, tmp_path: Path
+) -> None:
+    await take(catalog, upload_event(5))
+    for statement in TO_1009:
+        await run_sql(catalog, statement)
+    folder = BackupFolder(tmp_path / "old")
+    with folder.alone():
+        made = await make_copy(catalog.database, folder, "1.2.3")
+    async with restoring(catalog_url, made):
+        pass
+
+    assert made.manifest.schema == "1009"
+    async with open_catalog(catalog_url, create=False) as restored:
+        assert (await upload(restored)).state is State.QUEUED
+        assert await restored.webhooks.waiting(1) == []
+
+
 async def test_a_function_of_another_program_is_named_before_anything_is_restored(
     catalog: Catalog, catalog_url: str, copy: BackupCopy
 ) -> None:
