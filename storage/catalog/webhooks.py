@@ -48,10 +48,10 @@ _DUE = (
     .limit(bindparam("most"))
 )
 _WAITING = select(webhook_deliveries).where(*_WAITS).order_by(_all.seq).limit(bindparam("most"))
-_PROBE = (
+_TO_PROBE = (
     select(webhook_deliveries)
     .where(*_WAITS, _IS_FIRST)
-    .order_by(_all.attempts, _all.seq)
+    .order_by(func.coalesce(_all.tried_ms, 0), _all.seq)
     .limit(bindparam("most"))
 )
 _LATEST_GIVEN_UP = (
@@ -203,9 +203,11 @@ class Webhooks:
         now = self._database.now_ms()
         return await self._read(_DUE, most, now=now, latest=now + 2 * LONGEST_MS + SKEW_MS)
 
-    async def least_tried(self, most: int) -> Sequence[Delivery]:
-        """What may be tried, due or not, and was tried least; of each upload its first message alone."""
-        return await self._read(_PROBE, most)
+    async def to_probe(self, most: int) -> Sequence[Delivery]:
+        """What may be tried, due or not, those first that were tried longest ago, or never; of each upload
+        its first message alone.
+        """
+        return await self._read(_TO_PROBE, most)
 
     async def waiting(self, most: int) -> Sequence[Delivery]:
         """The oldest messages that wait."""

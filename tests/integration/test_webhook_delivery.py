@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from storage.catalog.opening import Catalog
-from storage.catalog.webhooks import TAKEN, Webhooks
+from storage.catalog.webhooks import TAKEN, EndpointState, Webhooks
 from storage.errors import CatalogUnavailable
 from tests.support.catalogs import claim, commit, failed, ready, take, upload_event
 from tests.support.host_clock import Clock
@@ -210,6 +210,41 @@ async def test_an_app_that_was_dead_for_ten_minutes_gets_everything_in_order_for
             for each in ids:
                 assert receiver.taken_seqs(each) == sorted(receiver.taken_seqs(each))
         await await_word(catalog.webhooks, "ok")
+
+
+async def test_uploads_that_an_app_always_refuses_hold_up_no_other(
+    catalog: Catalog, receiver: HookReceiver, delivering: Delivering, put_clock: Clock
+) -> None:
+    receiver.answer = lambda hook: HookReply() if hook.message["id"] == str(DOG) else NO
+    async with delivering(receiver.url) as deliverer:
+        await publish(catalog, *others(DOWN_AFTER))
+        await await_word(catalog.webhooks, "down")
+        await publish(catalog, DOG)
+        put_clock(7)
+        deliverer.wake()
+        await await_that(receiver, lambda: receiver.taken)
+
+    assert [hook.message["id"] for hook in receiver.hooks].count(str(DOG)) == 1
+    assert len(receiver.hooks) >= DOWN_AFTER + 1
+
+
+@pytest.mark.parametrize("takes_others", [True, False])
+async def test_what_was_never_tried_is_given_up_only_where_an_app_took_nothing_in_three_days(
+    catalog: Catalog, receiver: HookReceiver, delivering: Delivering, put_clock: Clock, takes_others: bool
+) -> None:
+    receiver.answer = lambda _: NO
+    await catalog.webhooks.begin()
+    [seq] = await publish(catalog, CAT)
+    await catalog.webhooks.take(TAKEN)
+    put_clock(GIVEN_UP_AFTER_MS / 1000 + 10)
+    delivered_ms = catalog.webhooks.now_ms() - 3_600_000 if takes_others else 0
+    await catalog.webhooks.note_state(EndpointState("down", 0, "it answered 500", delivered_ms))
+    async with delivering(receiver.url) as deliverer:
+        await deliverer.turn()
+        if takes_others:
+            await await_problem(catalog.webhooks, "it answered 500")
+
+        assert [one.seq for one in await catalog.webhooks.given_up(10)] == ([] if takes_others else [seq])
 
 
 async def await_attempts(webhooks: Webhooks, times: int) -> None:

@@ -144,8 +144,15 @@ class WebhookDeliverer:
             self._asked = time.monotonic()
             led, self._leads = self._leads, await self._webhooks.lease(self._holder, self._lease_s)
             if self._leads and not led:
+                await self._go_on_from_others()
                 log.info("webhooks_led")
         return self._leads
+
+    async def _go_on_from_others(self) -> None:
+        """Begin as the endpoint did last, by what the worker has noted that had the lease before."""
+        self._noted = None
+        if (state := await self._webhooks.state()) is not None:
+            self._pace.go_on_from(state)
 
     async def _record(self) -> None:
         if ended := list(self._ended):
@@ -161,7 +168,8 @@ class WebhookDeliverer:
         if time.monotonic() - self._tidied < TIDY_S:
             return
         before_ms = self._webhooks.now_ms() - GIVEN_UP_AFTER_MS
-        count = await self._webhooks.give_up(before_ms, untried=self._pace.word != "ok")
+        untried = self._pace.word != "ok" and self._pace.delivered_ms < before_ms  # nothing gets through
+        count = await self._webhooks.give_up(before_ms, untried=untried)
         count += await self._webhooks.make_room()
         if count:
             await self._webhooks.prune_surplus()
@@ -190,7 +198,7 @@ class WebhookDeliverer:
         is_down = self._pace.is_down
         if is_down and self._ready:
             return
-        find, most = (self._webhooks.least_tried, 1) if is_down else (self._webhooks.due, AHEAD)
+        find, most = (self._webhooks.to_probe, 1) if is_down else (self._webhooks.due, AHEAD)
         found = [each for each in await find(most + len(self._busy)) if each.seq not in self._busy]
         messages = {each.seq: each for each in await self._outbox.with_seqs([each.seq for each in found])}
         for delivery in found:

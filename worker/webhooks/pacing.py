@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 
 from storage.catalog.clock import SKEW_MS
-from storage.catalog.webhooks import LONGEST_MS, Word
+from storage.catalog.webhooks import LONGEST_MS, EndpointState, Word
 from worker.webhooks.endpoint import WebhookAnswer
 
 CONCURRENCY = 8
@@ -48,6 +48,14 @@ class EndpointPace:
     def word(self) -> Word:
         """How it does."""
         return "gone" if self.is_gone else "down" if self.is_down else "ok"
+
+    def go_on_from(self, state: EndpointState) -> None:
+        """Begin as another worker found it, unless this one has tried it: one that took nothing, or wanted no
+        more, is first tried with one message.
+        """
+        self.delivered_ms = max(self.delivered_ms, state.delivered_ms)
+        if not self.has_tried and state.word != "ok":
+            self._failures, self.problem = DOWN_AFTER, state.problem
 
     def met(self, answer: WebhookAnswer, seq: int) -> bool:
         """Learn from the answer to a message; returns whether the endpoint was down until now.

@@ -10,6 +10,7 @@ from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import About
 from storage.catalog.webhooks import Attempted, Delivery, EndpointState
 from tests.support.catalogs import CAT, ON_BOTH, SOURCE, letter, take, upload_event, work
+from tests.support.host_clock import Clock
 
 pytestmark = ON_BOTH
 
@@ -67,7 +68,7 @@ async def test_of_an_upload_only_its_first_message_may_be_tried(catalog: Catalog
     first, second, other = [one.seq for one in await catalog.webhooks.waiting(MANY)]
 
     assert await seqs_due(catalog) == [first, other]
-    assert [one.seq for one in await catalog.webhooks.least_tried(MANY)] == [first, other]
+    assert [one.seq for one in await catalog.webhooks.to_probe(MANY)] == [first, other]
     await deliver(catalog, first)
     assert await seqs_due(catalog) == [second, other]
 
@@ -100,9 +101,25 @@ async def test_what_failed_is_due_at_its_time_and_holds_up_its_own_upload_alone(
     await fail(catalog, first)  # a worker that was frozen meanwhile says it once more
     [again, *_] = await catalog.webhooks.waiting(MANY)
     assert (again.attempts, again.problem) == (1, "it answered 500\N{REPLACEMENT CHARACTER}")
-    assert [one.seq for one in await catalog.webhooks.least_tried(MANY)] == [other.seq, first.seq]
+    assert [one.seq for one in await catalog.webhooks.to_probe(MANY)] == [other.seq, first.seq]
     await catalog.webhooks.make_due()
     assert sorted(await seqs_due(catalog)) == [first.seq, other.seq]
+
+
+async def test_what_was_tried_longest_ago_is_probed_first_due_or_not(
+    catalog: Catalog, put_clock: Clock
+) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1)
+    await publish(catalog, 2, upload_id=OTHER, source="uploads/other.jpg")
+    await catalog.webhooks.take(MANY)
+    cat, other = await catalog.webhooks.to_probe(MANY)
+    await fail(catalog, cat)
+
+    assert [one.seq for one in await catalog.webhooks.to_probe(1)] == [other.seq]
+    put_clock(1)
+    await fail(catalog, other)
+    assert [one.seq for one in await catalog.webhooks.to_probe(1)] == [cat.seq]
 
 
 async def test_what_a_clock_that_was_ahead_has_put_off_is_due(catalog: Catalog) -> None:

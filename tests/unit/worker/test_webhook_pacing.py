@@ -4,7 +4,7 @@ from itertools import count
 
 import pytest
 
-from storage.catalog.webhooks import LONGEST_MS
+from storage.catalog.webhooks import LONGEST_MS, EndpointState, Word
 from worker.webhooks.endpoint import Outcome, WebhookAnswer
 from worker.webhooks.pacing import CONCURRENCY, DOWN_AFTER, EndpointPace, delay_ms
 
@@ -97,6 +97,18 @@ def test_a_clock_that_is_put_back_holds_nothing_up(pace: EndpointPace, clock: Cl
     clock.ms -= 24 * LONGEST_MS
 
     assert pace.places(0) == CONCURRENCY
+
+
+@pytest.mark.parametrize(("word", "places"), [("ok", CONCURRENCY), ("down", 1), ("gone", 1)])
+def test_an_endpoint_is_first_tried_as_another_worker_has_left_it(
+    pace: EndpointPace, word: Word, places: int
+) -> None:
+    pace.go_on_from(EndpointState(word, 0, "it answered 500", 17))
+
+    assert (pace.places(0), pace.delivered_ms) == (places, 17)
+    pace.met(WebhookAnswer("delivered"), 1)
+    pace.go_on_from(EndpointState(word, 0, "it answered 500", 17))
+    assert (pace.places(0), pace.delivered_ms) == (CONCURRENCY, 1_000_000_000_000)
 
 
 def test_an_endpoint_that_is_gone_is_not_tried_again(pace: EndpointPace, clock: ClockOfPace) -> None:
