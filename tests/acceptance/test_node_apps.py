@@ -276,7 +276,9 @@ def test_the_app_knows_after_its_death_what_it_knew_before(port: int) -> None:
 @WITH_SERVICES
 @pytest.mark.rotating(1, of="module")
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_person_uploads_a_photo_and_sees_its_thumbnail(visitor: BrowserUser, port: int) -> None:
+async def test_a_person_uploads_a_photo_and_sees_its_thumbnail(
+    visitor: BrowserUser, port: int, tmp_path: Path
+) -> None:
     page = await visitor.open(f"http://127.0.0.1:{port}")
     await page.locator("input").set_input_files(PICTURE)
 
@@ -285,3 +287,9 @@ async def test_a_person_uploads_a_photo_and_sees_its_thumbnail(visitor: BrowserU
     image = page.get_by_alt_text("cairn.jpg")
     await expect(image).to_be_visible()
     assert await image.evaluate("(image) => image.decode().then(() => image.naturalWidth > 0)")
+    visitor.expected = ["^answer: 500 ", "500"]
+    large = tmp_path / "large.jpg"
+    large.write_bytes(bytes(10_485_761))
+    await page.locator("input").set_input_files(large)
+    await page.get_by_role("button", name="Upload").click()
+    await expect(page.locator("output")).to_have_text("The photo was not taken (500).")
