@@ -18,6 +18,7 @@ from tests.support.commands import media
 from tests.support.disks import fill, small_disk
 from tests.support.exposed import families
 from tests.support.prometheus import PrometheusServer, prometheus
+from tests.support.receiver import HookReceiver
 from tests.support.scraping import Scraped
 from tests.support.stub_decoder import CRASH
 from tests.support.sweeps import new_key
@@ -50,6 +51,8 @@ def mixed(
     assert place.run("media", "--burst").returncode == 0
     assert media(place.env(), "sweep").returncode == 0
     port = free_port()
+    nobody = HookReceiver(f"http://127.0.0.1:{free_port()}/hooks")  # which a series is about
+    place.settings |= nobody.settings
     place.start("stub", MEDIA_METRICS=f"127.0.0.1:{port}")
     server.scrape({MIXED: port})
     eventually(partial(has_data, server, f'media_build_info{{job="{MIXED}"}}'))
