@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NAME = "media-worker"
-EXTRAS = ("postgres", "s3", "sqs", "http", "turbo")  # as in the image
+EXTRAS = ("postgres", "s3", "sqs", "http", "webhooks", "turbo")  # as in the image
 
 
 class ToolFailed(Exception):
