@@ -335,7 +335,7 @@ def _webhooks(
         WebhookSender(endpoint, CONCURRENCY, catalog.webhooks.now_ms),
         catalog.id,
         queue.consumer,
-        settings.lease,
+        endpoint.lease_s(settings.lease),
         shutdown.stopping.is_set,
         metrics,
         link,

@@ -30,6 +30,7 @@ from worker.webhooks.signing import parse_secrets
 
 CAT, DOG = UUID(int=1), UUID(int=2)
 Delivering = Callable[..., AbstractAsyncContextManager[WebhookDeliverer]]
+LEASE_S = 30.0
 NO = HookReply(500, body=b"the database is away")
 
 
@@ -45,13 +46,9 @@ def delivering(catalog: Catalog) -> Delivering:
 
     @asynccontextmanager
     async def deliver(
-        url: str, holder: str = "me", timeout_s: float = 10, lease_s: float = 30
+        url: str, holder: str = "me", timeout_s: float = 10, lease_s: float = LEASE_S
     ) -> AsyncIterator[WebhookDeliverer]:
-        secrets = parse_secrets(f"{SECRET} {OLD_SECRET}")
-        sender = WebhookSender(
-            WebhookEndpoint(url, secrets, True, timeout_s), CONCURRENCY, catalog.webhooks.now_ms
-        )
-        deliverer = WebhookDeliverer(catalog.webhooks, catalog.outbox, sender, catalog.id, holder, lease_s)
+        deliverer = deliverer_of(catalog, url, holder, timeout_s=timeout_s, lease_s=lease_s)
         await deliverer.begin()
         running = asyncio.create_task(deliverer.run())
         try:
@@ -62,6 +59,21 @@ def delivering(catalog: Catalog) -> Delivering:
             await deliverer.close()
 
     return deliver
+
+
+def deliverer_of(
+    catalog: Catalog,
+    url: str,
+    holder: str,
+    stopping: Callable[[], bool] = lambda: False,
+    timeout_s: float = 10,
+    lease_s: float = LEASE_S,
+) -> WebhookDeliverer:
+    secrets = parse_secrets(f"{SECRET} {OLD_SECRET}")
+    sender = WebhookSender(
+        WebhookEndpoint(url, secrets, True, timeout_s), CONCURRENCY, catalog.webhooks.now_ms
+    )
+    return WebhookDeliverer(catalog.webhooks, catalog.outbox, sender, catalog.id, holder, lease_s, stopping)
 
 
 _numbers = iter(range(1, 1_000_000))
@@ -426,6 +438,66 @@ async def test_a_second_worker_delivers_only_once_the_first_has_ended(
             await await_that(receiver, lambda: len(receiver.taken) == 2)
 
     assert [hook.message["id"] for hook in receiver.hooks] == [str(CAT), str(DOG)]
+
+
+async def cut_off(catalog: Catalog, *, is_away: bool) -> None:
+    """Have no worker renew its lease, or all again."""
+    before, after = ("kv", "kv_away") if is_away else ("kv_away", "kv")
+    async with catalog.database.writing() as connection:
+        await connection.exec_driver_sql(f"ALTER TABLE {before} RENAME TO {after}")
+
+
+async def test_a_worker_that_cannot_renew_its_lease_leads_no_more_until_it_can(
+    catalog: Catalog, receiver: HookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = 1000.0
+    monkeypatch.setattr("worker.webhooks.deliverer.time.monotonic", lambda: moment)
+    deliverer, another = (
+        deliverer_of(catalog, receiver.url, "first"),
+        deliverer_of(catalog, receiver.url, "second"),
+    )
+    await deliverer.begin()
+    await deliverer.turn()
+    moment += LEASE_S / 2
+    await cut_off(catalog, is_away=True)
+    for _ in range(2):  # it asks each time
+        with pytest.raises(CatalogUnavailable):
+            await deliverer.turn()
+    await cut_off(catalog, is_away=False)
+    assert await catalog.webhooks.lease("first", 0)  # it has ended meanwhile
+    await another.turn()
+    [seq] = await publish(catalog, CAT)
+    await deliverer.turn()
+    await another.turn()
+    await await_that(receiver, lambda: receiver.taken_seqs() == [seq])
+    for each in (another, deliverer):
+        await each.close()
+
+    assert len(receiver.hooks) == 1
+
+
+async def test_a_worker_that_stops_keeps_its_lease_while_an_attempt_runs(
+    catalog: Catalog, receiver: HookReceiver, put_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment, answers, stopping = 1000.0, threading.Event(), asyncio.Event()
+    monkeypatch.setattr("worker.webhooks.deliverer.time.monotonic", lambda: moment)
+    receiver.answer = lambda _: HookReply() if answers.wait(20) else NO
+    deliverer = deliverer_of(catalog, receiver.url, "first", stopping.is_set)
+    await deliverer.begin()
+    await publish(catalog, CAT)
+    await deliverer.turn()
+    await await_that(receiver, lambda: receiver.in_hand == 1)
+    stopping.set()
+    for seconds in (LEASE_S / 2, LEASE_S, LEASE_S * 1.5):
+        moment = 1000 + seconds
+        put_clock(seconds)
+        await deliverer.turn()
+        assert not await catalog.webhooks.lease("second", LEASE_S)
+    answers.set()
+    await deliverer.close()
+
+    assert await catalog.webhooks.lease("second", LEASE_S)
+    assert len(receiver.taken) == 1
 
 
 async def test_a_catalog_that_is_away_for_a_moment_delays_and_loses_nothing(

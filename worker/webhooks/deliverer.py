@@ -71,7 +71,8 @@ class WebhookDeliverer:
         self._ended: list[Attempted] = []
         self._recovered = False  # and what waits is not due yet
         self._leads = False
-        self._asked = self._tidied = float("-inf")
+        self._holds = False  # as the catalog said last
+        self._asked = self._tidied = float("-inf")  # `_asked`: before the lease was taken, or was another's
         self._noted: EndpointState | None = None
 
     async def begin(self) -> None:
@@ -104,7 +105,12 @@ class WebhookDeliverer:
     async def _turn(self) -> None:
         self._wake.clear()
         await self._record()
-        if self._stopping() or not await self._may_lead():
+        if self._stopping():
+            self._drop_ready()
+            if self._running and self._leads:  # others wait for what runs
+                await self._may_lead()
+            return
+        if not await self._may_lead():
             self._drop_ready()
             return
         await self._tidy()
@@ -126,23 +132,30 @@ class WebhookDeliverer:
         with suppress(TimeoutError, CatalogUnavailable):
             async with asyncio.timeout(CLOSE_S):
                 await self._record()
-                if self._leads:
+                if self._holds:
                     await self._note_state()
                     await self._webhooks.end_lease(self._holder)
         await self._sender.close()
 
     async def _rest(self) -> None:
-        pause_s = POLL_S if self._leads else max(POLL_S, self._lease_s / 3)
+        pause_s = min(POLL_S, self._lease_s / 6) if self._may_begin else max(POLL_S, self._lease_s / 3)
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._wake.wait()
         await asyncio.sleep(TOGETHER_S)
 
+    @property
+    def _may_begin(self) -> bool:
+        """Whether no other worker can have the lease, which lasts through an outage of the catalog."""
+        return self._holds and time.monotonic() - self._asked < self._lease_s
+
     async def _may_lead(self) -> bool:
         """Whether this worker has the lease, which it renews long before its end."""
-        if time.monotonic() - self._asked >= self._lease_s / 3:
-            self._asked = time.monotonic()
-            led, self._leads = self._leads, await self._webhooks.lease(self._holder, self._lease_s)
+        began = time.monotonic()
+        if began - self._asked >= self._lease_s / 3:
+            led, self._leads = self._leads, False  # where nobody knows, it may soon be another's
+            self._leads = await self._webhooks.lease(self._holder, self._lease_s)
+            self._asked, self._holds = began, self._leads
             if self._leads and not led:
                 await self._go_on_from_others()
                 log.info("webhooks_led")
@@ -211,7 +224,7 @@ class WebhookDeliverer:
 
     def _begin_ready(self) -> None:
         """Begin what is ready, unless the lease is over: this process may have been frozen."""
-        while self._ready and not self._stopping() and time.monotonic() - self._asked < self._lease_s:
+        while self._ready and not self._stopping() and self._may_begin:
             if not self._pace.places(len(self._running)):
                 return
             task = asyncio.create_task(self._deliver(*self._ready.popleft()))

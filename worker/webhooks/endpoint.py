@@ -44,6 +44,10 @@ class WebhookEndpoint:
             settings.webhook_timeout,
         )
 
+    def lease_s(self, least_s: float) -> float:
+        """How long a worker may deliver alone: longer than an attempt of it takes, and at least so long."""
+        return max(least_s, self.timeout_s + 5)
+
     @property
     def host(self) -> str:
         """The host of the URL."""

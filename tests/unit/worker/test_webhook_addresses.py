@@ -82,3 +82,10 @@ async def test_nothing_is_sent_to_a_private_address_that_is_not_allowed() -> Non
         assert receiver.hooks == []
     assert answer.outcome == "forbidden"
     assert "127.0.0.1, which is not public" in (answer.problem or "")
+
+
+@pytest.mark.parametrize(("least_s", "timeout_s", "lease_s"), [(30, 5, 30), (3, 5, 10), (30, 60, 65)])
+def test_a_worker_delivers_alone_for_longer_than_an_attempt_may_take(
+    least_s: float, timeout_s: float, lease_s: float
+) -> None:
+    assert WebhookEndpoint("https://app.example/", [], False, timeout_s).lease_s(least_s) == lease_s
