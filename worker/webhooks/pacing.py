@@ -30,6 +30,7 @@ class EndpointPace:
         self._failures = 0  # one after the other
         self._unwanted: set[int] = set()  # messages of which they were
         self._not_before_ms = 0
+        self._asked_until_ms = 0  # by the endpoint: what it takes of messages on their way does not end that
         self.has_tried = False
         """Whether there was an answer."""
         self.is_gone = False
@@ -72,16 +73,20 @@ class EndpointPace:
             self._failures += 1
         self._unwanted.add(seq)
         self.is_gone = self.is_gone or answer.outcome == "gone"
-        pause_ms = answer.pause_s * 1000
+        asked_ms = max(self._left_ms(self._asked_until_ms), int(answer.pause_s * 1000))
+        self._asked_until_ms = now + asked_ms
         if self.is_down:
             probes = self._failures - DOWN_AFTER + 1
-            pause_ms = max(pause_ms, delay_ms(probes, LONGEST_PROBE_MS, self._chance))
-        self._not_before_ms = max(self._not_before_ms, now + int(pause_ms))
+            pause_ms = delay_ms(probes, LONGEST_PROBE_MS, self._chance)
+            self._not_before_ms = now + max(self._left_ms(self._not_before_ms), pause_ms)
         return False
 
     def wait_ms(self) -> int:
         """How long nothing may be tried."""
-        left = self._not_before_ms - self._now_ms()
+        return max(self._left_ms(self._not_before_ms), self._left_ms(self._asked_until_ms))
+
+    def _left_ms(self, until_ms: int) -> int:
+        left = until_ms - self._now_ms()
         return 0 if left > 2 * LONGEST_MS + SKEW_MS else max(0, left)  # the clock was put back
 
     def places(self, running: int) -> int:

@@ -92,6 +92,18 @@ def test_an_endpoint_that_asks_for_a_pause_has_it(pace: EndpointPace, clock: Clo
     assert pace.places(0) == CONCURRENCY
 
 
+def test_a_message_that_is_taken_meanwhile_does_not_end_the_pause_that_was_asked_for(
+    pace: EndpointPace, clock: ClockOfPace
+) -> None:
+    fail(pace, pause_s=60)
+    pace.met(WebhookAnswer("delivered"), 1)
+    fail(pace)
+
+    assert (pace.places(0), pace.wait_ms()) == (0, 60_000)
+    clock.ms += 60_000
+    assert pace.places(0) == CONCURRENCY
+
+
 def test_a_clock_that_is_put_back_holds_nothing_up(pace: EndpointPace, clock: ClockOfPace) -> None:
     fail(pace, pause_s=60)
     clock.ms -= 24 * LONGEST_MS
