@@ -320,7 +320,7 @@ webhook_deliveries = Table(
     Column("upload_id", Ascii(36)),  # that the message is about; null: about none
     Column("behind_id", Ascii(36)),  # an upload whose earlier messages go before it, too
     Column("made_ms", Big, nullable=False),  # the message
-    Column("since_ms", Big, nullable=False),  # since when it is to be delivered: made, or sent again
+    Column("since_ms", Big, nullable=False),  # since when it waits here: taken from the outbox
     Column("attempts", Big, nullable=False),
     Column("next_ms", Big, nullable=False),
     Column("tried_ms", Big),  # when the last attempt ended; null: there was none

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any, Literal
 from uuid import UUID
 
@@ -27,6 +28,7 @@ MOST_WAITING = 10_000  # while something does
 MOST_GIVEN_UP = 10_000
 MOST_BEHIND = 100_000  # messages that are counted
 LONGEST_MS = 3_600_000  # from one attempt to the next
+_FEW = 3  # attempts, before which none is given up while others are taken
 _OFTEN = 5  # attempts, after which a message may be given up to make room
 
 _all = webhook_deliveries.c
@@ -63,6 +65,12 @@ _NEXT = (
     .order_by(outbox.c.seq)
     .limit(bindparam("most"))
 )
+_NEXT_MADE = (
+    select(outbox.c.seq, outbox.c.made_ms)
+    .where(outbox.c.seq > bindparam("since"))
+    .order_by(outbox.c.seq)
+    .limit(bindparam("most"))
+)
 _NEW = insert(webhook_deliveries)
 _ADD = _NEW.on_conflict_do_update(  # what waits already goes on waiting; what was given up begins anew
     index_elements=["endpoint", "seq"],
@@ -94,7 +102,7 @@ class Delivery:
     seq: int
     upload_id: UUID | None  # None: the message is about none
     made_ms: int
-    since_ms: int  # since when it is to be delivered: made, or sent again
+    since_ms: int  # since when it waits here: taken from the outbox, for the first time or again
     attempts: int
     next_ms: int
     tried_ms: int | None  # when the last attempt ended; None: there was none
@@ -190,7 +198,7 @@ class Webhooks:
                 return 0
             rows = (await connection.execute(_NEXT, {"since": place["seq"], "most": room})).all()
         last, now = rows[-1].seq, self._database.now_ms()
-        taken = [_new_row(row, now if row.seq <= place["top"] else row.made_ms, now) for row in rows]
+        taken = [_new_row(row, now) for row in rows]
         async with self._database.writing(relaxed_durability=True) as connection:
             after = _place(last, max(last, place["top"]))
             if not await replace_value(connection, PLACE, place, after):
@@ -245,29 +253,65 @@ class Webhooks:
             if failed:
                 await connection.execute(_FAILED, failed)
 
-    @repeated
     async def make_due(self) -> None:
         """Have everything that waits tried again now."""
         now = self._database.now_ms()
-        later = update(webhook_deliveries).where(*_WAITS, _all.next_ms > now).values(next_ms=now)
-        async with self._database.writing(relaxed_durability=True) as connection:
-            await connection.execute(later)
+        await self._change_by_page([*_WAITS, _all.next_ms > now], next_ms=now)
 
-    @repeated
     async def give_up(self, before_ms: int, *, untried: bool) -> int:
-        """Give up what has waited since before that; `untried`: also what was never tried. Returns how many.
+        """Give up what has waited since before that and was tried a few times; `untried`: however often it
+        was tried. Returns how many.
 
         It is kept, and sent again by `replay`.
         """
         old = [*_WAITS, _all.since_ms < before_ms]
         if not untried:
-            old.append(_all.attempts > 0)
+            old.append(_all.attempts >= _FEW)
+        return await self._give_up(*old)
+
+    async def _give_up(self, *where: Any) -> int:  # noqa: ANN401 (conditions)
         async with self._database.reading() as connection:
-            if not await _count(connection, *old):
+            if not await _count(connection, *where):
                 return 0
+        return await self._change_by_page(where, given_up_ms=self._database.now_ms())
+
+    async def _change_by_page(self, where: Sequence[Any], **values: int) -> int:
+        """Set that of all rows for which it does not hold yet; nobody waits for more than a page."""
+        changed = 0
+        while page := await self._change_page(where, values):
+            changed += page
+            if page < TAKEN:
+                break
+        return changed
+
+    @repeated
+    async def _change_page(self, where: Sequence[Any], values: Mapping[str, int]) -> int:
+        some = select(_all.seq).where(*where).order_by(_all.seq).limit(TAKEN)
+        changing = update(webhook_deliveries).where(*where, _all.seq.in_(some)).values(**values)
+        async with self._database.writing(relaxed_durability=True) as connection:
+            return (await connection.execute(changing)).rowcount
+
+    async def lose(self, before_ms: int) -> int:
+        """Give up what was made before that, which the outbox soon has no more; returns how many."""
+        lost = await self._give_up(*_WAITS, _all.made_ms < before_ms)
+        while passed := await self._pass_by(before_ms):
+            lost += passed
+        return lost
+
+    @repeated
+    async def _pass_by(self, before_ms: int) -> int:
+        """Leave out the next messages of the outbox that were made before that; returns how many."""
+        async with self._database.reading() as connection:
+            if (place := await read_value(connection, PLACE)) is None:
+                return 0
+            rows = (await connection.execute(_NEXT_MADE, {"since": place["seq"], "most": TAKEN})).all()
+        old = list(takewhile(lambda row: row.made_ms < before_ms, rows))
+        if not old:
+            return 0
+        last = old[-1].seq
         async with self._database.writing() as connection:
-            giving = update(webhook_deliveries).where(*old).values(given_up_ms=self._database.now_ms())
-            return (await connection.execute(giving)).rowcount
+            after = _place(last, max(last, place["top"]))
+            return len(old) if await replace_value(connection, PLACE, place, after) else 0
 
     @repeated
     async def make_room(self) -> int:
@@ -281,15 +325,21 @@ class Webhooks:
             given_up = giving.values(given_up_ms=self._database.now_ms())
             return (await connection.execute(given_up)).rowcount
 
-    @repeated
     async def prune_surplus(self, most: int = MOST_GIVEN_UP) -> None:
         """Forget the oldest that were given up where they are more."""
         query = select(_all.seq).where(*_GIVEN_UP).order_by(_all.seq.desc()).offset(most).limit(1)
         async with self._database.reading() as connection:
             last = (await connection.execute(query)).scalar()
         if last is not None:
-            async with self._database.writing() as connection:
-                await connection.execute(delete(webhook_deliveries).where(*_GIVEN_UP, _all.seq <= last))
+            while await self._forget_page(*_GIVEN_UP, _all.seq <= last) == TAKEN:
+                pass
+
+    @repeated
+    async def _forget_page(self, *where: Any) -> int:  # noqa: ANN401 (conditions)
+        some = select(_all.seq).where(*where).order_by(_all.seq).limit(TAKEN)
+        async with self._database.writing() as connection:
+            gone = delete(webhook_deliveries).where(*where, _all.seq.in_(some))
+            return (await connection.execute(gone)).rowcount
 
     async def prune(self, before_ms: int) -> int:
         """Forget messages made before `before_ms`, which the outbox has no more; returns their number."""
@@ -311,36 +361,45 @@ class Webhooks:
         return Backlog(waiting, given_up, behind, oldest)
 
     async def oldest_ms(self) -> int:
-        """For how many ms the oldest message has waited that is not delivered; 0: there is none."""
-        async with self._database.reading() as connection:
-            since = (await connection.execute(select(func.min(_all.made_ms)).where(*_WAITS))).scalar()
-            if since is None and (place := await read_value(connection, PLACE)) is not None:
-                rows = (await connection.execute(_NEXT, {"since": place["seq"], "most": 1})).all()
-                since = rows[0].made_ms if rows else None
-        return 0 if since is None else max(0, self._database.now_ms() - since)
+        """For how many ms the oldest message has waited that is not delivered; 0: there is none.
 
-    @repeated
+        What is sent again waits since it was taken from the outbox once more.
+        """
+        now = self._database.now_ms()
+        async with self._database.reading() as connection:
+            since = (await connection.execute(select(func.min(_all.since_ms)).where(*_WAITS))).scalar()
+            if (place := await read_value(connection, PLACE)) is not None:
+                after = {"since": max(place["seq"], place["top"]), "most": 1}
+                rows = (await connection.execute(_NEXT_MADE, after)).all()
+                since = min(since or now, rows[0].made_ms if rows else now)
+        return 0 if since is None else max(0, now - since)
+
     async def replay(self, since: int) -> int:
         """Send the messages after that `seq` again; returns how many of them the outbox has taken back.
 
         Those that wait already go on waiting, and none that was not taken yet is counted.
         """
+        reached = await self._go_back(since)
+        again = select(func.count()).select_from(outbox)
+        again = again.where(outbox.c.seq > since, outbox.c.seq <= reached)
+        async with self._database.reading() as connection:  # it may take a while, and hold nobody up
+            return (await connection.execute(again)).scalar_one()
+
+    @repeated
+    async def _go_back(self, since: int) -> int:
+        """Begin again after that `seq`; returns how far the endpoint had come."""
         async with self._database.writing() as connection:
             place = await read_value(connection, PLACE, alone=True)
             if place is None or place["seq"] <= since:
-                return 0
-            again = select(func.count()).select_from(outbox)
-            again = again.where(outbox.c.seq > since, outbox.c.seq <= place["seq"])
+                return since
             await write_value(connection, PLACE, _place(since, place["top"]))
-            return (await connection.execute(again)).scalar_one()
+        return int(place["seq"])
 
     async def seq_before(self, made_ms: int) -> int:
         """The `seq` behind which the messages begin that were made then or later."""
-        first = (
-            select(outbox.c.seq).where(outbox.c.made_ms >= made_ms).order_by(outbox.c.made_ms, outbox.c.seq)
-        )
+        first = select(func.min(outbox.c.seq)).where(outbox.c.made_ms >= made_ms)
         async with self._database.reading() as connection:
-            found = (await connection.execute(first.limit(1))).scalar()
+            found = (await connection.execute(first)).scalar()
             if found is not None:
                 return int(found) - 1
             return await self._database.backend.given_seq(connection)
@@ -363,7 +422,7 @@ def _place(seq: int, top: int) -> Value:
     return {"seq": seq, "top": top}
 
 
-def _new_row(row: Any, since_ms: int, now: int) -> Mapping[str, Any]:  # noqa: ANN401 (a row)
+def _new_row(row: Any, now: int) -> Mapping[str, Any]:  # noqa: ANN401 (a row)
     content = _content_of(row.body)
     return {
         "endpoint": ENDPOINT,
@@ -371,7 +430,7 @@ def _new_row(row: Any, since_ms: int, now: int) -> Mapping[str, Any]:  # noqa: A
         "upload_id": content.get("id"),
         "behind_id": content.get("replaced_by"),  # nobody is left without a picture in between
         "made_ms": row.made_ms,
-        "since_ms": since_ms,
+        "since_ms": now,
         "attempts": 0,
         "next_ms": now,
         "tried_ms": None,

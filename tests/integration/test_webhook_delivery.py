@@ -288,9 +288,12 @@ async def test_what_was_not_taken_in_three_days_is_given_up_and_can_be_sent_agai
     catalog: Catalog, receiver: HookReceiver, delivering: Delivering, put_clock: Clock
 ) -> None:
     receiver.answer = lambda _: NO
-    async with delivering(receiver.url, "first"):
+    async with delivering(receiver.url, "first") as deliverer:
         [seq] = await publish(catalog, CAT)
-        await await_problem(catalog.webhooks, "it answered 500")
+        for number, seconds in enumerate((0, 10, 30), 1):
+            put_clock(seconds)
+            deliverer.wake()
+            await await_attempts(catalog.webhooks, number)
     put_clock(1000)
     assert "it answered 500" in (await watch_webhooks(catalog.webhooks)() or "")
     put_clock(GIVEN_UP_AFTER_MS / 1000 + 10)

@@ -20,6 +20,7 @@ from storage.catalog.records import Message
 from storage.catalog.webhooks import MOST_WAITING, TAKEN, Attempted, Delivery, EndpointState, Webhooks
 from storage.errors import CatalogUnavailable
 from worker.documents import payload
+from worker.leases import KEEP_MESSAGES_MS
 from worker.outage_log import OutageLog
 from worker.srcset import Link
 from worker.webhooks.endpoint import WebhookAnswer
@@ -29,6 +30,7 @@ from worker.webhooks.sending import WebhookSender
 log = structlog.get_logger(__name__)
 
 GIVEN_UP_AFTER_MS = 3 * 24 * 3600 * 1000
+LOST_AFTER_MS = KEEP_MESSAGES_MS - 600_000  # the outbox then has a message for ten more minutes
 POLL_S = 1.0  # after which the outbox is read, whether or not this worker has written to it
 TOGETHER_S = 0.05  # what ends within this time is recorded by one transaction
 AHEAD = 32  # messages that are read before their turn
@@ -183,6 +185,7 @@ class WebhookDeliverer:
         before_ms = self._webhooks.now_ms() - GIVEN_UP_AFTER_MS
         untried = self._pace.word != "ok" and self._pace.delivered_ms < before_ms  # nothing gets through
         count = await self._webhooks.give_up(before_ms, untried=untried)
+        count += await self._webhooks.lose(self._webhooks.now_ms() - LOST_AFTER_MS)
         count += await self._webhooks.make_room()
         if count:
             await self._webhooks.prune_surplus()
@@ -218,8 +221,10 @@ class WebhookDeliverer:
             self._busy.add(delivery.seq)
             if delivery.seq in messages:
                 self._ready.append((delivery, messages[delivery.seq]))
-            else:  # the outbox keeps messages for 7 days
+            else:  # it cannot be read, or was removed
                 self._end(Attempted(delivery))
+                self._metrics.webhooks_given_up(1)
+                log.error("webhooks_given_up", messages=1, reason=f"the message {delivery.seq} is lost")
         self._begin_ready()
 
     def _begin_ready(self) -> None:

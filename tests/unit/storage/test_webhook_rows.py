@@ -4,10 +4,12 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
+from sqlalchemy import update
 
 from storage.catalog import webhooks as verbs
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import About
+from storage.catalog.tables import outbox
 from storage.catalog.webhooks import Attempted, Delivery, EndpointState
 from tests.support.catalogs import CAT, ON_BOTH, SOURCE, letter, take, upload_event, work
 from tests.support.host_clock import Clock
@@ -149,8 +151,10 @@ async def test_what_is_given_up_is_kept_and_begins_anew_when_it_is_sent_again(ca
     await publish(catalog, 1, 2)
     await refuse(catalog, 3)
     await catalog.webhooks.take(MANY)
-    first, *_ = await catalog.webhooks.waiting(MANY)
-    await fail(catalog, first)
+    for _ in range(3):
+        first, *_ = await catalog.webhooks.waiting(MANY)
+        assert await catalog.webhooks.give_up(catalog.webhooks.now_ms() + 1, untried=False) == 0
+        await fail(catalog, first)
     later = catalog.webhooks.now_ms() + 1
 
     assert await catalog.webhooks.give_up(later, untried=False) == 1
@@ -181,6 +185,73 @@ async def test_what_was_delivered_is_sent_again_from_a_seq_or_a_time_and_what_is
     waiting = [one.seq for one in await catalog.webhooks.waiting(MANY)]
     assert waiting[0] == seqs[1]
     assert len(waiting) == 2
+
+
+async def test_the_days_of_a_message_begin_when_it_is_taken_and_not_when_it_was_made(
+    catalog: Catalog,
+) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1)
+    now = catalog.webhooks.now_ms()
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(outbox).values(made_ms=now - DAY_MS))
+    assert await catalog.webhooks.oldest_ms() >= DAY_MS
+    await catalog.webhooks.take(MANY)
+
+    assert await catalog.webhooks.give_up(now - DAY_MS // 2, untried=True) == 0
+    assert await catalog.webhooks.oldest_ms() < DAY_MS // 2
+    [one] = await catalog.webhooks.waiting(MANY)
+    await deliver(catalog, one.seq)
+    assert await catalog.webhooks.replay(one.seq - 1) == 1
+    assert await catalog.webhooks.oldest_ms() == 0
+    await catalog.webhooks.take(MANY)
+    assert await catalog.webhooks.oldest_ms() < DAY_MS // 2
+
+
+async def test_what_the_outbox_soon_has_no_more_is_given_up_and_counted_taken_or_not(
+    catalog: Catalog,
+) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1, 2, 3)
+    await catalog.webhooks.take(2)
+    later = catalog.webhooks.now_ms() + 1
+
+    assert await catalog.webhooks.lose(later - DAY_MS) == 0
+    assert await catalog.webhooks.lose(later) == 3
+    assert await catalog.webhooks.lose(later) == 0
+    backlog = await catalog.webhooks.backlog()
+    assert (backlog.waiting, backlog.given_up, backlog.behind) == (0, 2, 0)
+
+
+async def test_messages_are_sent_again_since_a_time_whichever_was_written_first(catalog: Catalog) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1, 2, 3, 4)
+    seqs = [one.seq for one in await catalog.outbox.since(0)]
+    async with catalog.database.writing() as connection:
+        for seq, made_ms in zip(seqs, (1000, 5000, 4000, 6000), strict=True):
+            made = update(outbox).where(outbox.c.seq == seq).values(made_ms=made_ms)
+            await connection.execute(made)
+
+    assert [await catalog.webhooks.seq_before(ms) for ms in (1001, 4000, 5001)] == [*seqs[:1] * 2, seqs[2]]
+
+
+async def test_many_are_put_off_given_up_and_forgotten_a_page_at_a_time(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1, 2, 3, 4, 5)
+    await catalog.webhooks.take(MANY)
+    monkeypatch.setattr(verbs, "TAKEN", 2)
+    all_of = await catalog.webhooks.waiting(MANY)
+    for one in all_of:
+        await fail(catalog, one)
+    await catalog.webhooks.make_due()
+    now = catalog.webhooks.now_ms()
+
+    assert all(one.next_ms <= now for one in await catalog.webhooks.waiting(MANY))
+    assert await catalog.webhooks.give_up(now + 1, untried=True) == 5
+    await catalog.webhooks.prune_surplus(1)
+    assert [one.seq for one in await catalog.webhooks.given_up(MANY)] == [all_of[-1].seq]
 
 
 @pytest.mark.parametrize("often", [True, False])
