@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
+from typing import Any
 
 import httpcore
 import structlog
@@ -17,13 +18,56 @@ from worker.webhooks.signing import signed_headers
 log = structlog.get_logger(__name__)
 
 MOST_READ = 64 * 1024  # bytes of an answer; of one that is longer the connection is closed
+MOST_OF_REQUEST = 128 * 1024  # bytes that come for one request, with headers and interim answers
 MOST_KEPT = 1024
 MOST_PAUSE_S = 3600.0  # that an endpoint may ask for
 CONNECT_S = 5.0  # at most
 _BODY_S = 2.0  # for the body of an answer whose status is known
+_CLOSE_S = 1.0  # to leave the connection of an answer that was not read whole
+_AT_ONCE = 8 * 1024  # bytes that are read, and worked on, before others have their turn
 _IDLE_S = 3.0  # connections are kept: servers close theirs after 5 s or more
 _ADDRESSES = 3  # of one host are tried
 _WORD = 200  # characters of an answer that a problem names
+
+
+class BoundedStream(httpcore.AsyncNetworkStream):
+    """Reads little at once, and so much at most after each time that something is written: a server may send
+    interim answers (100) without end, and the event loop would work on these alone.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._came = 0
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 (theirs)
+        """Raises: httpcore.ReadError where too much came, and what the stream does."""
+        if self._came >= MOST_OF_REQUEST:
+            raise httpcore.ReadError(f"more than {MOST_OF_REQUEST // 1024} KiB came")
+        data = await self._stream.read(min(max_bytes, _AT_ONCE), timeout)
+        self._came += len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 (theirs)
+        """Write a part of a request."""
+        self._came = 0
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 (theirs)
+    ) -> httpcore.AsyncNetworkStream:
+        """The same over TLS."""
+        return BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 (theirs)
+        """What the connection is."""
+        return self._stream.get_extra_info(info)
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
@@ -54,8 +98,8 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         *others, last = addresses[:_ADDRESSES]
         for address in others:
             with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return await self._network.connect_tcp(address, port, within_s / _ADDRESSES)
-        return await self._network.connect_tcp(last, port, within_s)
+                return BoundedStream(await self._network.connect_tcp(address, port, within_s / _ADDRESSES))
+        return BoundedStream(await self._network.connect_tcp(last, port, within_s))
 
     async def sleep(self, seconds: float) -> None:
         """Pause between tries of a connection."""
@@ -88,9 +132,10 @@ class WebhookSender:
         signed = signed_headers(message_id, self._now_ms() // 1000, body, self._endpoint.secrets)
         limit_s = self._endpoint.timeout_s
         times = {"connect": min(CONNECT_S, limit_s), "read": limit_s, "write": limit_s, "pool": limit_s}
+        answer = None
         try:
             async with (
-                asyncio.timeout(limit_s),
+                asyncio.timeout(limit_s) as limit,
                 self._pool.stream(
                     "POST",
                     self._endpoint.url,
@@ -99,9 +144,12 @@ class WebhookSender:
                     extensions={"timeout": times},
                 ) as response,
             ):
-                return await self._answer(response)
+                ends = limit.when() or 0.0
+                limit.reschedule(ends + _CLOSE_S)
+                answer = await self._answer(response, ends - asyncio.get_running_loop().time())
         except Exception as error:
-            return _failure(error, limit_s)
+            return answer or _failure(error, limit_s)
+        return answer
 
     async def connect(self) -> WebhookAnswer:
         """Connect, with the TLS handshake, and send nothing."""
@@ -121,8 +169,8 @@ class WebhookSender:
         """Close what is open."""
         await self._pool.aclose()
 
-    async def _answer(self, response: httpcore.Response) -> WebhookAnswer:
-        kept = await _body_of(response)
+    async def _answer(self, response: httpcore.Response, left_s: float) -> WebhookAnswer:
+        kept = await _body_of(response, min(_BODY_S, left_s))
         if 200 <= response.status < 300:
             return WebhookAnswer("delivered")
         words = kept.decode("utf-8", "replace").strip()[:_WORD]
@@ -144,11 +192,11 @@ class WebhookSender:
         return min(max(seconds, 0.0), MOST_PAUSE_S)
 
 
-async def _body_of(response: httpcore.Response) -> bytes:
+async def _body_of(response: httpcore.Response, within_s: float) -> bytes:
     """The first bytes of an answer; what does not come in time is done without: the status counts."""
     kept, size = b"", 0
     with suppress(TimeoutError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException):
-        async with asyncio.timeout(_BODY_S):
+        async with asyncio.timeout(within_s):
             async for part in response.aiter_stream():
                 kept += part[: MOST_KEPT - len(kept)]
                 size += len(part)

@@ -1,0 +1,72 @@
+"""One attempt to deliver a webhook to a server that answers as no good one does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.receiver import SECRET
+from worker.webhooks.endpoint import WebhookEndpoint
+from worker.webhooks.sending import MOST_OF_REQUEST, WebhookSender
+from worker.webhooks.signing import parse_secrets
+
+Writing = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def sending_to(write: Writing, timeout_s: float) -> AsyncIterator[WebhookSender]:
+    """Sends to a server that answers each connection by `write`."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            await write(writer)
+            await reader.read()  # until the client has gone
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    sender = WebhookSender(WebhookEndpoint(url, parse_secrets(SECRET), True, timeout_s), 1, lambda: 0)
+    try:
+        yield sender
+    finally:
+        await sender.close()
+        server.close()
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(200, "delivered"), (500, "refused"), (410, "gone")])
+async def test_a_status_counts_though_the_body_does_not_come_within_the_time(
+    status: int, outcome: str
+) -> None:
+    async def begin(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 10\r\n\r\nok" % status)
+        await writer.drain()
+
+    async with sending_to(begin, timeout_s=0.5) as sender:
+        answer = await sender.send("msg_1", b"{}")
+
+    assert answer.outcome == outcome
+
+
+async def test_of_interim_answers_without_end_no_more_is_read_than_may_come() -> None:
+    sent = 0
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        while True:
+            writer.write(b"HTTP/1.1 100 \r\n\r\n" * 400)
+            await writer.drain()
+            sent += 1
+
+    async with sending_to(flood, timeout_s=60) as sender:
+        answer = await sender.send("msg_1", b"{}")
+
+    assert (answer.outcome, answer.problem) == (
+        "unreachable",
+        f"more than {MOST_OF_REQUEST // 1024} KiB came",
+    )
+    assert sent > 0
