@@ -179,5 +179,5 @@ def moment_ms(text: str) -> int:
         return int((datetime.now(UTC).timestamp() - hours * 3600) * 1000)
     try:
         return int(datetime.fromisoformat(text).astimezone(UTC).timestamp() * 1000)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise CommandError(f"{text} is neither a date nor a span such as 36h or 7d.", code=2) from error

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
+_LONGEST = 40  # characters of a time
+_LAST_SEQ = 2**63 - 1
 _COLUMNS = {
     "#seq": "seq",
     "made": "time",
@@ -76,7 +78,9 @@ def replay_webhooks(
 
         async with open_database(settings.catalog, create=False, migrate=False) as database:
             webhooks = Webhooks(database)
-            seq = int(since) if since.isdecimal() else await webhooks.seq_before(moment_ms(since))
+            seq = _seq_of(since)
+            if seq is None:
+                seq = await webhooks.seq_before(max(0, moment_ms(since)))
             if not await webhooks.has_begun():
                 raise CommandError("No worker has delivered webhooks yet: there is nothing to send again.")
             count = await webhooks.replay(seq)
@@ -89,6 +93,17 @@ def replay_webhooks(
         return 0
 
     run(body)
+
+
+def _seq_of(text: str) -> int | None:
+    """The seq that this is, if it is no time. Raises: CommandError."""
+    if len(text) > _LONGEST:
+        raise CommandError(f"--since is at most {_LONGEST} characters long.", code=2)
+    if not text.isdecimal():
+        return None
+    if (seq := int(text)) > _LAST_SEQ:
+        raise CommandError(f"No message has the seq {text}.", code=2)
+    return seq
 
 
 def _print(report: "WebhookReport") -> None:

@@ -10,6 +10,8 @@ from storage.threads import in_thread_within
 _UNICAST = IPv6Network("2000::/3")  # all that was ever given to anybody
 _6TO4 = IPv6Network("2002::/16")  # leads to the IPv4 address that is in it
 _NAT64 = IPv6Network("64:ff9b::/96")  # so do these, on a host without IPv4
+# Protocol assignments, relays of 6to4, documentation: Python knows some of these only in part, or not yet.
+_SPECIAL = [ip_network(one) for one in ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")]
 # Of Azure: from inside it leads to the host's own agent, and to metadata.
 _OF_CLOUDS = ip_network("168.63.129.16/32")
 
@@ -21,6 +23,8 @@ class AddressForbidden(Exception):
 def is_public(address: str) -> bool:
     """Whether that IP address leads to the public internet, by whichever notation."""
     found = ip_address(address)
+    if any(found in network for network in _SPECIAL):
+        return False
     if isinstance(found, IPv4Address):
         return (
             found.is_global and not found.is_multicast and not found.is_reserved and found not in _OF_CLOUDS

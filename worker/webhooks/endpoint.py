@@ -61,7 +61,7 @@ class WebhookEndpoint:
     @property
     def is_https(self) -> bool:
         """Whether messages are encrypted on their way."""
-        return self.url.startswith("https:")
+        return urlsplit(self.url).scheme == "https"  # in lower case
 
 
 @dataclass(frozen=True)

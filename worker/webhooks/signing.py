@@ -4,6 +4,7 @@ import hmac
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 PREFIX = "whsec_"
 MAKE = "printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\""
@@ -45,6 +46,7 @@ def signed_headers(
 
 
 def shown_endpoint(url: str) -> str:
-    """The URL for people, without its query, which may hold a secret."""
-    before, mark, _ = url.partition("?")
-    return before + (mark and "?…")
+    """The URL for people: without its path and query, which may hold a secret."""
+    parts = urlsplit(url)
+    more = "…" if parts.path.strip("/") or parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}/{more}" if url else ""

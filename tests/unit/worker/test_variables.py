@@ -34,7 +34,7 @@ def test_settings_are_shown_without_any_secret() -> None:
         "catalog_url": "postgresql+asyncpg://media:hidden@db.example/media?sslpassword=hidden",
         "catalog_read_url": "postgresql+asyncpg://media:hidden@replica.example/media",
         "http_secret": "hidden" * 6,
-        "webhook_url": "https://app.example/hook?token=hidden",
+        "webhook_url": "https://app.example/hidden/hook?token=hidden",
         "webhook_secret": "whsec_" + "hidden" * 8,
         "s3_endpoint": "http://s3.example:8333",
         "cpus": 3,
@@ -46,7 +46,7 @@ def test_settings_are_shown_without_any_secret() -> None:
     assert shown["MEDIA_REDIS_URL"].value == "rediss://worker@redis.example:6380/2?…"
     assert shown["MEDIA_CATALOG_URL"].value == "postgresql://media@db.example/media"
     assert shown["MEDIA_CATALOG_READ_URL"].value == "postgresql://media@replica.example/media"
-    assert shown["MEDIA_WEBHOOK_URL"].value == "https://app.example/hook?…"
+    assert shown["MEDIA_WEBHOOK_URL"].value == "https://app.example/…"
     assert shown["MEDIA_WEBHOOK_SECRET"].value == SET
     assert (shown["MEDIA_HTTP_SECRET"].value, shown["MEDIA_HTTP_ORIGINS"].value) == (SET, "")
     assert (shown["MEDIA_CPUS"].is_set, shown["MEDIA_BATCH_SIZE"].is_set) == (True, False)

@@ -33,6 +33,7 @@ def test_an_address_of_the_public_internet_is_one(address: str) -> None:
             "64:ff9b:1::1",
         ),  # IPv4 within
         *("2002:7f00:1::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2"),  # 6to4, Teredo
+        *("192.0.0.8", "192.0.0.192", "192.88.99.1", "3fff::1"),  # special
         *("224.0.0.1", "ff02::1", "240.0.0.1", "255.255.255.255", "192.0.2.1", "2001:db8::1"),  # nobody's
     ],
 )
@@ -50,6 +51,13 @@ async def test_every_way_to_write_this_machine_is_refused_unless_it_is_allowed(h
 
 def endpoint(url: str, *, allow_private: bool) -> WebhookEndpoint:
     return WebhookEndpoint(url, parse_secrets(SECRET), allow_private, 5)
+
+
+@pytest.mark.parametrize(("url", "port"), [("HTTPS://app.example/", 443), ("Http://app.example/", 80)])
+def test_the_scheme_of_an_endpoint_may_be_in_capitals(url: str, port: int) -> None:
+    found = endpoint(url, allow_private=False)
+
+    assert (found.is_https, found.port) == (port == 443, port)
 
 
 async def test_a_name_is_resolved_once_and_the_connection_goes_to_what_was_checked(
