@@ -34,6 +34,8 @@ from tests.support.catalogs import (
     work,
 )
 
+pytestmark = pytest.mark.rotating(46, of="module")
+
 EVERYTHING = UploadFilter()
 IDS = [UUID(int=number) for number in range(1, 8)]
 

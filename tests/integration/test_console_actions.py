@@ -28,6 +28,8 @@ from tests.support.failures import break_one, entries, put_off, refuse
 from worker.http import failures
 from worker.http.console import actions, bounded
 
+pytestmark = pytest.mark.rotating(15, of="module")
+
 OURS = {"Sec-Fetch-Site": "same-origin", "Origin": HERE}
 RETRY, DISCARD = "/console/failures/retry", "/console/failures/discard"
 Fields = Mapping[str, str | Sequence[str]]

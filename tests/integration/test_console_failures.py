@@ -20,6 +20,8 @@ from tests.support.failures import break_one, put_off
 from worker.http.console import failure_counts, failures
 from worker.http.failures import MOST
 
+pytestmark = pytest.mark.rotating(10, of="module")
+
 PAGE = "/console/failures"
 HOUR_MS = 3_600_000
 

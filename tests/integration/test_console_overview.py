@@ -27,6 +27,8 @@ from worker.http.console.bounded import WITHIN_S
 from worker.queue import Queue
 from worker.queue.heartbeats import WorkerInfo
 
+pytestmark = pytest.mark.rotating(10, of="module")
+
 LISTS = ("gallery", "failures", "workers", "sweep-grid")
 DASH = "\N{EN DASH}"
 PLAN = "sweep-20270115T080000-00000000"

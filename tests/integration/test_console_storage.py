@@ -20,7 +20,7 @@ from tests.support.console_page import Element, read_page
 from tests.support.face import OpenFace, Opening
 from tests.support.plans import MIDNIGHT, commands_on, found, written_plan
 
-pytestmark = ON_BOTH
+pytestmark = [ON_BOTH, pytest.mark.rotating(8, of="module")]
 
 PAGE = "/console/storage"
 

@@ -18,7 +18,7 @@ from tests.support.face import OpenFace, opened_face, settings_in
 from tests.support.plans import MIDNIGHT, commands_on, found, written_plan
 from tests.support.sweeps import Clock, new_key, put, recorded, sweeper_on
 
-pytestmark = ON_BOTH
+pytestmark = [ON_BOTH, pytest.mark.rotating(10, of="module")]
 
 
 async def seen(client: httpx.AsyncClient, plan: Plan, query: str = "") -> Element:

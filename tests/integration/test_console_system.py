@@ -18,6 +18,8 @@ from worker.http.console.wording import words_of
 from worker.queue import Queue
 from worker.queue.heartbeats import WorkerInfo
 
+pytestmark = pytest.mark.rotating(12, of="module")
+
 PAGE = "/console/system"
 INFO = WorkerInfo(
     state="ok",

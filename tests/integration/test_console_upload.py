@@ -38,6 +38,8 @@ from tests.support.face import OpenFace, opened_face, settings_in
 from worker.documents import OUR_FAULT
 from worker.http.console import stored_files
 
+pytestmark = pytest.mark.rotating(13, of="module")
+
 PAGE = f"/console/uploads/{CAT}"
 KEYS = [variant_key(UUID(int=number), "jpeg") for number in (1, 2)]
 FORM = "application/x-www-form-urlencoded"

@@ -33,6 +33,8 @@ from tests.support.console_page import Element, read_page
 from tests.support.face import OpenFace, opened_face, settings_in
 from worker.http.console import uploads
 
+pytestmark = pytest.mark.rotating(11, of="module")
+
 UPLOADS = "/console/uploads"
 HOSTILE = "uploads/shop/<img src=x onerror=alert(1)>\u202egpj.jpg"
 

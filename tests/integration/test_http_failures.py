@@ -23,7 +23,7 @@ from tests.support.face import OpenFace
 from tests.support.failures import FIELDLESS, break_one, entries, put_off, refuse
 from worker.http import failures
 
-pytestmark = ON_BOTH
+pytestmark = [ON_BOTH, pytest.mark.rotating(12, of="module")]
 
 BOUND = [{"owner": "mine"}, {"prefix": "uploads/mine/"}]
 

@@ -28,7 +28,7 @@ from tests.support.catalogs import (
 from tests.support.face import OpenFace, opened_face, settings_in
 from tests.support.pictures import small
 
-pytestmark = ON_BOTH
+pytestmark = [ON_BOTH, pytest.mark.rotating(16, of="module")]
 
 UPLOADS = "/v1/uploads"
 

@@ -14,7 +14,7 @@ from storage.totals import Count
 from tests.support.catalogs import ON_BOTH, take, upload_event, work
 from tests.support.face import OpenFace
 
-pytestmark = ON_BOTH
+pytestmark = [ON_BOTH, pytest.mark.rotating(8, of="module")]
 
 MIDNIGHT = 1_800_000_000.0  # s since 1970
 

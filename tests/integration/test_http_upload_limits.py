@@ -13,6 +13,8 @@ from tests.support.pictures import small
 from tests.support.uploading import announced, form, stored
 from worker.http.tokens import Tokens
 
+pytestmark = pytest.mark.rotating(20, of="module")
+
 JPEG = {"Content-Type": "image/jpeg"}
 
 

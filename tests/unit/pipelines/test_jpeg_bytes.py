@@ -22,6 +22,8 @@ from pipelines.sandbox.time_limit import cpu_limit
 from tests.support.decoder_child import spec
 from tests.support.likeness import ssim_of_colours
 
+pytestmark = pytest.mark.rotating(20, of="module")
+
 PHOTOS = sorted((Path(__file__).parents[3] / "scripts" / "pictures").glob("*.jpg"))[:3]
 # `python -m bench quality` says 0.91 at equal SSIM, 0.83 at equal PSNR, and 0.77 and 0.73 of effort "small":
 # of more photos and in all three sizes. Three in one size spread by some hundredths.

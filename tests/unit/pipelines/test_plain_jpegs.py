@@ -26,6 +26,8 @@ from tests.support.decoder_child import DecoderProcess, spec
 from tests.support.picture_folders import corpus_folder
 from tests.support.profiles import grey_profile
 
+pytestmark = pytest.mark.rotating(50, of="module")
+
 ROOT = Path(__file__).parents[3]
 KINDS: dict[str, dict[str, Any]] = {
     "4:2:0": {},

@@ -23,7 +23,7 @@ from tests.support.batches import Pipeline, Uploads, batch_context
 from tests.support.blobs import on_files
 from tests.support.sandboxes import allowance, children, jpeg, ordered
 
-pytestmark = on_files
+pytestmark = [on_files, pytest.mark.rotating(19, of="module")]
 
 BLUR = replace(DEFAULT, placeholder="blurhash")
 NONE = replace(DEFAULT, placeholder="none")

@@ -12,6 +12,8 @@ from packaging.version import Version
 
 from tests.support.git import git
 
+pytestmark = pytest.mark.rotating(2, of="module")
+
 ROOT = Path(__file__).parents[3]
 
 if shutil.which("git") is None:
