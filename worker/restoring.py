@@ -190,7 +190,9 @@ def _state(
 ) -> LaterState | None:
     match kind:
         case "upload.deleted":
-            return LaterState(upload_id, deleted=True, source=source)
+            return LaterState(
+                upload_id, deleted=True, source=source, replaced_by=_id(message.get("replaced_by"))
+            )
         case "upload.failed" if _was_refused(message):
             return None
         case "upload.ready" | "upload.failed" if isinstance(source, str):
@@ -203,6 +205,13 @@ def _state(
                 metadata=metadata if isinstance(metadata, dict) else {},
             )
     return None
+
+
+def _id(said: object) -> UUID | None:
+    try:
+        return UUID(str(said)) if said else None
+    except ValueError:
+        return None
 
 
 def _was_refused(message: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, select, update
 
 from storage.catalog.events import GOING, NOTHING_READ, position_columns, position_of
-from storage.catalog.records import Claim, Domain, Message, OriginalFate, Ready, State
+from storage.catalog.records import Claim, Domain, Message, OriginalFate, Ready, State, StreamId
 from storage.catalog.rows import Row, message_of
 from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.statements import PreparedStatement
@@ -81,16 +81,28 @@ async def replace_uploads(
         return [_never_there(claim, claim.replaces.id, now, domains)]
     told = []
     for row in rows:
-        changes = {
-            **position_columns(claim.replaces.asked),
-            **_gone(row, now),
-            "replaced_by": str(claim.upload.id),
-            "original_fate": outcome.originals.get(UUID(row["id"]), OriginalFate.KEPT),
-        }
-        if await _END.count(connection, {"upload": row["id"], **changes}):
-            await _SUPERSEDE_ALL.count(connection, {"upload": row["id"], "now": now})
-            told.append(message_of({**row, **changes}, row["metadata"], (), now))
-    return told
+        fate = outcome.originals.get(UUID(row["id"]), OriginalFate.KEPT)
+        told.append(await take_place(connection, row, claim.upload.id, claim.replaces.asked, fate, now))
+    return [message for message in told if message is not None]
+
+
+async def take_place(
+    connection: AsyncConnection, row: Row, by: UUID, asked: StreamId, fate: OriginalFate, now: int
+) -> Message | None:
+    """Have the upload `by` in the place of the one of `row`, of whose original that is the fate.
+
+    Returns the message about that; None, and nothing is written, where it is going already.
+    """
+    changes = {
+        **position_columns(asked),
+        **_gone(row, now),
+        "replaced_by": str(by),
+        "original_fate": fate,
+    }
+    if not await _END.count(connection, {"upload": row["id"], **changes}):
+        return None
+    await _SUPERSEDE_ALL.count(connection, {"upload": row["id"], "now": now})
+    return message_of({**row, **changes}, row["metadata"], (), now)
 
 
 def _gone(row: Row, now: int) -> Row:

@@ -11,19 +11,23 @@ from uuid import UUID
 from sqlalchemy import func, null, select
 
 from storage.catalog import schema
+from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
 from storage.catalog.events import GOING, position_of
 from storage.catalog.intake import Event, EventStore, admit_none
+from storage.catalog.outbox import insert_messages
 from storage.catalog.paging import pages
 from storage.catalog.records import (
     WAITING,
     DeadLetter,
     DeletionRequested,
     Metadata,
+    OriginalFate,
     State,
     StreamId,
     UploadRequested,
 )
+from storage.catalog.replacing import take_place
 from storage.catalog.rows import Row, load_json
 from storage.catalog.tables import uploads
 from storage.catalog.tokens import count
@@ -40,7 +44,7 @@ class LaterState:
     """How an upload was later: deleted, or announced with this source, recipe, metadata and owner.
 
     `source` is None where nobody knows it any more; `recipe` and `owner` where they are those that the row
-    has. An owner of "" is that of the source's folder.
+    has. An owner of "" is that of the source's folder. A deleted one may be `replaced_by` another.
     """
 
     id: UUID
@@ -49,6 +53,7 @@ class LaterState:
     recipe: str | None = None
     metadata: Metadata | None = None
     owner: str | None = None
+    replaced_by: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,28 @@ class Replay:
         self._intake = intake
 
     async def apply(self, states: Sequence[LaterState]) -> None:
-        """Park these uploads as their later states say, to be made or to be deleted."""
+        """Park these uploads as their later states say, to be made or to be deleted.
+
+        Those that were replaced are replaced at once: they stay served while what has replaced them is made.
+        """
         for page in pages(list(states)):
+            if replaced := [state for state in page if state.deleted and state.replaced_by is not None]:
+                await self._replace(replaced)
             rows = await self._rows([state.id for state in page])
             events = [event for state in page for event in _events(rows.get(state.id), state)]
             await self._intake.take([(event, _NOBODYS) for event in events], [], admit=admit_none)
+
+    @repeated
+    async def _replace(self, states: Sequence[LaterState]) -> None:
+        now = self._database.now_ms()
+        rows = await self._rows([state.id for state in states])
+        async with self._database.writing() as connection:
+            for state in states:
+                row = rows.get(state.id)
+                if row is not None and state.replaced_by is not None:
+                    place, fate = _next(position_of(row)), OriginalFate.KEPT
+                    message = await take_place(connection, row, state.replaced_by, place, fate, now)
+                    await insert_messages(connection, [message] if message else [])
 
     async def deleted_later(self, trashed: Sequence[Trashed]) -> Sequence[LaterState]:
         """Those whose rows do not know of their deletion: it came after the newest claim that they have."""

@@ -86,6 +86,23 @@ async def test_a_later_upload_that_was_deleted_leaves_what_keeps_its_original_fr
     assert await catalog.sources.known(["uploads/new.jpg"]) == {"uploads/new.jpg"}
 
 
+async def test_what_was_replaced_later_stays_served_while_what_has_replaced_it_is_made_again(
+    catalog: Catalog, replay: Replay
+) -> None:
+    served = set(await catalog.claims.keys_of(CAT))
+    await replay.apply(
+        [LaterState(NEW, False, "uploads/new.jpg"), LaterState(CAT, True, SOURCE, replaced_by=NEW)]
+    )
+
+    assert list((await dispatch(catalog)).values()) == [[NEW]]
+    gone = (await catalog.questions.find([CAT]))[CAT]
+    assert (gone.upload.state, gone.replaced_by, *gone.upload.variants) == (State.DELETED, NEW)
+    assert set(await catalog.claims.keys_of(CAT)) == served
+    assert [each.key for each in await catalog.sweeps.superseded(gone.upload.changed_ms, "", 10)] == []
+    await take(catalog, upload_event(6))
+    assert (await upload(catalog)).state is State.QUEUED
+
+
 @pytest.mark.parametrize("deleted", [True, False])
 async def test_an_event_that_still_waits_is_newer_than_what_was_applied(
     catalog: Catalog, replay: Replay, deleted: bool

@@ -15,6 +15,7 @@ from storage.errors import CopyDamaged, CopyRefused
 from worker.restoring import LaterMessages, choose_copy
 
 CAT = UUID("4a2ca705-03aa-52b8-a8b8-e2aa1374070e")
+DOG = UUID("11111111-0000-4000-8000-000000000000")
 SOURCE = "uploads/cat.jpg"
 NOON = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 
@@ -42,6 +43,11 @@ def test_the_newest_message_of_an_upload_counts_whatever_comes_first() -> None:
 def test_a_deletion_without_a_source_keeps_that_of_the_announcement() -> None:
     assert states(message(1, "ready"), message(2, "deleted", source=None)) == [LaterState(CAT, True, SOURCE)]
     assert states(message(2, "deleted", source=None)) == [LaterState(CAT, True, None)]
+
+
+@pytest.mark.parametrize(("said", "by"), [(str(DOG), DOG), ("nobody", None), (7, None), (None, None)])
+def test_a_deletion_tells_what_has_come_in_its_place(said: object, by: UUID | None) -> None:
+    assert states(message(2, "deleted", replaced_by=said)) == [LaterState(CAT, True, SOURCE, replaced_by=by)]
 
 
 @pytest.mark.parametrize(
