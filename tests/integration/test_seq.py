@@ -83,6 +83,17 @@ async def test_a_rebuilt_catalog_goes_on_above_the_newest_message(catalog: Catal
     assert await _tell(catalog, queue, 1) == [100_001]
 
 
+@pytest.mark.parametrize("kind", ["upload.status", "upload.started"])
+async def test_many_answers_to_questions_hide_no_newer_message(
+    catalog: Catalog, queue: Queue, kind: str
+) -> None:
+    await queue.messages.send([{"type": "upload.ready", "seq": 5000}])
+    await queue.messages.send([{"type": kind, "seq": 3}] * 1001)
+    await go_on_above(catalog.outbox, queue)
+
+    assert await _tell(catalog, queue, 1) == [5001]
+
+
 @pytest.mark.parametrize("seq", [2**64 - 1, 2**63, JAVASCRIPT, -1, True, 1.5, "7", None])
 async def test_a_number_that_no_message_has_is_left_out_of_account(
     catalog: Catalog, queue: Queue, seq: object

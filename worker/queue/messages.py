@@ -40,9 +40,17 @@ class Messages:
             await pipe.execute()
 
     async def newest_seq(self) -> int:
-        """The greatest `seq` among the newest messages, which may be out of order; 0 when there is none."""
-        newest = await self._newest("-", _NEWEST)
-        return max((_seq(_message(fields)) for _, fields in newest), default=0)
+        """The greatest `seq` among the newest messages, which may be out of order; 0 when there is none.
+
+        What no catalog keeps does not count among them: many questions may have been answered since.
+        """
+        newest, left, before = 0, _NEWEST, "+"
+        while left > 0 and (found := await self._newest("-", _NEWEST, before)):
+            messages = [_message(fields) for _, fields in found]
+            newest = max(newest, *map(_seq, messages))
+            left -= sum(message.get("type") not in _UNKEPT for message in messages)
+            before = f"({found[-1][0].decode()}"
+        return newest
 
     async def recent(self, count: int, within_ms: int) -> Sequence[tuple[int, str | None] | None]:
         """`seq` and upload of up to `count` messages of the last `within_ms`, by Redis' clock.
@@ -90,12 +98,14 @@ class Messages:
         entries = found[0][1] if found else []
         return [(message_id.decode(), _message(fields)) for message_id, fields in entries]
 
-    async def _newest(self, since: str, count: int) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:
+    async def _newest(
+        self, since: str, count: int, before: str = "+"
+    ) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:
         """Up to `count` of the newest; fewer where another program wrote what is too large to be read."""
         while count:
             try:
                 found: Sequence[tuple[bytes, Mapping[bytes, bytes]]] = await self._redis.xrevrange(
-                    self.name, min=since, count=count
+                    self.name, max=before, min=since, count=count
                 )
             except ReplyTooLarge:
                 count //= 8
