@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from storage.catalog.records import (
     WAITING,
@@ -116,9 +117,7 @@ def _request_deletion(row: Row | None, event: DeletionRequested, now_ms: int) ->
     fresh = {"revive": False, "attempts": 0, "crash_count": 0, "not_before_ms": now_ms, "replaces": None}
     changes = {**_at_position(event.position, now_ms), **fresh, "traceparent": _traceparent(row, event)}
     if row is None:
-        gone = {"state": State.DELETED, "original_fate": OriginalFate.MISSING}
-        tombstone = {**_blank(str(event.id), now_ms), **changes, **gone}
-        return Change(tombstone, answers=True)
+        return Change({**tombstone(event.id, event.position, now_ms), **changes}, answers=True)
     changes |= {"state": State.DELETING, "delete_original": row["delete_original"] or event.original}
     match row["state"]:
         case State.QUEUED | State.DELETING:
@@ -166,6 +165,12 @@ def position_of(row: Mapping[str, Any]) -> StreamId:
 def _signed(number: int) -> int:
     """A number of an ID, which has 64 bits and no sign, as a column holds it."""
     return number if number <= _UNSIGNED >> 1 else number - _UNSIGNED - 1
+
+
+def tombstone(upload_id: UUID, position: StreamId, now_ms: int) -> Row:
+    """The row of an id that was deleted at that position, and never seen."""
+    gone = {"state": State.DELETED, "not_before_ms": now_ms, "original_fate": OriginalFate.MISSING}
+    return {**_blank(str(upload_id), now_ms), **_at_position(position, now_ms), **gone}
 
 
 def _blank(upload_id: str, now_ms: int) -> Row:

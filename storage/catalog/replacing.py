@@ -8,10 +8,10 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, select, update
 
-from storage.catalog.events import GOING, NOTHING_READ, position_columns, position_of
+from storage.catalog.events import GOING, NOTHING_READ, position_columns, position_of, tombstone
 from storage.catalog.records import Claim, Domain, Message, OriginalFate, Ready, State, StreamId
 from storage.catalog.rows import Row, message_of
-from storage.catalog.sqlalchemy_parts import AsyncConnection
+from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
 from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import uploads, variants
 
@@ -21,6 +21,7 @@ _LOCK = PreparedStatement(_ONE.with_for_update(key_share=True))
 _END = PreparedStatement(
     update(uploads).where(uploads.c.id == bindparam("upload"), uploads.c.state.not_in(GOING))
 )
+_ADD = insert(uploads).on_conflict_do_nothing(index_elements=["id"]).returning(uploads.c.id)
 _SUPERSEDE_ALL = PreparedStatement(
     update(variants)
     .where(variants.c.upload_id == bindparam("upload"), variants.c.superseded_ms.is_(None))
@@ -78,7 +79,11 @@ async def replace_uploads(
         return []
     rows = await find_replaced(connection, claim, domains, lock=True)
     if rows is None:
-        return [_never_there(claim, claim.replaces.id, now, domains)]
+        app = app_of(claim.upload.source, domains)
+        # An older event may come yet, by another worker. No app leaves a row of what it never announced.
+        if app is not None or await _leave_tombstone(connection, claim, now):
+            return [_never_there(claim, claim.replaces.id, now, app)]
+        rows = await find_replaced(connection, claim, domains, lock=True) or ()
     told = []
     for row in rows:
         fate = outcome.originals.get(UUID(row["id"]), OriginalFate.KEPT)
@@ -125,8 +130,16 @@ def _gone(row: Row, now: int) -> Row:
     }
 
 
-def _never_there(claim: Claim, upload_id: UUID, now: int, domains: Sequence[Domain]) -> Message:
-    app = app_of(claim.upload.source, domains)
+async def _leave_tombstone(connection: AsyncConnection, claim: Claim, now: int) -> bool:
+    """Leave the row of a deletion for the id that the upload replaces; False where there is one by now."""
+    if claim.replaces is None:
+        return False
+    gone = tombstone(claim.replaces.id, claim.replaces.asked, now)
+    row = {**gone, "replaced_by": str(claim.upload.id)}
+    return bool((await connection.execute(_ADD, [row])).all())
+
+
+def _never_there(claim: Claim, upload_id: UUID, now: int, app: Domain | None) -> Message:
     return Message(
         seq=0,
         kind=State.DELETED,

@@ -136,7 +136,30 @@ async def test_the_place_of_an_upload_that_never_was_is_said_to_be_empty(catalog
     [gone] = committed.replaced
     assert (gone.id, gone.source, gone.replaced_by) == (CAT, None, DOG)
     assert gone.original_fate is OriginalFate.MISSING
-    assert await catalog.reports.find(CAT) is None
+
+
+async def test_an_older_event_that_comes_late_does_not_bring_what_was_replaced(catalog: Catalog) -> None:
+    await take(catalog, instead(5))
+    await finish(catalog)
+    taken = await take(catalog, upload_event(3))
+
+    assert [(one.kind, one.replaced_by) for one in taken.messages] == [(State.DELETED, DOG)]
+    assert await try_claim(catalog) is None
+    await take(catalog, upload_event(6))
+    await work(catalog)
+    assert (await upload(catalog)).state is State.READY
+
+
+async def test_what_is_announced_while_it_is_found_missing_is_replaced(catalog: Catalog) -> None:
+    await take(catalog, instead(5), upload_event(3, EMU, "uploads/emu.jpg"))
+    done = ready(await claim(catalog, DOG), OTHER_SHA)
+    renamed = f"UPDATE uploads SET id = '{CAT}' WHERE id = '{EMU}'"
+    with meanwhile(catalog, "INSERT INTO uploads", renamed):
+        committed = await commit(catalog, done)
+
+    assert [(one.id, one.source, one.replaced_by) for one in committed.replaced] == [
+        (CAT, "uploads/emu.jpg", DOG)
+    ]
 
 
 @pytest.mark.sqlite
