@@ -454,7 +454,7 @@ async def test_a_worker_that_cannot_renew_its_lease_leads_no_more_until_it_can(
     catalog: Catalog, receiver: HookReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moment = 1000.0
-    monkeypatch.setattr("worker.webhooks.deliverer.time.monotonic", lambda: moment)
+    monkeypatch.setattr("worker.webhooks.deliverer.monotonic", lambda: moment)
     deliverer, another = (
         deliverer_of(catalog, receiver.url, "first"),
         deliverer_of(catalog, receiver.url, "second"),
@@ -483,7 +483,7 @@ async def test_a_worker_that_stops_keeps_its_lease_while_an_attempt_runs(
     catalog: Catalog, receiver: HookReceiver, put_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moment, answers, stopping = 1000.0, threading.Event(), asyncio.Event()
-    monkeypatch.setattr("worker.webhooks.deliverer.time.monotonic", lambda: moment)
+    monkeypatch.setattr("worker.webhooks.deliverer.monotonic", lambda: moment)
     receiver.answer = lambda _: HookReply() if answers.wait(20) else NO
     deliverer = deliverer_of(catalog, receiver.url, "first", stopping.is_set)
     await deliverer.begin()
@@ -491,6 +491,11 @@ async def test_a_worker_that_stops_keeps_its_lease_while_an_attempt_runs(
     await deliverer.turn()
     await await_that(receiver, lambda: receiver.in_hand == 1)
     stopping.set()
+    await cut_off(catalog, is_away=True)
+    moment += LEASE_S / 3
+    with pytest.raises(CatalogUnavailable):
+        await deliverer.turn()
+    await cut_off(catalog, is_away=False)
     for seconds in (LEASE_S / 2, LEASE_S, LEASE_S * 1.5):
         moment = 1000 + seconds
         put_clock(seconds)

@@ -6,10 +6,10 @@ the catalog.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 
 import orjson
 import structlog
@@ -109,7 +109,7 @@ class WebhookDeliverer:
         await self._record()
         if self._stopping():
             self._drop_ready()
-            if self._running and self._leads:  # others wait for what runs
+            if self._running and self._holds:  # others wait for what runs
                 await self._may_lead()
             return
         if not await self._may_lead():
@@ -149,18 +149,19 @@ class WebhookDeliverer:
     @property
     def _may_begin(self) -> bool:
         """Whether no other worker can have the lease, which lasts through an outage of the catalog."""
-        return self._holds and time.monotonic() - self._asked < self._lease_s
+        return self._holds and monotonic() - self._asked < self._lease_s
 
     async def _may_lead(self) -> bool:
         """Whether this worker has the lease, which it renews long before its end."""
-        began = time.monotonic()
+        began = monotonic()
         if began - self._asked >= self._lease_s / 3:
             led, self._leads = self._leads, False  # where nobody knows, it may soon be another's
-            self._leads = await self._webhooks.lease(self._holder, self._lease_s)
-            self._asked, self._holds = began, self._leads
-            if self._leads and not led:
+            self._holds = await self._webhooks.lease(self._holder, self._lease_s)
+            self._asked = began
+            if self._holds and not led:
                 await self._go_on_from_others()
                 log.info("webhooks_led")
+            self._leads = self._holds
         return self._leads
 
     async def _go_on_from_others(self) -> None:
@@ -180,7 +181,7 @@ class WebhookDeliverer:
 
     async def _tidy(self) -> None:
         """Now and then give up what is too old, and note how the endpoint does."""
-        if time.monotonic() - self._tidied < TIDY_S:
+        if monotonic() - self._tidied < TIDY_S:
             return
         before_ms = self._webhooks.now_ms() - GIVEN_UP_AFTER_MS
         untried = self._pace.word != "ok" and self._pace.delivered_ms < before_ms  # nothing gets through
@@ -192,7 +193,7 @@ class WebhookDeliverer:
             self._metrics.webhooks_given_up(count)
             log.error("webhooks_given_up", messages=count, reason=self._pace.problem)
         await self._note_state()
-        self._tidied = time.monotonic()
+        self._tidied = monotonic()
 
     async def _note_state(self) -> None:
         before = self._noted or await self._webhooks.state()
@@ -250,13 +251,13 @@ class WebhookDeliverer:
 
     async def _deliver(self, delivery: Delivery, message: Message) -> None:
         body = orjson.dumps(payload(message, self._link))
-        began = time.monotonic()
+        began = monotonic()
         try:
             answer = await self._sender.send(f"{self._prefix}_{delivery.seq}", body)
         except asyncio.CancelledError:
             self._busy.discard(delivery.seq)  # nobody knows whether it has come; it is sent again
             raise
-        self._metrics.webhook_tried(answer.outcome, time.monotonic() - began)
+        self._metrics.webhook_tried(answer.outcome, monotonic() - began)
         self._learn(answer, delivery.seq)
         if answer.outcome == "delivered":
             self._end(Attempted(delivery))
