@@ -29,6 +29,7 @@ from storage.catalog.records import (
 )
 from storage.catalog.replacing import take_place
 from storage.catalog.rows import Row, load_json
+from storage.catalog.sqlalchemy_parts import AsyncConnection
 from storage.catalog.tables import uploads
 from storage.catalog.tokens import count
 
@@ -36,6 +37,8 @@ _LAST = 2**64 - 1
 # A catalog that is about to be replaced may not have been migrated yet.
 _OF_ANY_SCHEMA = tuple(uploads.c[name] for name in ("id", "state", "revive", "source", "recipe", "metadata"))
 _FIRST_WITH_OWNERS = "1002"
+_FIRST_THAT_REPLACES = "1011"
+_PENDING = select(uploads).where(uploads.c.replaces.is_not(None))
 _NOBODYS = DeadLetter("0-0", "invalid_event", "a restore has found it in a message", b"")
 
 
@@ -44,7 +47,8 @@ class LaterState:
     """How an upload was later: deleted, or announced with this source, recipe, metadata and owner.
 
     `source` is None where nobody knows it any more; `recipe` and `owner` where they are those that the row
-    has. An owner of "" is that of the source's folder. A deleted one may be `replaced_by` another.
+    has. An owner of "" is that of the source's folder. A deleted one may be `replaced_by` another; one that
+    waits `replaces` what was not announced again since.
     """
 
     id: UUID
@@ -54,6 +58,7 @@ class LaterState:
     metadata: Metadata | None = None
     owner: str | None = None
     replaced_by: UUID | None = None
+    replaces: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ async def waiting_since(database: Database, since_ms: int) -> Sequence[LaterStat
         knows_owners = found >= _FIRST_WITH_OWNERS
         owner = func.coalesce(uploads.c.owner, "") if knows_owners else null()
         rows = (await connection.execute(query.add_columns(owner.label("owner")))).mappings().all()
+        replaces = await _replaced_by(connection) if found >= _FIRST_THAT_REPLACES else {}
     return [
         LaterState(
             UUID(row["id"]),
@@ -85,9 +91,24 @@ async def waiting_since(database: Database, since_ms: int) -> Sequence[LaterStat
             recipe=row["recipe"],
             metadata=load_json(row["metadata"]),
             owner=row["owner"],
+            replaces=replaces.get(row["id"]),
         )
         for row in rows
     ]
+
+
+async def _replaced_by(connection: AsyncConnection) -> Mapping[str, UUID]:
+    """What each upload replaces once it is ready, by its id; none that was announced again since."""
+    replacing = [dict(row) for row in (await connection.execute(_PENDING)).mappings()]
+    newest: dict[str, StreamId] = {}
+    for page in pages([row["replaces"] for row in replacing]):
+        found = await connection.execute(select(uploads).where(uploads.c.id.in_(page)))
+        newest |= {row["id"]: position_of(dict(row)) for row in found.mappings()}
+    return {
+        row["id"]: UUID(row["replaces"])
+        for row in replacing
+        if newest.get(row["replaces"], StreamId()) <= position_of(row)
+    }
 
 
 async def owners_since(database: Database, since_ms: int) -> Mapping[UUID, str]:
@@ -114,11 +135,15 @@ class Replay:
 
         Those that were replaced are replaced at once: they stay served while what has replaced them is made.
         """
+        async with self._database.reading() as connection:
+            pending = [dict(row) for row in (await connection.execute(_PENDING)).mappings()]
+        # What is known to have been announced later is not to be replaced, whichever came first.
+        least = {UUID(row["replaces"]): _next(_next(position_of(row))) for row in pending}
         for page in pages(list(states)):
             if replaced := [state for state in page if state.deleted and state.replaced_by is not None]:
                 await self._replace(replaced)
-            rows = await self._rows([state.id for state in page])
-            events = [event for state in page for event in _events(rows.get(state.id), state)]
+            rows = await self._rows([each for state in page for each in (state.id, state.replaces) if each])
+            events = [event for state in page for event in _events(rows, state, least)]
             await self._intake.take([(event, _NOBODYS) for event in events], [], admit=admit_none)
 
     @repeated
@@ -152,7 +177,9 @@ class Replay:
         return {UUID(row["id"]): dict(row) for row in found}
 
 
-def _events(row: Row | None, state: LaterState) -> Sequence[Event]:
+def _events(rows: Mapping[UUID, Row], state: LaterState, least: Mapping[UUID, StreamId]) -> Sequence[Event]:
+    """What has an upload be as later; where it is announced, not before its place in `least`."""
+    row = rows.get(state.id)
     is_gone = row is not None and row["state"] in GOING
     place = StreamId() if row is None else _next(position_of(row))
     if state.deleted:
@@ -160,7 +187,11 @@ def _events(row: Row | None, state: LaterState) -> Sequence[Event]:
         if row is None and state.source is not None:  # it keeps the original from being adopted
             return [_announcement(place, row, state), deletion]
         return [] if is_gone else [deletion]
-    return [] if state.source is None else [_announcement(place, row, state)]
+    if state.source is None:
+        return []
+    if state.replaces is not None and state.replaces in rows:
+        place = _later(place, _next(_next(position_of(rows[state.replaces]))))
+    return [_announcement(_later(place, least.get(state.id, place)), row, state)]
 
 
 def _announcement(place: StreamId, row: Row | None, state: LaterState) -> UploadRequested:
@@ -173,7 +204,12 @@ def _announcement(place: StreamId, row: Row | None, state: LaterState) -> Upload
         state.recipe or kept,
         dict(state.metadata or {}),
         owner=owner or None,
+        replaces=state.replaces,
     )
+
+
+def _later(one: StreamId, other: StreamId) -> StreamId:
+    return other if one <= other else one
 
 
 def _next(position: StreamId) -> StreamId:

@@ -103,6 +103,39 @@ async def test_what_was_replaced_later_stays_served_while_what_has_replaced_it_i
     assert (await upload(catalog)).state is State.QUEUED
 
 
+async def test_what_waits_to_replace_an_upload_still_replaces_it_unless_that_was_announced_again(
+    catalog: Catalog, replay: Replay
+) -> None:
+    instead = replace(upload_event(6, NEW, "uploads/new.jpg"), replaces=CAT)
+    await take(catalog, instead)
+    [waits] = await waiting_since(catalog.database, 0)
+    assert waits.replaces == CAT
+    await take(catalog, upload_event(7))
+    await work(catalog)
+    assert [one.replaces for one in await waiting_since(catalog.database, 0)] == [None]
+
+
+async def test_a_later_upload_replaces_what_it_was_to_replace(catalog: Catalog, replay: Replay) -> None:
+    await replay.apply([LaterState(NEW, False, "uploads/new.jpg", replaces=CAT)])
+    assert (await upload(catalog)).state is State.READY
+    await dispatch(catalog)
+    await work(catalog, NEW)
+
+    assert (await upload(catalog)).state is State.DELETED
+
+
+async def test_what_was_announced_later_is_not_replaced_by_what_waited_in_the_copy(
+    catalog: Catalog, replay: Replay
+) -> None:
+    await take(catalog, replace(upload_event(6, NEW, "uploads/new.jpg"), replaces=CAT))
+    await replay.apply([LaterState(NEW, False, "uploads/new.jpg"), LaterState(CAT, False, SOURCE)])
+    await dispatch(catalog)
+    await work(catalog)
+    await work(catalog, NEW)
+
+    assert [(await upload(catalog, each)).state for each in (CAT, NEW)] == [State.READY] * 2
+
+
 @pytest.mark.parametrize("deleted", [True, False])
 async def test_an_event_that_still_waits_is_newer_than_what_was_applied(
     catalog: Catalog, replay: Replay, deleted: bool
