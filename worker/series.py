@@ -224,7 +224,7 @@ SERIES: Sequence[Series] = (
         "counter",
         "Does the endpoint of webhooks take messages? `refused`: it answered something else than 2xx; "
         "`gone`: it wants no more (410); `forbidden`: it is at an address that is not public; `given_up`: "
-        "messages that it has not taken in 3 days.",
+        "messages that it has not taken in 3 days, or that were removed from the catalog before.",
         {"outcome": (*get_args(Outcome), "given_up", OTHER)},
     ),
     Series(
