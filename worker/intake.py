@@ -126,7 +126,7 @@ class Intake:
         """Take one batch: this consumer's own leftovers, a dead one's, or new entries.
 
         An entry that meets a damaged page of the catalog stays in the stream, unacknowledged, and is tried
-        again with each lease; the others go on.
+        again with each lease, as is a question whose answer Redis refuses; the others go on.
 
         Raises: CatalogDamaged when new entries came and none of them could be recorded, StreamMismatch when
         the stream is another catalog's by now.
@@ -148,7 +148,12 @@ class Intake:
             if taken.outdated:
                 log.info("outdated_events_answered", count=len(taken.outdated), first=taken.outdated[0])
             await self._queue.jobs.enqueue(taken.jobs)
-            self._recorder.note_answered(taken.asked, await self._desk.answer(taken.asked))
+            unanswered: QueueUnavailable | None = None
+            try:
+                left = await self._desk.answer(taken.asked)
+            except QueueUnavailable as error:  # what came with the questions does not wait for that
+                left, unanswered = {one.stream_id for one in taken.asked}, error
+            self._recorder.note_answered(taken.asked, left)
             recorded = [entry for entry in entries if entry.id not in self._recorder.unrecorded]
             if recorded:
                 await self._queue.stream.acknowledge(recorded)
@@ -157,6 +162,8 @@ class Intake:
             self._has_survived |= self._reads_new
             if len(recorded) < len(entries):  # it was not for want of a reader
                 await self._queue.stream.note_alive(self._batch_size)
+            if unanswered is not None:
+                raise unanswered
             if not recorded and self._reads_new:
                 raise CatalogDamaged(f"none of {len(entries)} events could be recorded")
         return len(entries)

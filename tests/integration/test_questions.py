@@ -151,10 +151,27 @@ async def test_a_question_waits_until_redis_takes_its_answer(queue: Queue, intak
     with pytest.raises(QueueUnavailable, match="holds something else"):
         await intake.step(None)
     await queue.redis.delete("media:events")
+    intake._has_pending = True  # as after the lease
     await intake.step(None)
 
     assert [one["entry"] for one in await answers(queue)] == [entry]
     assert await queue.depth() == 0
+
+
+@pytest.mark.sqlite
+async def test_a_question_that_cannot_be_answered_holds_up_no_event(
+    queue: Queue, catalog: Catalog, intake: Intake
+) -> None:
+    await queue.redis.set("media:events", "no stream")
+    entry = await ask(queue)
+    await queue.stream.add({"source": SOURCE})
+    with pytest.raises(QueueUnavailable):
+        await intake.step(None)
+    await queue.stream.add({"source": "uploads/later.jpg"})
+    assert await intake.step(None) == 1
+
+    assert await catalog.reports.find(default_id("uploads/later.jpg"))
+    assert (await queue.depth(), await queue.stream.oldest_id()) == (1, entry)
 
 
 @pytest.mark.sqlite
