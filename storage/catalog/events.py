@@ -135,7 +135,10 @@ def _replaced(row: Row | None, event: UploadRequested) -> str | None:
     """What the upload replaces once it is ready: an event that does not say so changes nothing about it."""
     if event.replaces is not None:
         return str(event.replaces)
-    return None if row is None else row["replaces"]
+    if row is None or (row["state"] in GOING and not row["revive"]):
+        return None  # a worker of the version before leaves it when the upload is deleted
+    replaces: str | None = row["replaces"]
+    return replaces
 
 
 def _traceparent(row: Row | None, event: UploadRequested | DeletionRequested) -> str | None:

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import (
@@ -317,6 +317,21 @@ async def test_an_upload_that_was_deleted_and_is_announced_anew_replaces_nothing
 
     assert (await upload(catalog, DOG)).state is State.READY
     assert (await upload(catalog)).state is State.READY
+
+
+@pytest.mark.sqlite
+async def test_what_a_worker_of_the_version_before_has_deleted_replaces_nothing_once_announced_anew(
+    catalog: Catalog,
+) -> None:
+    await cat_is_ready(catalog)
+    await take(catalog, instead(2), delete_event(3, DOG))
+    await work(catalog, DOG)
+    async with catalog.database.writing() as connection:  # it knows of no such column
+        await connection.execute(update(uploads).where(uploads.c.id == str(DOG)).values(replaces=str(CAT)))
+    await take(catalog, replace(instead(4), replaces=None))
+    await work(catalog, DOG)
+
+    assert [(await upload(catalog, each)).state for each in (CAT, DOG)] == [State.READY] * 2
 
 
 @pytest.mark.sqlite
