@@ -427,8 +427,9 @@ def _new_row(row: Any, now: int) -> Mapping[str, Any]:  # noqa: ANN401 (a row)
     return {
         "endpoint": ENDPOINT,
         "seq": row.seq,
-        "upload_id": content.get("id"),
-        "behind_id": content.get("replaced_by"),  # nobody is left without a picture in between
+        "upload_id": _id_or_none(content.get("id")),
+        # Nobody is left without a picture in between.
+        "behind_id": _id_or_none(content.get("replaced_by")),
         "made_ms": row.made_ms,
         "since_ms": now,
         "attempts": 0,
@@ -442,10 +443,16 @@ def _new_row(row: Any, now: int) -> Mapping[str, Any]:  # noqa: ANN401 (a row)
 def _content_of(body: str) -> Mapping[str, Any]:
     """The content of a message; nothing of one that is damaged, which the outbox tells of."""
     try:
-        content: Mapping[str, Any] = load_json(body)
+        content = load_json(body)
     except CatalogDamaged:
         return {}
-    return content
+    return content if isinstance(content, dict) else {}
+
+
+def _id_or_none(value: object) -> str | None:
+    """An id as a message has it, if it is one."""
+    found = _to_id(value) if isinstance(value, str) else None
+    return None if found is None else str(found)
 
 
 def _to_id(text: str | None) -> UUID | None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, event, update
+from sqlalchemy import Connection, event, func, select, update
 
 from storage.catalog import webhooks as verbs
 from storage.catalog.opening import Catalog, open_catalog
@@ -323,3 +323,16 @@ async def test_how_the_endpoint_does_is_known_to_others(catalog: Catalog, catalo
 
     async with open_catalog(catalog_url) as another:
         assert await another.webhooks.state() == state
+
+
+@pytest.mark.parametrize("body", ["[]", "null", '"text"', "{", '{"id": 7}'])
+@pytest.mark.rotating(2)
+async def test_a_damaged_message_holds_up_no_other(catalog: Catalog, body: str) -> None:
+    await catalog.webhooks.begin()
+    await publish(catalog, 1, 2)
+    async with catalog.database.writing() as connection:
+        first = select(func.min(outbox.c.seq)).scalar_subquery()
+        await connection.execute(update(outbox).where(outbox.c.seq == first).values(body=body))
+
+    assert await catalog.webhooks.take(MANY) == 2
+    assert len(await catalog.webhooks.waiting(MANY)) == 2
