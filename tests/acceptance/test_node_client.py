@@ -544,6 +544,7 @@ def test_a_question_that_no_worker_answers_ends_in_time(app: NodeApp, stream: st
     assert app.run(code, id=str(uuid4())) == [["MediaTimeout", "timeout"], "TimeoutError"]
 
 
+@pytest.mark.usefixtures("stream")
 def test_the_limits_are_those_that_the_worker_has_published(app: NodeApp, place: Workplace) -> None:
     eventually(lambda: bool(place.redis.exists("media:limits")))
 
@@ -551,7 +552,7 @@ def test_the_limits_are_those_that_the_worker_has_published(app: NodeApp, place:
 
     assert limits["max_bytes"] == 10_485_760
     assert [recipe["name"] for recipe in limits["recipes"]] == ["default"]
-    assert app.run("return app.own.limits().catch(({ code }) => code)") == "not_found"
+    assert app.run("return app.own.limits().catch(({ code }) => code)") == "limits_unknown"
 
 
 def test_a_picture_takes_the_place_of_another_once_it_is_ready(app: NodeApp, place: Workplace) -> None:

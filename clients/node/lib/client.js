@@ -67,7 +67,7 @@ class MediaClient {
   /** What an upload may be: the document of `GET /v1/limits`. Rejects: MediaError, where no worker has told it. */
   async limits() {
     const told = await this.#sender.get(this.#limits);
-    if (told === null) throw new MediaError("not_found", `There is no ${this.#limits}: no worker of this version has started.`);
+    if (told === null) throw new MediaError("limits_unknown", `There is no ${this.#limits}: no worker of this version has started.`);
     return JSON.parse(told);
   }
 
