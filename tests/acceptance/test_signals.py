@@ -126,7 +126,7 @@ def test_a_worker_that_is_to_stop_leaves_at_once_what_it_has_not_begun(workplace
     eventually(lambda: workplace.redis.exists(SHARED) == 0)
     next_one.kill()
     kept = {key for key in redis.keys("*") if redis.ttl(key) == -1}
-    assert kept <= {b"media:uploads", b"media:uploads:catalog", b"media:events"}
+    assert kept <= {b"media:uploads", b"media:uploads:catalog", b"media:events", b"media:limits"}
 
 
 @pytest.mark.parametrize("by", ["arq", pytest.param("media", marks=SLOW)])

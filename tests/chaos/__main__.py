@@ -16,7 +16,12 @@ from pathlib import Path
 from tests.chaos.driver import Report, run_chaos
 
 _MORE_MEMORY, _MORE_DESCRIPTORS = 1.2, 8  # at the end than in the second quarter, when caches are filled
-_KEYS = {"media:events", "media:uploads", "media:uploads:catalog"}  # whatever else lasts has leaked
+_KEYS = {
+    "media:events",
+    "media:limits",
+    "media:uploads",
+    "media:uploads:catalog",
+}  # whatever else lasts has leaked
 
 
 def what_is_wrong(report: Report) -> list[str]:

@@ -144,6 +144,7 @@ def _survives_its_absence(at: PostgresPlace, end: Callable[[], None], away_s: fl
     try:
         sources += at.upload("while", 4)
         worker.await_log("intake_paused")
+        worker.await_log("catalog_unavailable")  # of an outcome, or a claim
         threading.Event().wait(away_s)
     finally:
         at.server.start()

@@ -268,4 +268,4 @@ def test_four_seconds_of_everything_at_once_lose_nothing(
     assert sum(report.faults.values()) >= 3
     assert len(report.unexpected) <= report.faults["kill_decoder"]
     assert report.tracebacks == []
-    assert report.keys_left == ["media:events", "media:uploads", "media:uploads:catalog"]
+    assert report.keys_left == ["media:events", "media:limits", "media:uploads", "media:uploads:catalog"]

@@ -396,10 +396,10 @@ def stop(job: Job) -> None:
 
 
 def stop_until_the_last_moment(job: Job) -> None:
-    """Lie stopped for two thirds of the time on the wall, and then asleep."""
+    """Lie stopped for most of the time on the wall, and then asleep."""
     myself = os.getpid()
     if os.fork() == 0:
-        time.sleep(0.4)
+        time.sleep(0.5)
         os.kill(myself, signal.SIGCONT)
         os._exit(0)
     os.kill(myself, signal.SIGSTOP)

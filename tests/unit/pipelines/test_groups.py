@@ -537,8 +537,11 @@ async def test_a_group_is_cancelled_at_any_moment_and_keeps_no_place(patient: Sa
 
 
 async def test_a_group_whose_decoders_are_all_ended_is_done_by_others(patient: Sandbox) -> None:
+    async def is_at_work() -> bool:
+        return patient.admission.slots.busy > 0
+
     tasks = [asyncio.create_task(render(patient, each)) for each in with_fault("hang", 0)]
-    await asyncio.wait(tasks, timeout=0.05)
+    await until(is_at_work)
     await patient.pool.close()  # as at the end of a worker
     results = await asyncio.gather(*tasks, return_exceptions=True)
 
