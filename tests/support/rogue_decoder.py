@@ -257,7 +257,7 @@ def leave_grown(job: Job) -> None:
     """Close, take more memory than announced, and be gone before that is seen."""
     job.probe()
     job.connection.shutdown(socket.SHUT_RDWR)
-    grown = bytearray(120 * MIB)
+    grown = seeming_to_grow()
     time.sleep(0.04)
     os._exit(len(grown) % 7)
 
@@ -327,6 +327,12 @@ def replace_source(job: Job) -> None:
 
 
 def grow(job: Job) -> None:
+    grown = seeming_to_grow()
+    signal.pause()
+    del grown
+
+
+def seeming_to_grow() -> Sequence[mmap.mmap]:
     """Seem to take more than any header may cost, by the same pages again and again.
 
     Fresh ones can take a machine longer than the time that a picture has here.
@@ -334,9 +340,7 @@ def grow(job: Job) -> None:
     pages = os.memfd_create("grown")
     os.ftruncate(pages, 8 * MIB)
     shared = mmap.MAP_SHARED | mmap.MAP_POPULATE
-    grown = [mmap.mmap(pages, 8 * MIB, shared) for _ in range(40)]
-    signal.pause()
-    del grown
+    return [mmap.mmap(pages, 8 * MIB, shared) for _ in range(40)]
 
 
 def hoard(job: Job) -> None:
