@@ -11,7 +11,7 @@ from tests.support import pictures
 from tests.support.catalog_rows import NoTables
 from tests.support.commands import document, media
 from tests.support.fork_server import CommandForks
-from tests.support.job_queues import queued_jobs
+from tests.support.job_queues import queued_jobs_of_uploads
 from tests.support.workplace import TIMEOUT_S, Workplace, eventually
 
 Case = tuple[str, str, int]
@@ -79,7 +79,7 @@ class FaultPlace(Workplace):
         )
 
         def rests() -> bool:
-            jobs = [job for job in queued_jobs(self.redis) if b":" not in job]  # the others are the ticks
+            jobs = queued_jobs_of_uploads(self.redis)
             waiting = self.redis.xlen("media:uploads")
             return not jobs and not waiting and self.database.rows(restless)[0]["number"] == 0
 

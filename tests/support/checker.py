@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.support import processes
 from tests.support.catalog_rows import CatalogRows, Row
-from tests.support.job_queues import queued_jobs
+from tests.support.job_queues import is_of_a_tick, queued_jobs_of_uploads
 from tests.support.objects import Objects
 
 # The spec as the contract writes it, not as the program does.
@@ -79,16 +79,12 @@ def _leftovers(server: redis.Redis) -> list[str]:
         wrong.append(f"{server.xlen('media:uploads')} entries are left in the stream")
     groups: Any = server.xinfo_groups("media:uploads") if server.exists("media:uploads") else []
     wrong += [f"{group['pending']} entries are pending" for group in groups if group["pending"]]
-    wrong += [f"job {job!r} is left in a queue" for job in queued_jobs(server) if not _is_cron(job)]
+    wrong += [f"job {job!r} is left in a queue" for job in queued_jobs_of_uploads(server)]
     for kind in (b"job", b"in-progress", b"retry", b"result"):
         for key in server.scan_iter(b"arq:%s:*" % kind):
-            if not _is_cron(key.split(b":", 2)[2]):
+            if not is_of_a_tick(key.split(b":", 2)[2]):  # arq keeps their locks for a minute
                 wrong.append(f"{key!r} is left in Redis")
     return wrong
-
-
-def _is_cron(job: bytes) -> bool:
-    return b":" in job  # arq keeps the lock of a tick for a minute, so that nobody repeats it
 
 
 def _check_catalog(storage: Objects, database: CatalogRows, found: Findings, settled: bool) -> None:

@@ -19,3 +19,13 @@ def queued_jobs(server: redis.Redis) -> list[bytes]:
         found: Any = server.zrange(queue, 0, -1)
         jobs += found
     return jobs
+
+
+def queued_jobs_of_uploads(server: redis.Redis) -> list[bytes]:
+    """The ids in all queues, without those of the periodic tasks, of which arq keeps one for each tick."""
+    return [job for job in queued_jobs(server) if not is_of_a_tick(job)]
+
+
+def is_of_a_tick(job: bytes) -> bool:
+    """Whether a job's id is that of a periodic task."""
+    return b":" in job
