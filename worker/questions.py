@@ -61,7 +61,7 @@ class QuestionDesk:
         answers = [status_answer(one, _visible(known.get(one.id), one), now, self._link) for one in asked]
         told = self._queue.apps.domains.told
         with self._traces.sending(answers):
-            await self._queue.messages.send(answers, [told(_stream_of(one), None) for one in asked])
+            await self._queue.messages.answer(answers, [told(_stream_of(one), None) for one in asked])
         self._metrics.messages_sent([answer["type"] for answer in answers])
         return frozenset()
 

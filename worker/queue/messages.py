@@ -33,9 +33,20 @@ class Messages:
 
         Streams are trimmed to about `maxlen` entries.
         """
+        apps = also_to or [None] * len(messages)
+        await self._append(messages, [[self.name] if app is None else [self.name, app] for app in apps])
+
+    async def answer(self, answers: Sequence[Mapping[str, Any]], to: Sequence[str | None]) -> None:
+        """Append each of `answers` to that stream of an app alone, or to the stream where it has none.
+
+        Whoever asks much has only its own messages trimmed by that.
+        """
+        await self._append(answers, [[app or self.name] for app in to])
+
+    async def _append(self, messages: Sequence[Mapping[str, Any]], streams: Sequence[Sequence[str]]) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
-            for message, also in zip(messages, also_to or [None] * len(messages), strict=True):
-                for name in filter(None, (self.name, also)):
+            for message, names in zip(messages, streams, strict=True):
+                for name in names:
                     pipe.xadd(name, {_FIELD: orjson.dumps(message)}, maxlen=self._maxlen, approximate=True)
             await pipe.execute()
 
