@@ -94,6 +94,18 @@ async def test_many_answers_to_questions_hide_no_newer_message(
     assert await _tell(catalog, queue, 1) == [5001]
 
 
+async def test_where_answers_have_trimmed_every_message_the_number_is_above_all_of_them(
+    catalog: Catalog, queue: Queue
+) -> None:
+    small = Queue(queue.redis, "media:uploads", "me", 100)
+    await small.messages.send([{"type": "upload.ready", "seq": 5000}])
+    await small.messages.answer([{"type": "upload.status", "seq": 3}] * 300, [None] * 300)
+    await go_on_above(catalog.outbox, small)
+
+    [seq] = await _tell(catalog, small, 1)
+    assert now_ms() - 60_000 < seq <= now_ms() + 60_000
+
+
 @pytest.mark.parametrize("seq", [2**64 - 1, 2**63, JAVASCRIPT, -1, True, 1.5, "7", None])
 async def test_a_number_that_no_message_has_is_left_out_of_account(
     catalog: Catalog, queue: Queue, seq: object

@@ -53,7 +53,8 @@ class Messages:
     async def newest_seq(self) -> int:
         """The greatest `seq` among the newest messages, which may be out of order; 0 when there is none.
 
-        What no catalog keeps does not count among them: many questions may have been answered since.
+        What no catalog keeps does not count among them: many questions may have been answered since. Where
+        their answers may have trimmed all others, it is the clock (ms since 1970), which is above any.
         """
         newest, left, before = 0, _NEWEST, "+"
         while left > 0 and (found := await self._newest("-", _NEWEST, before)):
@@ -61,6 +62,8 @@ class Messages:
             newest = max(newest, *map(_seq, messages))
             left -= sum(message.get("type") not in _UNKEPT for message in messages)
             before = f"({found[-1][0].decode()}"
+        if left == _NEWEST and await self._redis.xlen(self.name) >= self._maxlen:
+            return max(newest, await now_ms(self._redis))
         return newest
 
     async def recent(self, count: int, within_ms: int) -> Sequence[tuple[int, str | None] | None]:
