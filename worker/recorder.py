@@ -167,10 +167,18 @@ class Recorder:
                 if isinstance(event, StatusAsked):
                     asked.append(event)
                     continue
-                reason = "the id belongs to another source"
-                owned = _letter(entry, position, "invalid_event", reason, _about(event))
-                events.append((event, owned))
+                events.append((event, self._refusal(entry, event)))
         return events, letters, asked
+
+    def _refusal(self, entry: StreamEntry, event: Event) -> DeadLetter:
+        """What the event becomes should the catalog refuse it."""
+        reason = "the id belongs to another source"
+        letter = _letter(entry, event.position, "invalid_event", reason, _about(event))
+        app = self._queue.apps.domains.of_source(event.source) if isinstance(event, UploadRequested) else None
+        if app is None:
+            return letter
+        reason = f"replaces: must be an upload below {app.prefix}, as the source is"
+        return replace(letter, may_not_replace=with_origin(entry.moved_from, entry.moved_id, reason))
 
     def parse(self, entry: StreamEntry) -> Event | StatusAsked:
         """What an entry of the stream says. Raises: InvalidEvent."""

@@ -212,8 +212,12 @@ async def _take(
     account_of: Callable[[Row], str | None],
     now: int,
 ) -> Taken:
-    refused = [letter for _, letter in events if letter.stream_id in foreign]
-    events = [pair for pair in events if pair[1] not in refused] if refused else events
+    refused = [
+        replace(letter, message=letter.may_not_replace or letter.message)
+        for _, letter in events
+        if letter.stream_id in foreign
+    ]
+    events = [pair for pair in events if pair[1].stream_id not in foreign] if refused else events
     rows, adopted = await _find(connection, [event for event, _ in events])
     known = dict(rows)
     waiting: dict[str, None] = {}

@@ -149,6 +149,7 @@ class DeadLetter:
     id: int = 0
     about: About | None = None
     position: StreamId = StreamId()  # the same ID, with its epoch
+    may_not_replace: str = ""  # the message instead, where what the event replaces is not of its app
 
     @property
     def sent_as(self) -> tuple[str | None, str | None]:

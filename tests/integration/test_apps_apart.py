@@ -14,7 +14,7 @@ import redis.asyncio as redis_client
 from redis.exceptions import NoPermissionError
 
 from scripts.redis_server import RedisServer
-from storage.catalog.opening import Catalog
+from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import State
 from tests.support.catalogs import ON_BOTH
 from tests.support.intakes import intake_on
@@ -106,6 +106,15 @@ async def site(queue: Queue, catalog: Catalog, users: Mapping[str, str]) -> Site
     found = Site(queue, catalog, users)
     await found.intake.join()
     return found
+
+
+@pytest.fixture
+async def parted(queue: Queue, catalog_url: str, users: Mapping[str, str]) -> AsyncIterator[Site]:
+    """A site whose catalog knows whose the sources are, too."""
+    async with open_catalog(catalog_url, domains=DOMAINS.all) as catalog:
+        found = Site(queue, catalog, users)
+        await found.intake.join()
+        yield found
 
 
 def refused(message: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -212,6 +221,24 @@ async def test_an_app_cannot_publish_anothers_original_under_an_id_of_its_own(si
 
     assert await site.upload("", given) is None
     assert [one["source"] for one in await site.heard("shop")] == [THEIRS]
+
+
+@pytest.mark.parametrize("sender", ["the operator", "shop"])
+async def test_whoever_has_an_apps_upload_take_the_place_of_anothers_is_told_why_that_is_refused(
+    parted: Site, sender: str
+) -> None:
+    await parted.send("blog", {"source": THEIRS})
+    await parted.take()
+    event = {"source": MINE, "replaces": str(default_id(THEIRS))}
+    entry = await (parted.send("shop", event) if sender == "shop" else parted.queue.stream.add(event))
+    await parted.take()
+
+    [answer] = await parted.heard("shop")
+    assert (answer["error"]["code"], answer["entry"]) == ("invalid_event", entry)
+    assert answer["error"]["message"].endswith(
+        "replaces: must be an upload below uploads/shop/, as the source is"
+    )
+    assert await parted.upload(MINE) is None
 
 
 @ON_BOTH
