@@ -63,8 +63,12 @@ class LimitsPublisher:
             await asyncio.sleep(_AGAIN_S)
 
     async def publish(self) -> None:
-        """Write them. A worker does its work without; why it could not is logged once."""
+        """Write them, if the stream is still ours.
+
+        A worker does its work without; why it could not is logged once.
+        """
         try:
+            await self._queue.ownership.check()
             await self._queue.limits.publish(self._limits)
         except QueueUnavailable as error:
             if (reason := error.explain()) != self._reported:

@@ -79,3 +79,18 @@ async def test_a_redis_that_refuses_them_is_logged_once_and_they_are_there_once_
 
     assert [line["event"] for line in logged] == ["limits_not_published"]
     assert await queue.redis.exists("media:limits")
+
+
+async def test_a_worker_whose_stream_is_another_catalogs_by_now_writes_no_limits(
+    queue: Queue, server: RedisServer, tmp_path: Path
+) -> None:
+    await queue.ownership.bind("the first")
+    publisher = LimitsPublisher(settings_in(tmp_path, server.url), queue)
+    await publisher.publish()
+    await queue.ownership.rebind("another", "the first")
+    await queue.redis.set("media:limits", "of another")
+    with capture_logs() as logged:
+        await publisher.publish()
+
+    assert await queue.redis.get("media:limits") == b"of another"
+    assert [line["event"] for line in logged] == ["limits_not_published"]
