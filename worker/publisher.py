@@ -89,10 +89,18 @@ class OutboxPublisher:
         try:
             if started or waiting:
                 await self._publish(waiting, started)
+        except QueueUnavailable as error:
+            if waiting:
+                log.warning("messages_delayed", count=len(waiting), reason=str(error))
+            else:  # nobody waits for those
+                log.debug("starts_not_told", count=len(started), reason=str(error))
+            return
+        sent = len(self._sent)
+        try:
             if self._pause_s() == 0:
                 await self._mark()
-        except (QueueUnavailable, CatalogUnavailable) as error:
-            log.warning("messages_delayed", count=len(waiting), reason=str(error))
+        except CatalogUnavailable as error:  # they are sent once more
+            log.warning("messages_not_marked", count=sent, reason=str(error))
 
     async def send(self, messages: Sequence[Message]) -> None:
         """Send `messages` now and mark them; none that was handed to `publish` too is sent twice.

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from storage.catalog.opening import Catalog
 from storage.catalog.records import Claim
@@ -143,3 +144,22 @@ async def test_a_start_is_not_taken_for_a_message_of_another_catalog(queue: Queu
 
     assert len(await told(queue)) == 1
     assert await queue.messages.recent(10, 60_000) == []
+
+
+@pytest.mark.sqlite
+async def test_a_start_that_redis_refuses_counts_as_no_message_that_is_delayed(
+    queue: Queue, catalog: Catalog
+) -> None:
+    publisher = OutboxPublisher(catalog.outbox, queue, starts=catalog.starts)
+    begun = await begin(catalog)
+    await queue.redis.config_set("maxmemory", 1)
+    try:
+        with capture_logs() as logged:
+            publisher.begun(begun)
+            await publisher.flush()
+            await finish(catalog, publisher, begun)
+            await publisher.flush()
+    finally:
+        await queue.redis.config_set("maxmemory", 0)
+
+    assert [line["count"] for line in logged if line["event"] == "messages_delayed"] == [1]
