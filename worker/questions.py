@@ -8,11 +8,11 @@ import structlog
 
 from pipelines.metrics import NO_METRICS, Metrics
 from pipelines.traces import NO_TRACES, Traces
+from storage.catalog.events import announced_upload
 from storage.catalog.intake import Event
 from storage.catalog.questions import Questions
-from storage.catalog.records import KnownUpload, State, StatusAsked, Upload, UploadRequested
+from storage.catalog.records import KnownUpload, StatusAsked, UploadRequested
 from storage.errors import CatalogDamaged
-from storage.keys import owner_of_source
 from worker.documents import status_answer
 from worker.events import InvalidEvent
 from worker.queue import Queue, StreamEntry
@@ -86,7 +86,7 @@ class QuestionDesk:
             except InvalidEvent:
                 continue
             if isinstance(event, UploadRequested) and event.id in ids:
-                found.setdefault(event.id, KnownUpload(_announced(event)))
+                found.setdefault(event.id, KnownUpload(announced_upload(event)))
         return found
 
 
@@ -100,27 +100,3 @@ def _visible(known: KnownUpload | None, asked: StatusAsked) -> KnownUpload | Non
         return known
     source = known.upload.source
     return known if source is not None and asked.domain.holds(source) else None
-
-
-def _announced(event: UploadRequested) -> Upload:
-    """The upload as it will be once its event was recorded."""
-    ms = event.position.ms
-    return Upload(
-        id=event.id,
-        source=event.source,
-        state=State.QUEUED,
-        recipe=event.recipe,
-        metadata=event.metadata,
-        attempts=0,
-        claims=0,
-        queued_ms=ms,
-        changed_ms=ms,
-        not_before_ms=ms,
-        error_code=None,
-        error_message=None,
-        original=None,
-        variants=(),
-        event_ms=ms,
-        traceparent=event.traceparent,
-        owner=owner_of_source(event.source) if event.owner is None else event.owner,
-    )

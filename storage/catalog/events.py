@@ -12,9 +12,10 @@ from storage.catalog.records import (
     OriginalFate,
     State,
     StreamId,
+    Upload,
     UploadRequested,
 )
-from storage.catalog.rows import Row, dump_metadata
+from storage.catalog.rows import Row, dump_metadata, to_upload
 
 _UNSIGNED = 2**64 - 1
 GOING = (State.DELETING, State.DELETED)
@@ -71,6 +72,11 @@ def apply(
         if isinstance(event, DeletionRequested)
         else _request_upload(row, event, now_ms)
     )
+
+
+def announced_upload(event: UploadRequested) -> Upload:
+    """The upload as it will be once that event, the first about it, was taken."""
+    return to_upload(_request_upload(None, event, event.position.ms).row, ())
 
 
 def _is_deleted_since(row: Row, event: UploadRequested | DeletionRequested) -> bool:

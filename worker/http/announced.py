@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 
 from storage.catalog.records import State, Upload
-from worker.http.documents import announced_upload
+from worker.http.documents import upload_of_event
 from worker.http.face import Face
 from worker.queue.announced import AnnouncedEvent
 
@@ -21,7 +21,7 @@ async def announced(face: Face, upload_id: UUID) -> Upload | None:
         return None
     if event.body is None:  # a replica may not have it yet
         return await face.stores.catalog.reports.find(upload_id) or await _refused(face, event)
-    return announced_upload(orjson.loads(event.body), event.time_ms)
+    return upload_of_event(orjson.loads(event.body), event.time_ms)
 
 
 async def _refused(face: Face, event: AnnouncedEvent) -> Upload | None:
@@ -29,5 +29,5 @@ async def _refused(face: Face, event: AnnouncedEvent) -> Upload | None:
     letter = await face.stores.catalog.dead_letters.of_entry(event.entry_id)
     if letter is None:
         return None
-    upload = announced_upload(orjson.loads(letter.body), event.time_ms)
+    upload = upload_of_event(orjson.loads(letter.body), event.time_ms)
     return replace(upload, state=State.FAILED, error_code=letter.code, error_message=letter.message)

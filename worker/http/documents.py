@@ -7,8 +7,8 @@ import orjson
 from fastapi import Response
 
 from pipelines.moments import precise_moment
-from storage.catalog.records import State, StoredVariant, Upload
-from storage.keys import owner_of_source
+from storage.catalog.events import announced_upload
+from storage.catalog.records import StoredVariant, StreamId, Upload, UploadRequested
 from worker.documents import OUR_FAULT, placeholder_view
 from worker.http.links import Links
 from worker.srcset import srcset
@@ -34,26 +34,18 @@ def upload_view(upload: Upload, links: Links) -> dict[str, Any]:
     }
 
 
-def announced_upload(event: Mapping[str, Any], event_ms: int) -> Upload:
+def upload_of_event(event: Mapping[str, Any], event_ms: int) -> Upload:
     """The upload as it will be once a worker has taken that event, of that time."""
-    source, owner = event["source"], event.get("owner")
-    return Upload(
-        id=default_id(source),
-        source=source,
-        state=State.QUEUED,
-        recipe=event.get("recipe", "default"),
-        metadata=event.get("metadata", {}),
-        attempts=0,
-        claims=0,
-        queued_ms=event_ms,
-        changed_ms=event_ms,
-        not_before_ms=event_ms,
-        error_code=None,
-        error_message=None,
-        original=None,
-        variants=(),
-        owner=owner_of_source(source) if owner is None else owner,
+    source = event["source"]
+    asked = UploadRequested(
+        StreamId(event_ms),
+        default_id(source),
+        source,
+        event.get("recipe", "default"),
+        event.get("metadata", {}),
+        owner=event.get("owner"),
     )
+    return announced_upload(asked)
 
 
 def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

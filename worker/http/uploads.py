@@ -17,7 +17,7 @@ from storage.errors import BlobRefused, KeyRefused, StorageError
 from worker.http.access import Caller
 from worker.http.announced import announced
 from worker.http.bodies import Body, picture_in, refusal
-from worker.http.documents import announced_upload, json_response, upload_view
+from worker.http.documents import json_response, upload_of_event, upload_view
 from worker.http.face import Face
 from worker.http.incoming import Incoming
 from worker.http.keys import folder_of_uploads
@@ -257,7 +257,7 @@ class UploadIntake:
         if wait_s:
             known = await self._settled(stored.source, after_ms, wait_s) or known
         if known is None or known.event_ms < after_ms:
-            known = announced_upload(taken.about.event(stored.source, None), after_ms)
+            known = upload_of_event(taken.about.event(stored.source, None), after_ms)
         headers = {"Location": self._face.links.of_upload(known.id)}
         if wait_s is not None:
             headers["Preference-Applied"] = f"wait={wait_s}"
