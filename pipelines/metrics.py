@@ -67,10 +67,10 @@ class Metrics:
     def messages_sent(self, types: Sequence[str]) -> None:
         """Messages of these types were appended to the stream of messages."""
 
-    def webhook_tried(self, outcome: str, seconds: float) -> None:
-        """An attempt to deliver a webhook has ended after so many seconds, well or not."""
+    def webhook_tried(self, endpoint: str, outcome: str, seconds: float) -> None:
+        """An attempt to deliver a webhook to that endpoint has ended after so many seconds, well or not."""
 
-    def webhooks_given_up(self, count: int) -> None:
+    def webhooks_given_up(self, endpoint: str, count: int) -> None:
         """So many messages were given up, which no endpoint has taken in time."""
 
     def recovered(self, kind: Recovery, count: int = 1) -> None:

@@ -159,7 +159,11 @@ QUEUE: Mapping[str, Sequence[Graph]] = {
         Graph("Events taken", "ops", {"{{result}}": _rate("media_events_total", "result")}),
         Graph("Messages sent", "ops", {"{{type}}": _rate("media_messages_total", "type")}),
         Graph("Webhooks", "ops", {"{{outcome}}": _rate("media_webhook_deliveries_total", "outcome")}),
-        Graph("The oldest webhook waits for", "s", {"oldest": _told("media_webhook_oldest_age_seconds")}),
+        Graph(
+            "The oldest webhook waits for",
+            "s",
+            {"{{endpoint}}": _told("media_webhook_oldest_age_seconds", "endpoint")},
+        ),
         Graph("What webhooks take", "s", _quantiles("media_webhook_duration_seconds")),
         Graph("What the safety nets caught", "ops", {"{{kind}}": _rate("media_recoveries_total", "kind")}),
     ),

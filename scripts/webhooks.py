@@ -1,10 +1,11 @@
-"""`media webhooks`: what an endpoint has not taken, and how messages are sent to it again."""
+"""`media webhooks`: what endpoints have not taken, and how messages are sent to one again."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.moments import precise_moment
 from scripts.reprocess import moment_ms
 from scripts.terminal import AsJson, CommandError, output, print_error, print_json, run, safe, table
 from worker.amounts import counted
@@ -35,7 +36,7 @@ def list_webhooks(
     ] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Say how the endpoint does, which messages wait for it, and which were given up."""
+    """Say how each endpoint does, which messages wait for it, and which were given up."""
 
     async def body(settings: "Settings") -> None:
         from storage.catalog.database import open_database  # the help is shown without a catalog
@@ -43,14 +44,14 @@ def list_webhooks(
         from worker.webhooks.listing import report_document, report_webhooks
 
         async with open_database(settings.catalog, create=False, migrate=False) as database:
-            report = await report_webhooks(Webhooks(database), limit)
+            reports = await report_webhooks(Webhooks(database), settings, limit)
         if as_json:
-            print_json(report_document(report, settings))
-        elif report is None:
+            print_json(report_document(reports))
+        elif not reports:
             output.print(
                 "No worker has delivered webhooks yet: set MEDIA_WEBHOOK_URL and MEDIA_WEBHOOK_SECRET."
             )
-        else:
+        for report in reports if not as_json else ():
             _print(report)
 
     run(body)
@@ -65,34 +66,60 @@ def replay_webhooks(
             help="Messages after this seq; or made since a date, a time, or a span such as 36h or 7d.",
         ),
     ],
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where there are several: to which, such as default.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send messages of the last 7 days to the endpoint again, in their order, also those that were given up.
+    """Send messages of the last 7 days to an endpoint again, in their order, also those that were given up.
 
-    New ones follow behind them. A worker with MEDIA_WEBHOOK_URL sends them.
+    New ones follow behind them. A worker that has the endpoint in its settings sends them.
     """
 
     async def body(settings: "Settings") -> int:
         from storage.catalog.database import open_database
         from storage.catalog.webhooks import Webhooks
+        from worker.webhooks.listing import webhooks_to
 
         async with open_database(settings.catalog, create=False, migrate=False) as database:
-            webhooks = Webhooks(database)
-            seq = _seq_of(since)
+            seq, webhooks = _seq_of(since), Webhooks(database)
+            made_ms = max(0, moment_ms(since)) if seq is None else 0
+            name = _chosen(endpoint, await webhooks.endpoints(), settings)
+            webhooks = webhooks_to(webhooks, settings, name)
             if seq is None:
-                seq = await webhooks.seq_before(max(0, moment_ms(since)))
-            if not await webhooks.has_begun():
-                raise CommandError("No worker has delivered webhooks yet: there is nothing to send again.")
+                seq = await webhooks.seq_before(made_ms)
             count = await webhooks.replay(seq)
         if as_json:
-            print_json({"since": seq, "messages": count})
+            print_json({"endpoint": name, "since": seq, "messages": count})
         else:
-            output.print(f"{counted(count, 'message')} after seq {seq} will be sent again.")
-        if not settings.webhook_url:
-            print_error("MEDIA_WEBHOOK_URL is not set here: only a worker that has it sends them.")
+            output.print(f"{counted(count, 'message')} after seq {seq} will be sent to {name} again.")
+        if name not in _of_settings(settings):
+            print_error(f"{name} is not in the settings here: only a worker that has it sends them.")
         return 0
 
     run(body)
+
+
+def _of_settings(settings: "Settings") -> "Sequence[str]":
+    from worker.webhooks.endpoint import WebhookEndpoint
+
+    return [one.name for one in WebhookEndpoint.of(settings)]
+
+
+def _chosen(name: str | None, there: "Sequence[str]", settings: "Settings") -> str:
+    """The endpoint that is meant. Raises: CommandError."""
+    if not there:
+        raise CommandError("No worker has delivered webhooks yet: there is nothing to send again.")
+    known = [one for one in _of_settings(settings) if one in there] or there
+    if name is None and len(known) == 1:
+        return known[0]
+    if name is None:
+        raise CommandError(
+            f"There are several endpoints; name one by --endpoint: {', '.join(there)}.", code=2
+        )
+    if name not in there:
+        raise CommandError(f"No worker has that endpoint; there are {', '.join(there)}.", code=2)
+    return name
 
 
 def _seq_of(text: str) -> int | None:
@@ -108,7 +135,10 @@ def _seq_of(text: str) -> int | None:
 
 def _print(report: "WebhookReport") -> None:
     backlog = report.backlog
-    output.print(f"The endpoint {report.word}.")
+    output.print(f"The endpoint {report.name} {report.word}.")
+    if report.url is None:
+        last = f" since {precise_moment(report.used_ms)}" if report.used_ms else ""
+        output.print(f"It is not in the settings here; no worker may have had it{last}.")
     if report.problem:
         output.print(f"The last attempt failed: {safe(report.problem)}")
     behind = f", and {backlog.behind} more follow" if backlog.behind else ""

@@ -1,5 +1,6 @@
 """The composition root: opens catalog, blobs and decoders in order, and closes them in reverse order."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pipelines.watcher import OriginalWatcher
 from storage.blobs import Storage
 from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.opening import Catalog
+from storage.catalog.webhooks import Webhooks
 from storage.errors import CatalogUnavailable, VolumeMissing
 from storage.threads import start_threads
 from worker.accounting import Accounting
@@ -101,8 +103,8 @@ class App:
     """The parts that a job hands to `process_uploads`."""
     publisher: OutboxPublisher
     """Sends the messages of the outbox; runs in the background."""
-    webhooks: "WebhookDeliverer | None"
-    """Posts them to an endpoint, if there is one; runs in the background."""
+    webhooks: "Sequence[WebhookDeliverer]"
+    """Post them, one to each endpoint; run in the background."""
     accounting: Accounting
     """Saves what owners were debited; runs in the background."""
     places: JobPlaces
@@ -177,14 +179,14 @@ async def open_app(
         _show_sandbox(sandbox, settings, metrics)
         link = lasting_link(settings.http_url, settings.http_files)
         webhooks = _webhooks(settings, stores, queue, shutdown, metrics, link)
-        on_messages = webhooks.wake if webhooks else _ignore
         starts = stores.catalog.starts if settings.started else None
         publisher = OutboxPublisher(
-            *(stores.catalog.outbox, queue, metrics, traces, link), on_messages=on_messages, starts=starts
+            *(stores.catalog.outbox, queue, metrics, traces, link),
+            on_messages=partial(_wake, webhooks),
+            starts=starts,
         )
         stack.push_async_callback(publisher.close)
-        if webhooks is not None:
-            stack.push_async_callback(webhooks.close)
+        stack.push_async_callback(_close, webhooks)
         stores.catalog.outbox.stay_above(publisher.newest_seq)
         # Whoever fills its share with pictures that take long leaves others the same again.
         slots = Slots(2 * sandbox.rooms.most, share=sandbox.rooms.share_of, accounts=accounts)
@@ -294,7 +296,8 @@ async def open_app(
             metrics=metrics,
             status=status,
             sampler=Sampler(
-                metrics, queue, stores.catalog, stores.blobs, sandbox, has_webhooks=webhooks is not None
+                *(metrics, queue, stores.catalog, stores.blobs, sandbox),
+                webhooks=_webhooks_to(settings, stores.catalog),
             ),
         )
 
@@ -310,40 +313,52 @@ def _signs(
         "catalog_log": watch_log(database),
         "space": now_and_then(watch_space(blobs)),
     }
-    if settings.webhook_url:
-        signs["webhooks"] = now_and_then(watch_webhooks(catalog.webhooks))
+    if webhooks := _webhooks_to(settings, catalog):
+        signs["webhooks"] = now_and_then(watch_webhooks(webhooks))
     if settings.backup and settings.backup_cron:
         notes = BackupNotes(database)
         signs["backup"] = now_and_then(watch_backup(notes, settings.backup_cron, database.now_ms))
     return signs
 
 
+def _webhooks_to(settings: Settings, catalog: Catalog) -> Sequence[Webhooks]:
+    return [catalog.webhooks.to(one.name, one.route) for one in WebhookEndpoint.of(settings)]
+
+
 def _webhooks(
     settings: Settings, stores: Stores, queue: Queue, shutdown: Shutdown, metrics: WorkerMetrics, link: Link
-) -> "WebhookDeliverer | None":
-    """What delivers webhooks, where the settings name an endpoint."""
-    if (endpoint := WebhookEndpoint.of(settings)) is None:
-        return None
+) -> "Sequence[WebhookDeliverer]":
+    """What delivers webhooks, one to each endpoint that the settings name."""
+    if not (endpoints := WebhookEndpoint.of(settings)):
+        return []
     from worker.webhooks.deliverer import WebhookDeliverer  # with an extra
     from worker.webhooks.pacing import CONCURRENCY
     from worker.webhooks.sending import WebhookSender
 
     catalog = stores.catalog
-    return WebhookDeliverer(
-        catalog.webhooks,
-        catalog.outbox,
-        WebhookSender(endpoint, CONCURRENCY, catalog.webhooks.now_ms),
-        catalog.id,
-        queue.consumer,
-        endpoint.lease_s(settings.lease),
-        shutdown.stopping.is_set,
-        metrics,
-        link,
-    )
+    return [
+        WebhookDeliverer(
+            catalog.webhooks.to(endpoint.name, endpoint.route),
+            catalog.outbox,
+            WebhookSender(endpoint, CONCURRENCY, catalog.webhooks.now_ms),
+            catalog.id,
+            queue.consumer,
+            endpoint.lease_s(settings.lease),
+            shutdown.stopping.is_set,
+            metrics,
+            link,
+        )
+        for endpoint in endpoints
+    ]
 
 
-def _ignore() -> None:
-    """Nobody waits for messages here."""
+def _wake(deliverers: "Sequence[WebhookDeliverer]") -> None:
+    for each in deliverers:
+        each.wake()
+
+
+async def _close(deliverers: "Sequence[WebhookDeliverer]") -> None:
+    await asyncio.gather(*(each.close() for each in deliverers))
 
 
 def _show_sandbox(sandbox: Sandbox, settings: Settings, metrics: WorkerMetrics) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -188,19 +188,27 @@ def old_backup(made: BackupMade | None, crontab: str, now_ms: int, since_ms: int
     return f"the newest copy is {hours} hours old"
 
 
-def watch_webhooks(webhooks: Webhooks) -> Check:
-    """The endpoint of webhooks wants no more messages, or one has waited for a quarter of an hour."""
+def watch_webhooks(webhooks: Sequence[Webhooks]) -> Check:
+    """An endpoint of webhooks wants no more messages, or one has waited for a quarter of an hour."""
 
     async def look() -> str | None:
-        state = await webhooks.state()
-        if state is not None and state.word == "gone":
-            return f"the endpoint wants no more messages: {state.problem}"
-        if (oldest_ms := await webhooks.oldest_ms()) <= WEBHOOK_WAITS_MS:
-            return None
-        reason = f": {state.problem}" if state is not None and state.problem else ""
-        return f"the oldest message has waited for {oldest_ms // 1000} s{reason}"
+        found = [(each.endpoint, await _waits_too_long(each)) for each in webhooks]
+        reasons = [(name, reason) for name, reason in found if reason]
+        if len(webhooks) == 1:
+            return next((reason for _, reason in reasons), None)
+        return "; ".join(f"{name}: {reason}" for name, reason in reasons) or None
 
     return look
+
+
+async def _waits_too_long(webhooks: Webhooks) -> str | None:
+    state = await webhooks.state()
+    if state is not None and state.word == "gone":
+        return f"the endpoint wants no more messages: {state.problem}"
+    if (oldest_ms := await webhooks.oldest_ms()) <= WEBHOOK_WAITS_MS:
+        return None
+    reason = f": {state.problem}" if state is not None and state.problem else ""
+    return f"the oldest message has waited for {oldest_ms // 1000} s{reason}"
 
 
 def watch_log(database: Database) -> Check:

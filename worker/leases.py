@@ -101,6 +101,7 @@ async def reconcile(
         send_unsent,
         lambda: catalog.outbox.prune(now_ms() - KEEP_MESSAGES_MS),
         lambda: catalog.webhooks.prune(now_ms() - KEEP_MESSAGES_MS),
+        lambda: _forget_endpoints(catalog),
         lambda: catalog.poison.prune(now_ms() - POISON_KEPT_MS),
         catalog.sweeps.clear_abandoned_marks,
         lambda: catalog.sweeps.prune_marks(now_ms() - KEEP_MARKS_MS),
@@ -155,6 +156,12 @@ async def _requeue(requeuer: Requeuer, gone: Sequence[StalledUpload]) -> None:
     for upload in gone:  # one by one, so that a damaged row does not stop the others
         with suppress(CatalogDamaged):
             await requeuer.requeue_stalled([upload])
+
+
+async def _forget_endpoints(catalog: Catalog) -> None:
+    """Forget endpoints of webhooks that were taken out of the settings, once no message of theirs is left."""
+    for name in await catalog.webhooks.forget_unused(catalog.database.now_ms() - KEEP_MESSAGES_MS):
+        log.info("webhooks_forgotten", endpoint=name)
 
 
 async def _bound(catalog: Catalog) -> None:

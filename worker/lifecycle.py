@@ -54,7 +54,8 @@ async def start_up(ctx: Context) -> None:
     stack = ctx["stack"] = AsyncExitStack()
     check_webhook_extra(settings)
     if "status" not in ctx:  # as under `arq`; otherwise they outlive this start
-        status, metrics = Status(shutdown.stopping.is_set), WorkerMetrics()
+        status = Status(shutdown.stopping.is_set)
+        metrics = WorkerMetrics(endpoints=settings.endpoint_names)
         traces = await stack.enter_async_context(tracing(settings, ctx["instance"]))
         await stack.enter_async_context(monitored(settings, status, metrics, burst=ctx["burst"]))
         ctx.update(status=status, metrics=metrics, traces=traces)
@@ -72,8 +73,9 @@ async def start_up(ctx: Context) -> None:
     await _exit_if_refused(ctx, queue.ownership.bind(app.catalog.id))
     if not ctx.get("away"):
         await _warn(app)
-    if app.webhooks is not None:
-        await app.webhooks.begin()
+    for deliverer in app.webhooks:
+        # Behind the default one: a message that this passes by now, because it is another's, is that one's.
+        await deliverer.begin(instead_of_default=bool(settings.webhook_url))
     if raised := await go_on_above(app.catalog.outbox, app.queue):
         log.info("seq_raised", above=raised)
     await _announce(ctx, app)
@@ -99,7 +101,7 @@ async def start_up(ctx: Context) -> None:
 
 def check_webhook_extra(settings: Settings) -> None:
     """Exit with 1 where webhooks are asked for and cannot be sent."""
-    if WebhookEndpoint.of(settings) is None:
+    if not WebhookEndpoint.of(settings):
         return
     try:
         check_installed()
@@ -311,8 +313,7 @@ async def in_background(app: App, *, takes_more: bool = True) -> AsyncIterator[N
     if takes_more:
         works += [app.intake.run, app.relay.run, app.dispatcher.run]
     works += [app.batch.sandbox.watch_idle, app.limits.run]
-    if app.webhooks is not None:
-        works.append(app.webhooks.run)
+    works += [deliverer.run for deliverer in app.webhooks]
     if app.batch.watcher is not None:
         works.append(app.batch.watcher.run)
     if app.settings.metrics_address:

@@ -23,6 +23,7 @@ from prometheus_client.utils import floatToGoString
 
 from pipelines.formats import Engine
 from pipelines.metrics import End, EndedTry, Metrics, Recovery, Reuse, Station
+from storage.catalog.webhooks import DEFAULT
 from storage.watch import CatalogOperation, StorageOperation
 from worker.retry import blame_of
 from worker.series import OTHER, SERIES, WORKER_CPU, Series
@@ -42,11 +43,14 @@ class WorkerMetrics(Metrics):
     reads what is in memory.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, endpoints: Sequence[str] = (DEFAULT,)
+    ) -> None:
+        """`endpoints` are the names of those of webhooks."""
         self._clock = clock
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry(auto_describe=False)
-        self._families = {series.name: _family(series, clock) for series in SERIES}
+        self._families = {series.name: _family(series.of_endpoints(endpoints), clock) for series in SERIES}
         self._registry.register(_Table(list(self._families.values())))
         ProcessCollector(registry=self._registry)
         self._uploads = self._counts("media_uploads_total")
@@ -66,7 +70,7 @@ class WorkerMetrics(Metrics):
         self._reuse = self._counts("media_reuse_total")
         self._recoveries = self._counts("media_recoveries_total")
         self._webhooks = self._counts("media_webhook_deliveries_total")
-        self._webhook_duration = self._time("media_webhook_duration_seconds")
+        self._webhook_duration = self._times("media_webhook_duration_seconds")
 
     def exposition(self) -> bytes:
         """All series in Prometheus' text format."""
@@ -156,12 +160,12 @@ class WorkerMetrics(Metrics):
         for each in types:
             _of(self._messages, each).inc()
 
-    def webhook_tried(self, outcome: str, seconds: float) -> None:
-        _of(self._webhooks, outcome).inc()
-        self._webhook_duration.observe(seconds)
+    def webhook_tried(self, endpoint: str, outcome: str, seconds: float) -> None:
+        self._webhooks.get((endpoint, outcome), self._webhooks[endpoint, OTHER]).inc()
+        self._webhook_duration[(endpoint,)].observe(seconds)
 
-    def webhooks_given_up(self, count: int) -> None:
-        self._webhooks[("given_up",)].inc(count)
+    def webhooks_given_up(self, endpoint: str, count: int) -> None:
+        self._webhooks[endpoint, "given_up"].inc(count)
 
     def recovered(self, kind: Recovery, count: int = 1) -> None:
         self._recoveries[(kind,)].inc(count)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from functools import partial
 
 from pipelines.sandbox import Sandbox
@@ -11,6 +12,7 @@ from storage.blobs import Room
 from storage.catalog.backup_notes import BackupNotes
 from storage.catalog.opening import Catalog
 from storage.catalog.parking import Parked
+from storage.catalog.webhooks import Webhooks
 from storage.errors import StorageError
 from storage.totals import Count, StorageTotals
 from worker.degradation import resident
@@ -45,7 +47,7 @@ class Sampler:
         blobs: Room,
         sandbox: Sandbox,
         *,
-        has_webhooks: bool = False,
+        webhooks: Sequence[Webhooks] = (),
     ) -> None:
         self._metrics = metrics
         self._queue = queue
@@ -53,7 +55,7 @@ class Sampler:
         self._backups = BackupNotes(catalog.database.used_for("report"))
         self._blobs = blobs
         self._sandbox = sandbox
-        self._has_webhooks = has_webhooks
+        self._webhooks = webhooks
         self._cpu_s = 0.0
         self._next_stock = float("-inf")
 
@@ -104,14 +106,12 @@ class Sampler:
             show("media_workers", {"healthy": healthy, "unhealthy": len(living) - healthy})
 
     async def _sample_webhooks(self) -> None:
-        if not self._has_webhooks:
-            return
         try:
-            oldest_ms = await self._catalog.webhooks.oldest_ms()
+            oldest_s = {each.endpoint: await each.oldest_ms() / 1000 for each in self._webhooks}
         except StorageError:
             self._hide(_WEBHOOKS)
         else:
-            self._metrics.show(_WEBHOOKS, oldest_ms / 1000, for_s=STALE_S)
+            self._metrics.show(_WEBHOOKS, oldest_s, for_s=STALE_S)
 
     async def _parked(self) -> Parked:
         """What was taken from the stream and waits for its owner's turn; nothing where nobody can say."""

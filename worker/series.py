@@ -1,7 +1,7 @@
 """The series of /metrics: the one table of their names, types, labels and the questions that they answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Literal, get_args
 
@@ -9,12 +9,14 @@ from pipelines.formats import FORMATS, Engine
 from pipelines.metrics import End, Recovery, Reuse
 from pipelines.stats.report import STATES
 from pipelines.sweep.findings import Kind
+from storage.catalog.webhooks import DEFAULT
 from storage.watch import CatalogOperation, StorageOperation
 from worker.retry import CODES, blame_of
 from worker.status import CHECKS, LOOP, SIGNS, SWEEP
 from worker.webhooks.endpoint import Outcome
 
 OTHER = "other"
+ENDPOINT = "endpoint"  # the label whose values the settings name
 """The value of a label for what its closed set does not have."""
 
 OF_UPLOADS = ("upload.started", "upload.ready", "upload.failed", "upload.deleted", "upload.status")
@@ -44,6 +46,10 @@ class Series:
     def children(self) -> Iterable[tuple[str, ...]]:
         """The values of the labels, once for each series."""
         return self.pairs if self.pairs is not None else product(*self.labels.values())
+
+    def of_endpoints(self, names: Sequence[str]) -> "Series":
+        """The same of these endpoints of webhooks, where it is one of them."""
+        return replace(self, labels={**self.labels, ENDPOINT: names}) if ENDPOINT in self.labels else self
 
 
 _FAILURES = [(code, blame_of(code)) for code in (*sorted(CODES), OTHER)]
@@ -222,15 +228,18 @@ SERIES: Sequence[Series] = (
     Series(
         "media_webhook_deliveries_total",
         "counter",
-        "Does the endpoint of webhooks take messages? `refused`: it answered something else than 2xx; "
-        "`gone`: it wants no more (410); `forbidden`: it is at an address that is not public; `given_up`: "
+        "Does the endpoint of webhooks take messages? `default` is that of `MEDIA_WEBHOOK_URL`; others have "
+        "the names that they have in `MEDIA_WEBHOOK_ENDPOINTS`. `refused`: it answered something else than "
+        "2xx; `gone`: it wants no more (410); `forbidden`: it is at an address that is not public; "
+        "`given_up`: "
         "messages that it has not taken in 3 days, or that were removed from the catalog before.",
-        {"outcome": (*get_args(Outcome), "given_up", OTHER)},
+        {ENDPOINT: (DEFAULT,), "outcome": (*get_args(Outcome), "given_up", OTHER)},
     ),
     Series(
         "media_webhook_duration_seconds",
         "histogram",
         "How long does the endpoint take to answer?",
+        {ENDPOINT: (DEFAULT,)},
         buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15),
     ),
     Series(
@@ -238,6 +247,7 @@ SERIES: Sequence[Series] = (
         "gauge",
         "How long has the oldest message waited that the endpoint has not taken? 0: none waits. There is no "
         "such series without an endpoint.",
+        {ENDPOINT: (DEFAULT,)},
         of="installation",
     ),
     Series(

@@ -6,7 +6,6 @@ from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
@@ -21,7 +20,7 @@ from worker.crontab import check_crontab
 from worker.domains import parse_domains
 from worker.listen_address import parse_address, parse_bind
 from worker.queue.url import check_url
-from worker.webhooks.signing import MAKE, parse_secrets
+from worker.webhooks.signing import MAKE, check_endpoint_url, parse_secrets
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # the first that is set counts
 _KEY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -112,18 +111,7 @@ def _base_url(value: str) -> str:
 
 
 def _webhook_url(value: str) -> str:
-    if not value:
-        return value
-    parts = urlsplit(value)
-    try:
-        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of the port
-        is_whole = False
-    if not is_whole or not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError("must be a URL such as https://app.example.com/hooks/media, in ASCII")
-    if parts.username is not None or parts.fragment:
-        raise ValueError("must be a URL without a user, a password and #: messages are signed instead")
-    return value
+    return check_endpoint_url(value) if value else value
 
 
 def _webhook_secrets(value: str, info: ValidationInfo) -> str:
@@ -234,10 +222,25 @@ def _recipes(value: Path | None) -> Path | None:
         try:
             load_recipes(value)
         except RecipeMistakes as error:
-            first, *more = str(error).splitlines()
-            said = "\n  ".join([f"{value} has {1 + len(more)} mistakes:", first, *more])
-            raise ValueError(said if more else f"{value}: {first}") from error
+            raise ValueError(_mistakes_in(value, error)) from error
     return value
+
+
+def _webhook_endpoints(value: Path | None) -> Path | None:
+    if value is not None:
+        from worker.webhooks.endpoint_file import EndpointMistakes, load_endpoints  # few name a file
+
+        try:
+            load_endpoints(value)
+        except EndpointMistakes as error:
+            raise ValueError(_mistakes_in(value, error)) from error
+    return value
+
+
+def _mistakes_in(file: Path, error: Exception) -> str:
+    first, *more = str(error).splitlines()
+    said = "\n  ".join([f"{file} has {1 + len(more)} mistakes:", first, *more])
+    return said if more else f"{file}: {first}"
 
 
 def _header_name(value: str) -> str:
@@ -277,6 +280,7 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 WebhookSecrets = Annotated[str, AfterValidator(_webhook_secrets)]
+WebhookEndpointFile = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_webhook_endpoints)]
 BackupPlace = Annotated[str, AfterValidator(_backup)]
 BackupKeep = Annotated[str, AfterValidator(_keep)]
 Crontab = Annotated[str, AfterValidator(check_crontab)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -24,6 +24,9 @@ from worker.domains import Domains, parse_domains
 from worker.env_files import INSTEAD, EnvFile, export_aws, export_otel, find_env_files
 from worker.limits import MemoryLimit, available_cpus, memory_limit, usual_confinement
 from worker.listen_address import is_loopback, parse_address, parse_bind
+
+if TYPE_CHECKING:
+    from worker.webhooks.endpoint_file import EndpointTable
 
 PREFIX = "MEDIA_"
 _OF_OTHERS = {INSTEAD, "MEDIA_ROOT", "MEDIA_URL"}  # those of Django, which often shares our environment
@@ -290,6 +293,11 @@ class Settings(BaseModel):
         description="what signs them: `whsec_` and 24 to 64 bytes in base64; while it is changed two or "
         "more, with spaces between them, the new one first",
     )
+    webhook_endpoints: types.WebhookEndpointFile = Field(
+        None,
+        description="a TOML file of further endpoints, each for some recipes or owners, see "
+        "[Webhooks](docs/webhooks.md#several-endpoints)",
+    )
     webhook_allow_private: bool = Field(
         False,
         description="whether they may be sent to addresses that are not public: this machine's, or of a "
@@ -394,6 +402,20 @@ class Settings(BaseModel):
         """Where a worker makes copies of the catalog."""
         return Path(self.backup).absolute() if self.backup else None
 
+    @cached_property
+    def further_endpoints(self) -> "Mapping[str, EndpointTable]":
+        """The endpoints of webhooks for some messages, by their names, in the order in which they choose."""
+        if self.webhook_endpoints is None:
+            return {}
+        from worker.webhooks.endpoint_file import load_endpoints  # few name a file
+
+        return load_endpoints(self.webhook_endpoints)
+
+    @property
+    def endpoint_names(self) -> Sequence[str]:
+        """The names of the endpoints of webhooks, those that metrics have at least."""
+        return ["default", *self.further_endpoints]
+
     @property
     def kept_copies(self) -> Keep:
         """Which of them stay."""
@@ -467,8 +489,12 @@ def unknown_variables() -> Mapping[str, str | None]:
 def _errors(error: ValidationError, files: Sequence[EnvFile]) -> Sequence[str]:
     return [
         f"{_origin(variable(str(mistake['loc'][0])), files)}: {mistake['msg'].removeprefix('Value error, ')}"
-        # Any part of a wrong URL of a server may be a password; recipes name their file themselves.
-        + ("" if mistake["loc"][0] in (*_SECRET, "recipes") else f" (it is {_shown(mistake['input'])!r})")
+        # Any part of a wrong URL of a server may be a password; files are named already.
+        + (
+            ""
+            if mistake["loc"][0] in (*_SECRET, "recipes", "webhook_endpoints")
+            else f" (it is {_shown(mistake['input'])!r})"
+        )
         for mistake in error.errors(include_url=False)
     ]
 

@@ -45,7 +45,8 @@ async def run(
     configure_logs(settings.log)
     asyncio.get_running_loop().call_later(_COLLECTS_AFTER_S, gc.enable)
     shutdown = Shutdown()
-    status, metrics = Status(shutdown.stopping.is_set), WorkerMetrics()
+    status = Status(shutdown.stopping.is_set)
+    metrics = WorkerMetrics(endpoints=settings.endpoint_names)
     instance = new_instance()  # one for all restarts: what is in its queue is still its own
     async with (
         tracing(settings, instance) as traces,

@@ -74,3 +74,10 @@ def first_letter(body: ColumnElement[str], field: str) -> ColumnElement[str]:
     """
     before = f'"{field}":"'
     return func.substr(body, place_of(body, literal_column(f"'{before}'")) + len(before), 1)
+
+
+def has_text(body: ColumnElement[str], field: str, value: str) -> ColumnElement[bool]:
+    """Whether a field before `metadata` in a message's body is that text, which is written as JSON."""
+    before = f'"{field}":'
+    found = func.substr(body, place_of(body, literal_column(f"'{before}'")) + len(before), len(value))
+    return found == value

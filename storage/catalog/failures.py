@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, RowMapping, Select, exists, func, select, 
 
 from storage.catalog.conflicts import repeated
 from storage.catalog.database import Database
+from storage.catalog.expressions import effective_owner
 from storage.catalog.locks import lock_uploads
 from storage.catalog.outbox import insert_messages
 from storage.catalog.paging import pages
@@ -107,6 +108,7 @@ def _deletion_message(row: RowMapping, now: int) -> Message:
         metadata=metadata,
         time_ms=now,
         traceparent=row["traceparent"],
+        owner=effective_owner(row["owner"], row["source"]),
         original_fate=OriginalFate.KEPT,
     )
 

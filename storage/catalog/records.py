@@ -331,7 +331,7 @@ class Message:
     original_kept: bool = False  # whether a deletion that was to take the original too has left it
     entry: str | None = None  # the ID of the refused entry; None: the message is about an upload
     traceparent: str | None = None  # of the trace in which the app asked for it
-    owner: str | None = None  # of its upload, where a `Reader` read it; None: nobody knows
+    owner: str | None = None  # of its upload, as it is now where a `Reader` read it; None: nobody knows
     stream: str | None = None  # of the app that it answers, where its upload does not say so
     replaces: UUID | None = None  # the upload in whose place this one has come
     replaced_by: UUID | None = None  # the one that has come in the place of a deleted one

@@ -30,6 +30,8 @@ _OF_A_BODY = Message.__dataclass_fields__.keys() - {"traceparent", "owner", "str
 _PLACEHOLDERS = ("thumbhash", "blurhash")
 _OF_A_PICTURE = (*_PLACEHOLDERS, "placeholder_tried")
 _OF_AN_ORIGINAL = [name for name in Original.__dataclass_fields__ if name not in _OF_A_PICTURE]
+_FIRST = ("seq", "kind", "id", "source", "recipe")
+_OWNER = "owner"  # for the routes of webhooks, which look for it before what apps have written
 _PLACEHOLDER = "placeholder"
 _STREAM = "stream"
 
@@ -121,6 +123,7 @@ def message_of(
         original=to_original(row),
         variants=variants,
         traceparent=row["traceparent"],
+        owner=effective_owner(row["owner"], row["source"]),
         replaced_by=_uuid(row["replaced_by"]) if is_deleted else None,
         original_fate=_fate(row["original_fate"]) if is_deleted else None,
     )
@@ -128,7 +131,8 @@ def message_of(
 
 def dump_message(message: Message) -> str:
     """A message as JSON text; its `seq` and its `traceparent` are the row's."""
-    body = {name: value for name, value in vars(message).items() if name in _OF_A_BODY}
+    body = {**{name: getattr(message, name) for name in _FIRST}, _OWNER: message.owner}
+    body |= {name: value for name, value in vars(message).items() if name in _OF_A_BODY}
     if (read := message.original) is not None:
         body["original"] = {name: getattr(read, name) for name in _OF_AN_ORIGINAL}
         body[_PLACEHOLDER] = {
@@ -154,6 +158,7 @@ def to_message(seq: int, body: str, traceparent: str | None) -> Message:
             "original": _to_original(fields["original"], content.get(_PLACEHOLDER) or {}),
             "variants": [StoredVariant(**variant) for variant in fields["variants"]],
             "traceparent": traceparent,
+            "owner": content.get(_OWNER),
             "stream": content.get(_STREAM),
             **{name: _uuid(content.get(name)) for name in _LATER_IDS},
             "original_fate": _fate(content.get("original_fate")),

@@ -1,4 +1,4 @@
-"""Webhooks in the catalog: how far an endpoint has come in the outbox, and what it has not taken yet."""
+"""Webhooks in the catalog: how far each endpoint has come in the outbox, and what it has not taken yet."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,13 +16,11 @@ from storage.catalog.leases import drop_lease, take_lease
 from storage.catalog.pruning import prune
 from storage.catalog.rows import load_json, without_nul
 from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
-from storage.catalog.tables import outbox, webhook_deliveries
+from storage.catalog.tables import kv, outbox, webhook_deliveries
+from storage.catalog.webhook_routes import EVERYTHING, WebhookRoute
 from storage.errors import CatalogDamaged
 
-ENDPOINT = "default"
-LEASE = "lease:webhooks"
-PLACE = f"webhook:{ENDPOINT}"  # the names of rows of `kv`
-STATE = f"webhook:{ENDPOINT}:state"
+DEFAULT = "default"  # the endpoint of all messages that no other one is sent
 TAKEN = 500  # messages at once; no more wait while nothing gets through
 MOST_WAITING = 10_000  # while something does
 MOST_GIVEN_UP = 10_000
@@ -33,8 +31,9 @@ _OFTEN = 5  # attempts, after which a message may be given up to make room
 
 _all = webhook_deliveries.c
 _earlier = webhook_deliveries.alias("earlier").c
-_WAITS = _all.endpoint == ENDPOINT, _all.given_up_ms.is_(None)
-_GIVEN_UP = _all.endpoint == ENDPOINT, _all.given_up_ms.is_not(None)
+_IS_MINE = _all.endpoint == bindparam("mine")
+_WAITS = _IS_MINE, _all.given_up_ms.is_(None)
+_GIVEN_UP = _IS_MINE, _all.given_up_ms.is_not(None)
 # One from ahead was set before the clock was put back.
 _IS_DUE = or_(_all.next_ms <= bindparam("now"), _all.next_ms > bindparam("latest"))
 _IS_FIRST = ~exists().where(
@@ -65,12 +64,7 @@ _NEXT = (
     .order_by(outbox.c.seq)
     .limit(bindparam("most"))
 )
-_NEXT_MADE = (
-    select(outbox.c.seq, outbox.c.made_ms)
-    .where(outbox.c.seq > bindparam("since"))
-    .order_by(outbox.c.seq)
-    .limit(bindparam("most"))
-)
+_PLACES = select(kv.c.name, kv.c.value).where(kv.c.name.startswith("webhook:", autoescape=True))
 _NEW = insert(webhook_deliveries)
 _ADD = _NEW.on_conflict_do_update(  # what waits already goes on waiting; what was given up begins anew
     index_elements=["endpoint", "seq"],
@@ -143,68 +137,145 @@ class Backlog:
 
 
 class Webhooks:
-    """The webhooks of one catalog. Every verb raises CatalogUnavailable."""
+    """The webhooks of one catalog to one endpoint. Every verb raises CatalogUnavailable."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, endpoint: str = DEFAULT, route: WebhookRoute = EVERYTHING) -> None:
         self._database = database
+        self.endpoint = endpoint
+        """Its name."""
+        self._route = route
+        self._mine = {"mine": endpoint}
+        # The names of rows of `kv`; the lease of the first endpoint is that which older workers take.
+        self._place = _place_of(endpoint)
+        self._state, self._used = f"{self._place}:state", f"{self._place}:used"
+        self._lease = "lease:webhooks" if endpoint == DEFAULT else f"lease:webhooks:{endpoint}"
+        self._passed: tuple[Value, int] | None = None  # at that place, messages of others up to that `seq`
+
+    def to(self, endpoint: str, route: WebhookRoute = EVERYTHING) -> "Webhooks":
+        """Those to another endpoint, which is sent the messages of that route."""
+        return Webhooks(self._database, endpoint, route)
 
     def now_ms(self) -> int:
         """This moment in ms since 1970, by the clock that all hosts of the catalog compare times by."""
         return self._database.now_ms()
 
     @repeated
-    async def begin(self) -> None:
-        """Deliver what is written to the outbox from now on, unless that has begun before."""
+    async def begin(self, *, instead_of_default: bool = False) -> None:
+        """Deliver what is written to the outbox from now on, unless that has begun before.
+
+        `instead_of_default`: from where the default endpoint has come to, which is sent these no more.
+        """
         async with self._database.reading() as connection:
-            if await read_value(connection, PLACE) is not None:
+            if await read_value(connection, self._place) is not None:
                 return
         async with self._database.writing() as connection:
-            given = await self._database.backend.given_seq(connection)
-            await replace_value(connection, PLACE, None, _place(given, given))
+            default = await read_value(connection, _place_of(DEFAULT)) if instead_of_default else None
+            given = default["seq"] if default else await self._database.backend.given_seq(connection)
+            await replace_value(connection, self._place, None, _place(given, given))
+
+    @repeated
+    async def note_use(self) -> None:
+        """Remember that there is this endpoint, or `forget_unused` forgets it."""
+        async with self._database.writing(relaxed_durability=True) as connection:
+            await write_value(connection, self._used, {"ms": self._database.now_ms()})
+
+    async def endpoints(self) -> Sequence[str]:
+        """The names of all endpoints that there ever were and that are not forgotten, in their order."""
+        async with self._database.reading() as connection:
+            names = (await connection.execute(_PLACES)).scalars().all()
+        found = [name.removeprefix(_place_of("")) for name in names]
+        return sorted((name for name in found if ":" not in name), key=lambda name: (name != DEFAULT, name))
+
+    async def used_ms(self) -> int | None:
+        """When a worker had this endpoint last; None: nobody has noted that."""
+        async with self._database.reading() as connection:
+            value = await read_value(connection, self._used)
+        return None if value is None else int(value["ms"])
+
+    async def forget_unused(self, before_ms: int) -> Sequence[str]:
+        """Forget the endpoints that no worker has had since before that, with all that waits for them.
+
+        Returns their names.
+        """
+        gone = []
+        for one in [self.to(name) for name in await self.endpoints()]:
+            used_ms = await one.used_ms()
+            if used_ms is None or used_ms > self.now_ms() + SKEW_MS:  # by an older worker, or a wrong clock
+                await one.note_use()
+            elif used_ms < before_ms:
+                await one._forget()
+                gone.append(one.endpoint)
+        return gone
+
+    async def _forget(self) -> None:
+        while await self._forget_page(_IS_MINE) == TAKEN:
+            pass
+        names = self._place, self._state, self._used
+        async with self._database.writing() as connection:
+            await connection.execute(delete(kv).where(kv.c.name.in_(names)))
 
     async def has_begun(self) -> bool:
         """Whether there ever was an endpoint."""
         async with self._database.reading() as connection:
-            return await read_value(connection, PLACE) is not None
+            return await read_value(connection, self._place) is not None
 
     @repeated
     async def lease(self, holder: str, seconds: float) -> bool:
         """Take or renew the right to deliver; False while another holder has it."""
         now, for_ms = self._database.now_ms(), int(seconds * 1000)
         async with self._database.writing(inline=True, relaxed_durability=True) as connection:
-            return await take_lease(connection, LEASE, holder, now, for_ms)
+            return await take_lease(connection, self._lease, holder, now, for_ms)
 
     @repeated
     async def end_lease(self, holder: str) -> None:
         """Give that right back, if it still is this holder's."""
         async with self._database.writing(relaxed_durability=True) as connection:
-            await drop_lease(connection, LEASE, holder)
+            await drop_lease(connection, self._lease, holder)
 
     @repeated
     async def take(self, most_waiting: int) -> int:
-        """Have the next messages of the outbox wait, if fewer than so many do; returns how many it took.
+        """Have the next messages of the outbox wait, if fewer than so many do.
 
-        A power cut may undo it: then they are taken again.
+        Returns how many of the outbox it has passed, those of other endpoints too. A power cut may undo it:
+        then they are taken again.
         """
         async with self._database.reading() as connection:
-            place = await read_value(connection, PLACE)
-            if (
-                place is None
-                or not (await connection.execute(_NEXT, {"since": place["seq"], "most": 1})).all()
-            ):
+            place = await read_value(connection, self._place)
+            if place is None:
                 return 0
-            room = min(TAKEN, most_waiting - await _count(connection, *_WAITS))
+            since = self._passed[1] if self._passed and self._passed[0] == place else place["seq"]
+            if not (await connection.execute(_NEXT, {"since": since, "most": 1})).all():
+                return 0
+            room = min(TAKEN, most_waiting - await self._count(connection, *_WAITS))
             if room <= 0:
                 return 0
-            rows = (await connection.execute(_NEXT, {"since": place["seq"], "most": room})).all()
-        last, now = rows[-1].seq, self._database.now_ms()
-        taken = [_new_row(row, now) for row in rows]
+            most = room if self._route.has_all else TAKEN
+            rows = (await connection.execute(_NEXT, {"since": since, "most": most})).all()
+        passed, taken = self._sort(rows, room)
+        last = rows[passed - 1].seq
+        if not taken and last - place["seq"] < TAKEN:
+            self._passed = place, last  # to write that down for each message of others would cost much
+            return passed
         async with self._database.writing(relaxed_durability=True) as connection:
             after = _place(last, max(last, place["top"]))
-            if not await replace_value(connection, PLACE, place, after):
+            if not await replace_value(connection, self._place, place, after):
                 return 0  # somebody has them sent again
-            await connection.execute(_ADD, taken)
-        return len(taken)
+            if taken:
+                await connection.execute(_ADD, taken)
+        return passed
+
+    def _sort(self, rows: Sequence[Any], room: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """How many of those messages are passed, and the rows of those that are this endpoint's."""
+        now = self._database.now_ms()
+        taken: list[Mapping[str, Any]] = []
+        for number, row in enumerate(rows):
+            content = _content_of(row.body)
+            if not self._route.has(content):
+                continue
+            if len(taken) == room:
+                return number, taken
+            taken.append(_new_row(self.endpoint, row, content, now))
+        return len(rows), taken
 
     async def due(self, most: int) -> Sequence[Delivery]:
         """What may be tried now, those first that are due longest; of each upload its first message alone."""
@@ -227,7 +298,7 @@ class Webhooks:
 
     async def _read(self, query: Select[Any], most: int, **values: int) -> Sequence[Delivery]:
         async with self._database.reading() as connection:
-            found = (await connection.execute(query, {"most": most, **values})).mappings()
+            found = (await connection.execute(query, {"most": most, **self._mine, **values})).mappings()
             return [_to_delivery(row) for row in found]
 
     @repeated
@@ -237,6 +308,7 @@ class Webhooks:
         now = self._database.now_ms()
         failed = [
             {
+                **self._mine,
                 "of_seq": each.delivery.seq,
                 "before": each.delivery.attempts,
                 "then": each.next_ms,
@@ -248,8 +320,8 @@ class Webhooks:
         ]
         async with self._database.writing(inline=True, relaxed_durability=True) as connection:
             if done:
-                mine = _all.endpoint == ENDPOINT, _all.seq.in_(done)
-                await connection.execute(delete(webhook_deliveries).where(*mine))
+                gone = delete(webhook_deliveries).where(_IS_MINE, _all.seq.in_(done))
+                await connection.execute(gone, self._mine)
             if failed:
                 await connection.execute(_FAILED, failed)
 
@@ -271,7 +343,7 @@ class Webhooks:
 
     async def _give_up(self, *where: Any) -> int:  # noqa: ANN401 (conditions)
         async with self._database.reading() as connection:
-            if not await _count(connection, *where):
+            if not await self._count(connection, *where):
                 return 0
         return await self._change_by_page(where, given_up_ms=self._database.now_ms())
 
@@ -289,47 +361,56 @@ class Webhooks:
         some = select(_all.seq).where(*where).order_by(_all.seq).limit(TAKEN)
         changing = update(webhook_deliveries).where(*where, _all.seq.in_(some)).values(**values)
         async with self._database.writing(relaxed_durability=True) as connection:
-            return (await connection.execute(changing)).rowcount
+            return (await connection.execute(changing, self._mine)).rowcount
 
     async def lose(self, before_ms: int) -> int:
         """Give up what was made before that, which the outbox soon has no more; returns how many."""
         lost = await self._give_up(*_WAITS, _all.made_ms < before_ms)
-        while passed := await self._pass_by(before_ms):
+        while (passed := await self._pass_by(before_ms)) is not None:
             lost += passed
         return lost
 
     @repeated
-    async def _pass_by(self, before_ms: int) -> int:
-        """Leave out the next messages of the outbox that were made before that; returns how many."""
+    async def _pass_by(self, before_ms: int) -> int | None:
+        """Leave out the next messages of the outbox that were made before that; returns how many were this
+        endpoint's, None where there were none at all.
+        """
         async with self._database.reading() as connection:
-            if (place := await read_value(connection, PLACE)) is None:
-                return 0
-            rows = (await connection.execute(_NEXT_MADE, {"since": place["seq"], "most": TAKEN})).all()
+            if (place := await read_value(connection, self._place)) is None:
+                return None
+            rows = (await connection.execute(self._next_made(place["seq"]).limit(TAKEN))).all()
         old = list(takewhile(lambda row: row.made_ms < before_ms, rows))
         if not old:
-            return 0
+            return None
         last = old[-1].seq
         async with self._database.writing() as connection:
             after = _place(last, max(last, place["top"]))
-            return len(old) if await replace_value(connection, PLACE, place, after) else 0
+            if not await replace_value(connection, self._place, place, after):
+                return None
+        return sum(bool(row.is_mine) for row in old)
+
+    def _next_made(self, since: int) -> Select[Any]:
+        """The messages of the outbox after that `seq`, each with whether it is this endpoint's."""
+        query = select(outbox.c.seq, outbox.c.made_ms, self._route.condition.label("is_mine"))
+        return query.where(outbox.c.seq > since).order_by(outbox.c.seq)
 
     @repeated
     async def make_room(self) -> int:
         """Give up some of what was tried often where `MOST_WAITING` wait; returns how many."""
         async with self._database.reading() as connection:
-            if await _count(connection, *_WAITS) < MOST_WAITING:
+            if await self._count(connection, *_WAITS) < MOST_WAITING:
                 return 0
         often = select(_all.seq).where(*_WAITS, _all.attempts >= _OFTEN).order_by(_all.seq).limit(TAKEN)
         async with self._database.writing() as connection:
             giving = update(webhook_deliveries).where(*_WAITS, _all.seq.in_(often))
             given_up = giving.values(given_up_ms=self._database.now_ms())
-            return (await connection.execute(given_up)).rowcount
+            return (await connection.execute(given_up, self._mine)).rowcount
 
     async def prune_surplus(self, most: int = MOST_GIVEN_UP) -> None:
         """Forget the oldest that were given up where they are more."""
         query = select(_all.seq).where(*_GIVEN_UP).order_by(_all.seq.desc()).offset(most).limit(1)
         async with self._database.reading() as connection:
-            last = (await connection.execute(query)).scalar()
+            last = (await connection.execute(query, self._mine)).scalar()
         if last is not None:
             while await self._forget_page(*_GIVEN_UP, _all.seq <= last) == TAKEN:
                 pass
@@ -339,26 +420,30 @@ class Webhooks:
         some = select(_all.seq).where(*where).order_by(_all.seq).limit(TAKEN)
         async with self._database.writing() as connection:
             gone = delete(webhook_deliveries).where(*where, _all.seq.in_(some))
-            return (await connection.execute(gone)).rowcount
+            return (await connection.execute(gone, self._mine)).rowcount
 
     async def prune(self, before_ms: int) -> int:
-        """Forget messages made before `before_ms`, which the outbox has no more; returns their number."""
+        """Forget messages made before `before_ms`, which the outbox has no more, of all endpoints.
+
+        Returns their number.
+        """
         return await prune(self._database, _all.made_ms, before_ms)
 
     async def backlog(self) -> Backlog:
         """What is not delivered."""
         async with self._database.reading() as connection:
-            waiting, given_up = await _count(connection, *_WAITS), await _count(connection, *_GIVEN_UP)
-            oldest = (await connection.execute(select(func.min(_all.made_ms)).where(*_WAITS))).scalar()
-            place = await read_value(connection, PLACE)
+            waiting = await self._count(connection, *_WAITS)
+            given_up = await self._count(connection, *_GIVEN_UP)
+            query = select(func.min(_all.made_ms)).where(*_WAITS)
+            oldest = (await connection.execute(query, self._mine)).scalar()
+            place = await read_value(connection, self._place)
             if place is None:
                 return Backlog(waiting, given_up, 0, oldest)
-            newer = select(outbox.c.seq).where(outbox.c.seq > place["seq"]).limit(MOST_BEHIND).subquery()
-            behind = (await connection.execute(select(func.count()).select_from(newer))).scalar_one()
-            if behind:
-                [first] = (await connection.execute(_NEXT, {"since": place["seq"], "most": 1})).all()
-                oldest = min(oldest or first.made_ms, first.made_ms)
-        return Backlog(waiting, given_up, behind, oldest)
+            newer = self._next_made(place["seq"]).limit(MOST_BEHIND).subquery().c
+            behind = select(func.count(), func.min(newer.made_ms)).where(newer.is_mine)
+            count, first_ms = (await connection.execute(behind)).one()
+        made = [ms for ms in (oldest, first_ms) if ms is not None]
+        return Backlog(waiting, given_up, count, min(made, default=None))
 
     async def oldest_ms(self) -> int:
         """For how many ms the oldest message has waited that is not delivered; 0: there is none.
@@ -367,11 +452,12 @@ class Webhooks:
         """
         now = self._database.now_ms()
         async with self._database.reading() as connection:
-            since = (await connection.execute(select(func.min(_all.since_ms)).where(*_WAITS))).scalar()
-            if (place := await read_value(connection, PLACE)) is not None:
-                after = {"since": max(place["seq"], place["top"]), "most": 1}
-                rows = (await connection.execute(_NEXT_MADE, after)).all()
-                since = min(since or now, rows[0].made_ms if rows else now)
+            query = select(func.min(_all.since_ms)).where(*_WAITS)
+            since = (await connection.execute(query, self._mine)).scalar()
+            if (place := await read_value(connection, self._place)) is not None:
+                newer = self._next_made(max(place["seq"], place["top"])).limit(MOST_BEHIND).subquery().c
+                first = select(newer.made_ms).where(newer.is_mine).order_by(newer.seq).limit(1)
+                since = min(since or now, (await connection.execute(first)).scalar() or now)
         return 0 if since is None else max(0, now - since)
 
     async def replay(self, since: int) -> int:
@@ -381,7 +467,7 @@ class Webhooks:
         """
         reached = await self._go_back(since)
         again = select(func.count()).select_from(outbox)
-        again = again.where(outbox.c.seq > since, outbox.c.seq <= reached)
+        again = again.where(outbox.c.seq > since, outbox.c.seq <= reached, self._route.condition)
         async with self._database.reading() as connection:  # it may take a while, and hold nobody up
             return (await connection.execute(again)).scalar_one()
 
@@ -389,10 +475,10 @@ class Webhooks:
     async def _go_back(self, since: int) -> int:
         """Begin again after that `seq`; returns how far the endpoint had come."""
         async with self._database.writing() as connection:
-            place = await read_value(connection, PLACE, alone=True)
+            place = await read_value(connection, self._place, alone=True)
             if place is None or place["seq"] <= since:
                 return since
-            await write_value(connection, PLACE, _place(since, place["top"]))
+            await write_value(connection, self._place, _place(since, place["top"]))
         return int(place["seq"])
 
     async def seq_before(self, made_ms: int) -> int:
@@ -407,14 +493,23 @@ class Webhooks:
     async def state(self) -> EndpointState | None:
         """How the endpoint does; None: nobody has tried it."""
         async with self._database.reading() as connection:
-            value = await read_value(connection, STATE)
+            value = await read_value(connection, self._state)
         return None if value is None else EndpointState(**value)
 
     @repeated
     async def note_state(self, state: EndpointState) -> None:
         """Remember how the endpoint does."""
         async with self._database.writing(relaxed_durability=True) as connection:
-            await write_value(connection, STATE, asdict(state))
+            await write_value(connection, self._state, asdict(state))
+
+    async def _count(self, connection: AsyncConnection, *where: Any) -> int:  # noqa: ANN401 (conditions)
+        query = select(func.count()).select_from(webhook_deliveries).where(*where)
+        return (await connection.execute(query, self._mine)).scalar_one()
+
+
+def _place_of(endpoint: str) -> str:
+    """The row of `kv` that says how far an endpoint has come; those with more behind it say more of it."""
+    return f"webhook:{endpoint}"
 
 
 def _place(seq: int, top: int) -> Value:
@@ -422,10 +517,14 @@ def _place(seq: int, top: int) -> Value:
     return {"seq": seq, "top": top}
 
 
-def _new_row(row: Any, now: int) -> Mapping[str, Any]:  # noqa: ANN401 (a row)
-    content = _content_of(row.body)
+def _new_row(
+    endpoint: str,
+    row: Any,  # noqa: ANN401 (a row)
+    content: Mapping[str, Any],
+    now: int,
+) -> Mapping[str, Any]:
     return {
-        "endpoint": ENDPOINT,
+        "endpoint": endpoint,
         "seq": row.seq,
         "upload_id": _id_or_none(content.get("id")),
         # Nobody is left without a picture in between.
@@ -465,8 +564,3 @@ def _to_id(text: str | None) -> UUID | None:
 def _to_delivery(row: Mapping[str, Any]) -> Delivery:
     values = {name: row[name] for name in Delivery.__dataclass_fields__}
     return Delivery(**{**values, "upload_id": _to_id(row["upload_id"])})
-
-
-async def _count(connection: AsyncConnection, *where: Any) -> int:  # noqa: ANN401 (conditions)
-    query = select(func.count()).select_from(webhook_deliveries).where(*where)
-    return (await connection.execute(query)).scalar_one()

@@ -10,7 +10,7 @@ from scripts.redis_server import RedisServer
 from tests.support import pictures
 from tests.support.commands import document, media
 from tests.support.ports import free_port
-from tests.support.receiver import SECRET, Hook, HookReceiver, HookReply, receiving
+from tests.support.receiver import OLD_SECRET, SECRET, Hook, HookReceiver, HookReply, receiving
 from tests.support.scraping import Scraped
 from tests.support.workplace import Workplace, database_on, eventually
 
@@ -35,9 +35,12 @@ def app() -> Iterator[HookReceiver]:
 def posting(
     app: HookReceiver, redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workplace]:
-    """A workplace with one worker that posts its messages to the app."""
-    settings = {**app.settings, "MEDIA_METRICS": f"127.0.0.1:{METRICS}"}
+    """A workplace with one worker that posts its messages to the app, those of the shop to another path."""
     home = tmp_path_factory.mktemp("posting")
+    endpoints = home / "endpoints.toml"
+    endpoints.write_text(f'[shop]\nurl = "{app.url}/shop"\nsecret = "{OLD_SECRET}"\nowners = ["shop"]\n')
+    settings = {**app.settings, "MEDIA_METRICS": f"127.0.0.1:{METRICS}"}
+    settings["MEDIA_WEBHOOK_ENDPOINTS"] = str(endpoints)
     place = Workplace(home, database_on(redis_server.url), migrated, **settings)
     place.start()
     yield place
@@ -85,11 +88,12 @@ def test_every_message_is_posted_as_it_is_on_the_stream_and_counted(
     scraped = Scraped(METRICS)
     eventually(
         lambda: (
-            (scraped.value("media_webhook_deliveries_total", outcome="delivered") or 0) >= 3
-            and scraped.value("media_webhook_oldest_age_seconds") == 0
+            (scraped.value("media_webhook_deliveries_total", outcome="delivered", endpoint="default") or 0)
+            >= 3
+            and scraped.value("media_webhook_oldest_age_seconds", endpoint="default") == 0
         )
     )
-    assert (scraped.value("media_webhook_duration_seconds_count") or 0) >= 3
+    assert (scraped.value("media_webhook_duration_seconds_count", endpoint="default") or 0) >= 3
 
 
 def test_uploads_end_while_the_app_answers_nothing_and_all_is_posted_once_it_does(
@@ -117,14 +121,36 @@ def test_a_message_that_was_taken_is_posted_again_from_the_command_line(
     receiver.await_that(lambda: seq in receiver.taken_seqs())
     eventually(lambda: waiting_at(posting) == 0)
 
-    listed = document(media(posting.env(), "webhooks", "list", "--json"))
+    listed, shop = document(media(posting.env(), "webhooks", "list", "--json"))["endpoints"]
+    assert (listed["name"], shop["name"]) == ("default", "shop")
     assert (listed["state"], listed["problem"], listed["waiting"]) == ("ok", None, [])
     assert listed["url"] == receiver.url.removesuffix("hooks") + "…"
-    replayed = media(posting.env(), "webhooks", "replay", "--since", str(seq - 1))
-    assert replayed.stdout == f"1 message after seq {seq - 1} will be sent again.\n"
+    replayed = media(posting.env(), "webhooks", "replay", "--endpoint", "default", "--since", str(seq - 1))
+    assert replayed.stdout == f"1 message after seq {seq - 1} will be sent to default again.\n"
     receiver.await_that(lambda: receiver.taken_seqs().count(seq) == 2)
     first, second = [hook for hook in receiver.taken if hook.message["seq"] == seq]
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
+
+
+def test_the_messages_of_an_owner_are_posted_to_the_endpoint_that_is_named_for_it_alone(
+    posting: Workplace, receiver: HookReceiver
+) -> None:
+    sources = announce(posting, "shop/shoe", "elsewhere/shoe")
+    seqs = [posting.await_end_of(*sources)[source]["seq"] for source in sources]
+    receiver.await_that(lambda: {*seqs} <= {*receiver.taken_seqs()})
+    replay = ("webhooks", "replay", "--since", str(min(seqs) - 1))
+    unclear, unknown, sent = (
+        media(posting.env(), *replay, *more) for more in ((), ("--endpoint", "no"), ("--endpoint", "shop"))
+    )
+    receiver.await_that(lambda: receiver.taken_seqs().count(seqs[0]) == 2)
+
+    paths = {hook.message["seq"]: hook.path for hook in receiver.taken if hook.is_signed_by(OLD_SECRET)}
+    assert paths == {seqs[0]: "/hooks/shop"}
+    assert receiver.taken_seqs().count(seqs[1]) == 1
+    assert (unclear.returncode, unknown.returncode) == (2, 2)
+    assert "name one by --endpoint: default, shop" in unclear.stderr
+    assert "1 message after seq" in sent.stdout
+    assert Scraped(METRICS).value("media_webhook_oldest_age_seconds", endpoint="shop") == 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from storage.catalog.opening import Catalog
+from storage.catalog.webhook_routes import WebhookRoute, WebhookRule
 from storage.catalog.webhooks import TAKEN, EndpointState, Webhooks
 from storage.errors import CatalogUnavailable
 from tests.support.catalogs import claim, commit, failed, ready, take, upload_event
@@ -46,9 +47,15 @@ def delivering(catalog: Catalog) -> Delivering:
 
     @asynccontextmanager
     async def deliver(
-        url: str, holder: str = "me", timeout_s: float = 10, lease_s: float = LEASE_S
+        url: str,
+        holder: str = "me",
+        timeout_s: float = 10,
+        lease_s: float = LEASE_S,
+        webhooks: Webhooks | None = None,
     ) -> AsyncIterator[WebhookDeliverer]:
-        deliverer = deliverer_of(catalog, url, holder, timeout_s=timeout_s, lease_s=lease_s)
+        deliverer = deliverer_of(
+            catalog, url, holder, timeout_s=timeout_s, lease_s=lease_s, webhooks=webhooks
+        )
         await deliverer.begin()
         running = asyncio.create_task(deliverer.run())
         try:
@@ -68,23 +75,26 @@ def deliverer_of(
     stopping: Callable[[], bool] = lambda: False,
     timeout_s: float = 10,
     lease_s: float = LEASE_S,
+    webhooks: Webhooks | None = None,
 ) -> WebhookDeliverer:
     secrets = parse_secrets(f"{SECRET} {OLD_SECRET}")
     sender = WebhookSender(
         WebhookEndpoint(url, secrets, True, timeout_s), CONCURRENCY, catalog.webhooks.now_ms
     )
-    return WebhookDeliverer(catalog.webhooks, catalog.outbox, sender, catalog.id, holder, lease_s, stopping)
+    return WebhookDeliverer(
+        *(webhooks or catalog.webhooks, catalog.outbox, sender, catalog.id, holder, lease_s, stopping)
+    )
 
 
 _numbers = iter(range(1, 1_000_000))
 
 
-async def publish(catalog: Catalog, *ids: UUID) -> list[int]:
+async def publish(catalog: Catalog, *ids: UUID, folder: str = "") -> list[int]:
     """A message about each of these uploads, in that order; returns their `seq`."""
     before = await catalog.outbox.given_seq()
     for start in range(0, len(ids), len({*ids})):  # each upload once, all together
         events = [
-            upload_event(next(_numbers), each, f"uploads/{each.int}.jpg")
+            upload_event(next(_numbers), each, f"uploads/{folder}{each.int}.jpg")
             for each in ids[start : start + len({*ids})]
         ]
         jobs = (await take(catalog, *events)).jobs
@@ -212,7 +222,7 @@ async def test_an_app_that_was_dead_for_ten_minutes_gets_everything_in_order_for
             put_clock(seconds)
             deliverer.wake()
             await await_attempts(catalog.webhooks, len(ids) + number)
-        assert await watch_webhooks(catalog.webhooks)() is None
+        assert await watch_webhooks([catalog.webhooks])() is None
         with receiving(port) as receiver:
             put_clock(780)
             deliverer.wake()
@@ -295,7 +305,7 @@ async def test_what_was_not_taken_in_three_days_is_given_up_and_can_be_sent_agai
             deliverer.wake()
             await await_attempts(catalog.webhooks, number)
     put_clock(1000)
-    assert "it answered 500" in (await watch_webhooks(catalog.webhooks)() or "")
+    assert "it answered 500" in (await watch_webhooks([catalog.webhooks])() or "")
     put_clock(GIVEN_UP_AFTER_MS / 1000 + 10)
     receiver.answer = lambda _: HookReply()
     async with delivering(receiver.url, "second") as deliverer:
@@ -353,7 +363,7 @@ async def test_an_app_that_says_it_is_gone_is_left_alone_until_a_worker_starts_a
         for _ in range(3):
             await deliverer.turn()
         assert len(receiver.hooks) == 1
-        assert "it answered 410" in (await watch_webhooks(catalog.webhooks)() or "")
+        assert "it answered 410" in (await watch_webhooks([catalog.webhooks])() or "")
     receiver.answer = lambda _: HookReply()
     async with delivering(receiver.url, "second") as deliverer:
         await catalog.webhooks.make_due()
@@ -422,6 +432,29 @@ async def test_a_certificate_must_be_of_the_host_that_the_url_names(
         await catalog.webhooks.make_due()
         deliverer.wake()
         await await_that(tls_receiver, lambda: len(tls_receiver.taken) == 1)
+
+
+async def test_an_endpoint_that_is_dead_holds_up_no_other(
+    catalog: Catalog, receiver: HookReceiver, delivering: Delivering
+) -> None:
+    pictures = WebhookRule(owners=frozenset({"pictures"}))
+    shop = catalog.webhooks.to("shop", WebhookRoute(pictures))
+    default = catalog.webhooks.to("default", WebhookRoute(earlier=[pictures]))
+    ids = others(DOWN_AFTER)
+    async with (
+        delivering(f"http://127.0.0.1:{free_port()}/", webhooks=shop) as dead,
+        delivering(receiver.url, webhooks=default) as living,
+    ):
+        await publish(catalog, *ids, folder="pictures/")
+        dead.wake()
+        await await_word(shop, "down")
+        seqs = await publish(catalog, CAT, CAT)
+        living.wake()
+        await await_that(receiver, lambda: receiver.taken_seqs() == seqs)
+        await until(lambda: is_empty(default))
+
+        assert [one.upload_id for one in await shop.waiting(10)] == ids
+        assert len(receiver.hooks) == 2
 
 
 async def test_a_second_worker_delivers_only_once_the_first_has_ended(

@@ -1,8 +1,8 @@
 """The deliverer: it posts the messages of the outbox to an endpoint until it has taken them.
 
-It runs in every worker that knows an endpoint, and works in the one that has the lease. The messages of an
-upload go in their order. Nobody waits for it: it reads what was committed, and what is not delivered stays in
-the catalog.
+Each endpoint has one in every worker that knows it; it works in the one that has the endpoint's lease. The
+messages of an upload go in their order. Nobody waits for it: it reads what was committed, and what is not
+delivered stays in the catalog.
 """
 
 import asyncio
@@ -35,6 +35,7 @@ POLL_S = 1.0  # after which the outbox is read, whether or not this worker has w
 TOGETHER_S = 0.05  # what ends within this time is recorded by one transaction
 AHEAD = 32  # messages that are read before their turn
 TIDY_S = 5.0
+USED_S = 600.0  # after which it is noted again that there is this endpoint
 CLOSE_S = 5.0  # for attempts that run when the worker ends
 
 
@@ -74,12 +75,17 @@ class WebhookDeliverer:
         self._recovered = False  # and what waits is not due yet
         self._leads = False
         self._holds = False  # as the catalog said last
+        self._used = float("-inf")
+        self._log = log.bind(endpoint=webhooks.endpoint)
         self._asked = self._tidied = float("-inf")  # `_asked`: before the lease was taken, or was another's
         self._noted: EndpointState | None = None
 
-    async def begin(self) -> None:
-        """Deliver messages from now on, unless that has begun before. Raises: CatalogUnavailable."""
-        await self._webhooks.begin()
+    async def begin(self, *, instead_of_default: bool = False) -> None:
+        """Deliver messages from now on, unless that has begun before; of an endpoint that is new those that
+        the default one has not come to, if it is in its place. Raises: CatalogUnavailable.
+        """
+        await self._webhooks.begin(instead_of_default=instead_of_default)
+        await self._note_use()
 
     def wake(self) -> None:
         """There are new messages; called where uploads are worked on, so it only notes that."""
@@ -160,7 +166,7 @@ class WebhookDeliverer:
             self._asked = began
             if self._holds and not led:
                 await self._go_on_from_others()
-                log.info("webhooks_led")
+                self._log.info("webhooks_led")
             self._leads = self._holds
         return self._leads
 
@@ -190,10 +196,16 @@ class WebhookDeliverer:
         count += await self._webhooks.make_room()
         if count:
             await self._webhooks.prune_surplus()
-            self._metrics.webhooks_given_up(count)
-            log.error("webhooks_given_up", messages=count, reason=self._pace.problem)
+            self._metrics.webhooks_given_up(self._webhooks.endpoint, count)
+            self._log.error("webhooks_given_up", messages=count, reason=self._pace.problem)
         await self._note_state()
+        if monotonic() - self._used >= USED_S:
+            await self._note_use()
         self._tidied = monotonic()
+
+    async def _note_use(self) -> None:
+        await self._webhooks.note_use()
+        self._used = monotonic()
 
     async def _note_state(self) -> None:
         before = self._noted or await self._webhooks.state()
@@ -224,8 +236,8 @@ class WebhookDeliverer:
                 self._ready.append((delivery, messages[delivery.seq]))
             else:  # it cannot be read, or was removed
                 self._end(Attempted(delivery))
-                self._metrics.webhooks_given_up(1)
-                log.error("webhooks_given_up", messages=1, reason=f"the message {delivery.seq} is lost")
+                self._metrics.webhooks_given_up(self._webhooks.endpoint, 1)
+                self._log.error("webhooks_given_up", messages=1, reason=f"the message {delivery.seq} is lost")
         self._begin_ready()
 
     def _begin_ready(self) -> None:
@@ -257,7 +269,7 @@ class WebhookDeliverer:
         except asyncio.CancelledError:
             self._busy.discard(delivery.seq)  # nobody knows whether it has come; it is sent again
             raise
-        self._metrics.webhook_tried(answer.outcome, monotonic() - began)
+        self._metrics.webhook_tried(self._webhooks.endpoint, answer.outcome, monotonic() - began)
         self._learn(answer, delivery.seq)
         if answer.outcome == "delivered":
             self._end(Attempted(delivery))
@@ -267,7 +279,7 @@ class WebhookDeliverer:
         self._end(Attempted(delivery, problem, self._webhooks.now_ms() + wait_ms))
 
     def _learn(self, answer: WebhookAnswer, seq: int) -> None:
-        """Learn how the endpoint does; what changes is a line in the log."""
+        """Learn how the endpoint does; what changes is a line in the self._log."""
         before = self._pace.word
         if self._pace.met(answer, seq):
             self._recovered = True
@@ -276,8 +288,8 @@ class WebhookDeliverer:
         self._tidied = float("-inf")  # others are to know
         match now:
             case "ok":
-                log.info("webhooks_go_on")
+                self._log.info("webhooks_go_on")
             case "down":
-                log.warning("webhooks_wait", reason=answer.problem)
+                self._log.warning("webhooks_wait", reason=answer.problem)
             case "gone":
-                log.error("webhooks_unwanted", reason=answer.problem)
+                self._log.error("webhooks_unwanted", reason=answer.problem)

@@ -1,4 +1,4 @@
-"""The endpoint of webhooks as the settings describe it, and what it answered."""
+"""The endpoints of webhooks as the settings describe them, and what they answer."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from storage.catalog.webhook_routes import EVERYTHING, WebhookRoute
+from storage.catalog.webhooks import DEFAULT
 from storage.errors import lacking
 from worker.settings import Settings
 from worker.webhooks.signing import parse_secrets
@@ -31,18 +33,30 @@ class WebhookEndpoint:
     secrets: Sequence[bytes] = field(repr=False)
     allow_private: bool
     timeout_s: float
+    name: str = DEFAULT
+    route: WebhookRoute = EVERYTHING
 
     @classmethod
-    def of(cls, settings: Settings) -> "WebhookEndpoint | None":
-        """The one of the settings; None: there is none."""
+    def of(cls, settings: Settings) -> "Sequence[WebhookEndpoint]":
+        """Those of the settings, that of MEDIA_WEBHOOK_URL first."""
+        allow_private, timeout_s = settings.webhook_allow_private, settings.webhook_timeout
+        tables = settings.further_endpoints
+        rules = [table.rule for table in tables.values()]
+        further = [
+            cls(
+                *(table.url, parse_secrets(table.secret), allow_private, timeout_s, name),
+                WebhookRoute(table.rule, rules[:number]),
+            )
+            for number, (name, table) in enumerate(tables.items())
+        ]
         if not settings.webhook_url:
-            return None
-        return cls(
-            settings.webhook_url,
-            parse_secrets(settings.webhook_secret),
-            settings.webhook_allow_private,
-            settings.webhook_timeout,
-        )
+            return further
+        secrets = parse_secrets(settings.webhook_secret)
+        route = WebhookRoute(earlier=rules)
+        return [
+            cls(settings.webhook_url, secrets, allow_private, timeout_s, DEFAULT, route),
+            *further,
+        ]
 
     def lease_s(self, least_s: float) -> float:
         """How long a worker may deliver alone: longer than an attempt of it takes, and at least so long."""
@@ -76,4 +90,4 @@ class WebhookAnswer:
 def check_installed() -> None:
     """Raises: CannotDeliver where the packages are missing that webhooks are sent with."""
     if not all(importlib.util.find_spec(name) for name in PACKAGES):
-        raise CannotDeliver(f"MEDIA_WEBHOOK_URL {lacking('webhooks')}")
+        raise CannotDeliver(f"an endpoint of webhooks {lacking('webhooks')}")

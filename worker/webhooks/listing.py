@@ -1,12 +1,14 @@
-"""Webhooks for people and programs: how the endpoint does, what waits for it, and what was given up."""
+"""Webhooks for people and programs: how each endpoint does, what waits for it, and what was given up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.moments import precise_moment
-from storage.catalog.webhooks import Backlog, Delivery, EndpointState, Webhooks
+from storage.catalog.webhook_routes import EVERYTHING, NOWHERE
+from storage.catalog.webhooks import DEFAULT, Backlog, Delivery, EndpointState, Webhooks
 from worker.settings import Settings
+from worker.webhooks.endpoint import WebhookEndpoint
 from worker.webhooks.signing import shown_endpoint
 
 WORDS = {
@@ -18,8 +20,14 @@ WORDS = {
 
 @dataclass(frozen=True)
 class WebhookReport:
-    """How an endpoint does. `state` is None where it was never tried."""
+    """How an endpoint does. `state` is None where no worker has delivered to it yet.
 
+    `url` is shown to people; None: it is not in the settings here. `used_ms` is when a worker had it last.
+    """
+
+    name: str
+    url: str | None
+    used_ms: int | None
     state: EndpointState | None
     backlog: Backlog
     waiting: Sequence[Delivery]
@@ -43,14 +51,28 @@ class WebhookReport:
         return None if oldest_ms is None else max(0, self.now_ms - oldest_ms) // 1000
 
 
-async def report_webhooks(webhooks: Webhooks, limit: int) -> WebhookReport | None:
-    """The report with up to `limit` messages of each kind; None where there never was an endpoint.
+async def report_webhooks(webhooks: Webhooks, settings: Settings, limit: int) -> Sequence[WebhookReport]:
+    """A report with up to `limit` messages of each kind for each endpoint that any worker has had.
 
-    Raises: CatalogUnavailable.
+    Those of the settings come first, in their order. Raises: CatalogUnavailable.
     """
-    if not await webhooks.has_begun():
-        return None
+    known = {one.name: one for one in WebhookEndpoint.of(settings)}
+    there = await webhooks.endpoints()
+    names = [*(name for name in known if name in there), *(name for name in there if name not in known)]
+    return [await _report(webhooks_to(webhooks, settings, name), known.get(name), limit) for name in names]
+
+
+def webhooks_to(webhooks: Webhooks, settings: Settings, name: str) -> Webhooks:
+    """Those to the endpoint of that name, with the route that it has in the settings."""
+    routes = {one.name: one.route for one in WebhookEndpoint.of(settings)}
+    return webhooks.to(name, routes.get(name, EVERYTHING if name == DEFAULT else NOWHERE))
+
+
+async def _report(webhooks: Webhooks, endpoint: WebhookEndpoint | None, limit: int) -> WebhookReport:
     return WebhookReport(
+        webhooks.endpoint,
+        None if endpoint is None else shown_endpoint(endpoint.url),
+        await webhooks.used_ms(),
         await webhooks.state(),
         await webhooks.backlog(),
         await webhooks.waiting(limit),
@@ -59,20 +81,25 @@ async def report_webhooks(webhooks: Webhooks, limit: int) -> WebhookReport | Non
     )
 
 
-def report_document(report: WebhookReport | None, settings: Settings) -> dict[str, Any]:
-    """The report as JSON."""
-    state = report.state if report else None
-    backlog = report.backlog if report else Backlog(0, 0, 0, None)
+def report_document(reports: Sequence[WebhookReport]) -> dict[str, Any]:
+    """The reports as JSON."""
+    return {"endpoints": [_document(one) for one in reports]}
+
+
+def _document(report: WebhookReport) -> dict[str, Any]:
+    state, backlog = report.state, report.backlog
     return {
-        "url": shown_endpoint(settings.webhook_url) or None,
+        "name": report.name,
+        "url": report.url,
+        "used": _moment(report.used_ms),
         "state": state.word if state else None,
         "since": _moment(state.since_ms if state else None),
         "problem": state.problem if state else None,
         "delivered": _moment(state.delivered_ms if state else None),
         "total": {"waiting": backlog.waiting, "given_up": backlog.given_up, "behind": backlog.behind},
         "oldest": _moment(backlog.oldest_ms),
-        "waiting": [delivery_document(one) for one in (report.waiting if report else ())],
-        "given_up": [delivery_document(one) for one in (report.given_up if report else ())],
+        "waiting": [delivery_document(one) for one in report.waiting],
+        "given_up": [delivery_document(one) for one in report.given_up],
     }
 
 

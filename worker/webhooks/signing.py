@@ -1,4 +1,4 @@
-"""Signatures of webhooks as Standard Webhooks says: an HMAC of id, time and body by each secret."""
+"""What settings say of webhooks, and signatures as Standard Webhooks says: an HMAC by each secret."""
 
 import hmac
 from base64 import b64decode, b64encode
@@ -43,6 +43,20 @@ def signed_headers(
         ("webhook-timestamp", str(time_s)),
         ("webhook-signature", " ".join(f"v1,{b64encode(digest).decode()}" for digest in digests)),
     ]
+
+
+def check_endpoint_url(value: str) -> str:
+    """The URL of an endpoint. Raises: ValueError, whose message does not show it."""
+    parts = urlsplit(value)
+    try:
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port
+        is_whole = False
+    if not is_whole or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("must be a URL such as https://app.example.com/hooks/media, in ASCII")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("must be a URL without a user, a password and #: messages are signed instead")
+    return value
 
 
 def shown_endpoint(url: str) -> str:

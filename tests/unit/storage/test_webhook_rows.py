@@ -10,9 +10,11 @@ from storage.catalog import webhooks as verbs
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import About
 from storage.catalog.tables import outbox
-from storage.catalog.webhooks import Attempted, Delivery, EndpointState
+from storage.catalog.webhook_routes import WebhookRoute, WebhookRule
+from storage.catalog.webhooks import Attempted, Delivery, EndpointState, Webhooks
 from tests.support.catalogs import CAT, ON_BOTH, SOURCE, letter, take, transactions, upload_event, work
 from tests.support.host_clock import Clock
+from tests.support.polling import until
 
 pytestmark = ON_BOTH
 
@@ -336,3 +338,148 @@ async def test_a_damaged_message_holds_up_no_other(catalog: Catalog, body: str) 
 
     assert await catalog.webhooks.take(MANY) == 2
     assert len(await catalog.webhooks.waiting(MANY)) == 2
+
+
+SHOP_RULE = WebhookRule(recipes=frozenset({"shop"}))
+ALICE_RULE = WebhookRule(owners=frozenset({'a"lice'}))
+
+
+async def publish_for(catalog: Catalog, number: int, recipe: str, owner: str | None) -> None:
+    """A message about an upload of its own, with that recipe and owner, whatever its metadata say."""
+    metadata = {"recipe": "shop", "owner": 'a"lice'}
+    one = upload_event(number, UUID(int=number), f"uploads/{number}.jpg", **metadata)
+    await take(catalog, replace(one, recipe=recipe, owner=owner))
+    await work(catalog, one.id)
+
+
+async def begin_all(catalog: Catalog) -> tuple[Webhooks, Webhooks, Webhooks]:
+    """The endpoint of all others, the one of a recipe, and the one of an owner, at which all have begun."""
+    endpoints = (
+        catalog.webhooks.to("default", WebhookRoute(earlier=[SHOP_RULE, ALICE_RULE])),
+        catalog.webhooks.to("shop", WebhookRoute(SHOP_RULE)),
+        catalog.webhooks.to("alice", WebhookRoute(ALICE_RULE, [SHOP_RULE])),
+    )
+    for each in endpoints:
+        await each.begin()
+    return endpoints
+
+
+async def uploads_at(webhooks: Webhooks) -> list[int]:
+    """The numbers of the uploads that wait at an endpoint."""
+    return [one.upload_id.int if one.upload_id else 0 for one in await webhooks.waiting(MANY)]
+
+
+async def test_each_message_waits_for_the_endpoint_of_its_recipe_or_owner_and_for_no_other(
+    catalog: Catalog,
+) -> None:
+    default, shop, alice = await begin_all(catalog)
+    owners = (("shop", None), ("shop", 'a"lice'), ("other", 'a"lice'), ("other", "bob"), ("other", None))
+    for number, (recipe, owner) in enumerate(owners, 1):
+        await publish_for(catalog, number, recipe, owner)
+    await refuse(catalog, 9)
+    behind = [(await each.backlog()).behind for each in (default, shop, alice)]
+    for each in (default, shop, alice):
+        assert await each.take(MANY) == 6
+        assert await each.take(MANY) == 0
+
+    assert behind == [3, 2, 1]
+    assert await uploads_at(default) == [4, 5, 0]
+    assert await uploads_at(shop) == [1, 2]
+    assert await uploads_at(alice) == [3]
+    assert await shop.replay(0) == 2
+    assert [(await each.backlog()).behind for each in (default, shop, alice)] == [0, 2, 0]
+    await shop.record([Attempted(one) for one in await shop.waiting(MANY)])
+    assert (await uploads_at(shop), await uploads_at(alice)) == ([], [3])
+
+
+async def test_messages_of_others_cost_an_endpoint_nothing_and_are_counted_for_none(
+    catalog: Catalog,
+) -> None:
+    _, shop, _ = await begin_all(catalog)
+    for number in range(1, 4):
+        await publish_for(catalog, number, "other", None)
+    with transactions(catalog) as seen:
+        assert [await shop.take(MANY) for _ in range(2)] == [3, 0]
+        assert seen.count("BEGIN IMMEDIATE") == 0
+    await make_older(catalog)
+
+    assert await shop.oldest_ms() == 0
+    assert (await shop.backlog()).oldest_ms is None
+    await publish_for(catalog, 4, "shop", None)
+    await make_older(catalog)
+    assert DAY_MS <= await shop.oldest_ms() < 2 * DAY_MS
+    assert await shop.lose(shop.now_ms() + 1) == 1
+
+
+async def make_older(catalog: Catalog) -> None:
+    """Have all messages been made a day before."""
+    async with catalog.database.writing() as connection:
+        await connection.execute(update(outbox).values(made_ms=outbox.c.made_ms - DAY_MS))
+
+
+async def test_a_full_endpoint_stops_at_its_own_next_message(catalog: Catalog) -> None:
+    default, shop, _ = await begin_all(catalog)
+    for number, recipe in enumerate(("shop", "other", "shop", "other"), 1):
+        await publish_for(catalog, number, recipe, None)
+
+    assert [await shop.take(1), await default.take(MANY)] == [2, 4]
+    assert (await uploads_at(shop), await uploads_at(default)) == ([1], [2, 4])
+    assert (await shop.backlog()).behind == 1
+    await deliver_to(shop)
+    assert await shop.take(1) == 2
+    assert await uploads_at(shop) == [3]
+
+
+async def deliver_to(webhooks: Webhooks) -> None:
+    await webhooks.record([Attempted(one) for one in await webhooks.waiting(MANY)])
+
+
+async def test_a_new_endpoint_gets_what_the_one_in_whose_place_it_comes_has_not_come_to(
+    catalog: Catalog,
+) -> None:
+    await catalog.webhooks.begin()
+    await publish_for(catalog, 1, "shop", None)
+    await catalog.webhooks.take(MANY)
+    await publish_for(catalog, 2, "shop", None)
+    default, shop = (
+        catalog.webhooks.to("default", WebhookRoute(earlier=[SHOP_RULE])),
+        catalog.webhooks.to("shop", WebhookRoute(SHOP_RULE)),
+    )
+    await shop.begin(instead_of_default=True)
+    for each in (default, shop):
+        await each.take(MANY)
+
+    assert (await uploads_at(default), await uploads_at(shop)) == ([1], [2])
+
+
+async def test_each_endpoint_has_a_lease_and_a_state_of_its_own(catalog: Catalog) -> None:
+    default, shop, _ = await begin_all(catalog)
+    await shop.note_state(EndpointState("down", 17, "it answered 500"))
+
+    assert await default.state() is None
+    assert await default.lease("a", 60)
+    assert await shop.lease("b", 60)
+    await shop.end_lease("b")
+    assert not await default.lease("b", 60)
+
+
+async def test_an_endpoint_that_no_worker_has_had_for_long_is_forgotten_with_all_that_waits(
+    catalog: Catalog,
+) -> None:
+    default, shop, _ = await begin_all(catalog)
+    await publish_for(catalog, 1, "shop", None)
+    await shop.take(MANY)
+    assert await shop.endpoints() == ["default", "alice", "shop"]
+    assert await shop.forget_unused(shop.now_ms() + 1) == []  # nobody knows since when
+    before_ms = shop.now_ms() + 1
+
+    async def is_later() -> bool:
+        return default.now_ms() > before_ms
+
+    await until(is_later)
+    await default.note_use()
+
+    assert await default.forget_unused(before_ms) == ["alice", "shop"]
+    assert await default.endpoints() == ["default"]
+    assert await uploads_at(shop) == []
+    assert not await shop.has_begun()

@@ -1,5 +1,7 @@
 """`media doctor`: what it says of the endpoint of webhooks, to which it connects and posts nothing."""
 
+from pathlib import Path
+
 import pytest
 
 from storage.catalog.webhooks import EndpointState, Word
@@ -70,3 +72,22 @@ def test_an_endpoint_that_takes_nothing_is_an_error_with_what_to_do(
 
     assert found.level == level
     assert words in f"{found.detail} {found.advice}"
+
+
+async def test_each_endpoint_has_a_finding_of_its_own_and_a_recipe_that_is_not_there_a_warning(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "endpoints.toml"
+    table = f'[shop]\nurl = "http://127.0.0.1:{free_port()}/"\nsecret = "{SECRET}"\nrecipes = ["shop"]\n'
+    file.write_text(table)
+    with receiving() as receiver:
+        settings = settings_of(receiver.url)
+        found = await check_webhooks(settings.model_copy(update={"webhook_endpoints": file}))
+
+    assert [(one.what, one.level) for one in found] == [
+        ("Webhooks", "warning"),
+        ("Webhooks to shop", "error"),
+        ("Webhooks", "warning"),
+    ]
+    assert "correct the url of shop in MEDIA_WEBHOOK_ENDPOINTS" in (found[1].advice or "")
+    assert "shop is for the recipe shop, and there is none of that name" in found[2].detail

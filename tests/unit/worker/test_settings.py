@@ -96,6 +96,7 @@ DEFAULTS: dict[str, object] = {
     "MEDIA_LOG": "auto",
     "MEDIA_WEBHOOK_URL": "",
     "MEDIA_WEBHOOK_SECRET": "",
+    "MEDIA_WEBHOOK_ENDPOINTS": None,
     "MEDIA_WEBHOOK_ALLOW_PRIVATE": False,
     "MEDIA_WEBHOOK_TIMEOUT": 15,
 }

@@ -32,7 +32,6 @@ from worker.queue.stream import GROUP
 from worker.queue_depth import queue_depth
 from worker.variables import shown_settings
 from worker.webhooks.listing import WebhookReport, report_webhooks
-from worker.webhooks.signing import shown_endpoint
 
 T = TypeVar("T")
 
@@ -115,8 +114,8 @@ class SystemNow:
     at_work: Sequence[AtWork] | None
     depth: QueueDepth | None
     versions: CatalogVersions | None
-    webhooks: WebhookReport | None
-    """None also where no worker has ever delivered any."""
+    webhooks: Sequence[WebhookReport] | None
+    """Of each endpoint that a worker has had."""
 
 
 def add_to(router: APIRouter, console: Console) -> None:
@@ -157,7 +156,6 @@ def add_to(router: APIRouter, console: Console) -> None:
             stream=face.settings.stream,
             messages=face.settings.events,
             group=GROUP,
-            endpoint=shown_endpoint(face.settings.webhook_url),
             host=socket.gethostname(),
             pid=os.getpid(),
             bind=face.settings.http_bind,
@@ -175,11 +173,14 @@ class _Questions:
         async def versions() -> CatalogVersions:
             return await versions_of(face.stores.catalog.database)
 
+        async def webhooks() -> Sequence[WebhookReport]:
+            return await report_webhooks(face.stores.catalog.webhooks, face.settings, MOST_WEBHOOKS)
+
         self._workers = BoundedQuestion(lambda: living_workers(face))
         self._at_work = BoundedQuestion(at_work)
         self._depth = BoundedQuestion(lambda: queue_depth(face.queue))
         self._versions = BoundedQuestion(versions)
-        self._webhooks = BoundedQuestion(lambda: report_webhooks(face.stores.catalog.webhooks, MOST_WEBHOOKS))
+        self._webhooks = BoundedQuestion(webhooks)
 
     async def ask(self) -> SystemNow:
         """What answers."""
