@@ -37,7 +37,11 @@ class WebhookReport:
     @property
     def word(self) -> str:
         """How it does, in words."""
-        return "was not tried yet" if self.state is None else WORDS[self.state.word]
+        state = self.state
+        if state is None or (state.word == "ok" and not state.delivered_ms):
+            tried = state is not None and state.problem is not None
+            return "has taken no message yet" if tried else "was sent no message yet"
+        return WORDS[state.word]
 
     @property
     def problem(self) -> str | None:
