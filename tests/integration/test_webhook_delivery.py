@@ -512,6 +512,52 @@ async def test_a_worker_that_cannot_renew_its_lease_leads_no_more_until_it_can(
     assert len(receiver.hooks) == 1
 
 
+async def test_a_worker_that_stops_gives_its_lease_back_before_its_uploads_end(
+    catalog: Catalog, receiver: HookReceiver
+) -> None:
+    stopping = asyncio.Event()
+    deliverer = deliverer_of(catalog, receiver.url, "first", stopping.is_set)
+    await deliverer.begin()
+    await publish(catalog, CAT)
+    await deliverer.turn()
+    await await_that(receiver, lambda: receiver.taken)
+    assert not await catalog.webhooks.lease("second", LEASE_S)
+    stopping.set()
+
+    async def may_another() -> bool:
+        await deliverer.turn()
+        return await catalog.webhooks.lease("second", LEASE_S)
+
+    await until(may_another)
+    assert await is_empty(catalog.webhooks)
+    await deliverer.close()
+    assert not await catalog.webhooks.lease("third", LEASE_S)
+
+
+async def test_a_private_address_is_told_once_in_the_log_with_the_setting_that_allows_it(
+    catalog: Catalog, receiver: HookReceiver
+) -> None:
+    endpoint = WebhookEndpoint(receiver.url, parse_secrets(SECRET), False, 5)
+    sender = WebhookSender(endpoint, CONCURRENCY, catalog.webhooks.now_ms)
+    deliverer = WebhookDeliverer(catalog.webhooks, catalog.outbox, sender, catalog.id, "me", LEASE_S)
+    await deliverer.begin()
+    await publish(catalog, *others(3))
+    with structlog.testing.capture_logs() as lines:
+        await deliverer.turn()
+
+        async def are_tried() -> bool:
+            await deliverer.turn()
+            return all(one.attempts for one in await catalog.webhooks.waiting(10))
+
+        await until(are_tried)
+    await deliverer.close()
+
+    [told] = [line for line in lines if line["event"] == "webhooks_forbidden"]
+    assert (told["endpoint"], told["log_level"]) == ("default", "error")
+    assert "127.0.0.1, which is not public: MEDIA_WEBHOOK_ALLOW_PRIVATE=1 allows it" in told["reason"]
+    assert receiver.hooks == []
+
+
 async def test_a_worker_that_stops_keeps_its_lease_while_an_attempt_runs(
     catalog: Catalog, receiver: HookReceiver, put_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

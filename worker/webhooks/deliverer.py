@@ -73,7 +73,7 @@ class WebhookDeliverer:
         self._busy: set[int] = set()  # the `seq` of what is ready, runs, or is not recorded yet
         self._ended: list[Attempted] = []
         self._recovered = False  # and what waits is not due yet
-        self._leads = False
+        self._leads = self._was_forbidden = False
         self._holds = False  # as the catalog said last
         self._used = float("-inf")
         self._log = log.bind(endpoint=webhooks.endpoint)
@@ -117,6 +117,8 @@ class WebhookDeliverer:
             self._drop_ready()
             if self._running and self._holds:  # others wait for what runs
                 await self._may_lead()
+            elif self._holds and not self._ended:
+                await self._give_back()
             return
         if not await self._may_lead():
             self._drop_ready()
@@ -141,9 +143,14 @@ class WebhookDeliverer:
             async with asyncio.timeout(CLOSE_S):
                 await self._record()
                 if self._holds:
-                    await self._note_state()
-                    await self._webhooks.end_lease(self._holder)
+                    await self._give_back()
         await self._sender.close()
+
+    async def _give_back(self) -> None:
+        """Let another worker go on."""
+        await self._note_state()
+        await self._webhooks.end_lease(self._holder)
+        self._holds = self._leads = False
 
     async def _rest(self) -> None:
         pause_s = min(POLL_S, self._lease_s / 6) if self._may_begin else max(POLL_S, self._lease_s / 3)
@@ -280,6 +287,9 @@ class WebhookDeliverer:
 
     def _learn(self, answer: WebhookAnswer, seq: int) -> None:
         """Learn how the endpoint does; what changes is a line in the self._log."""
+        if answer.outcome == "forbidden" and not self._was_forbidden:
+            self._was_forbidden = True  # each attempt says it; the log once
+            self._log.error("webhooks_forbidden", reason=answer.problem)
         before = self._pace.word
         if self._pace.met(answer, seq):
             self._recovered = True
