@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 
 from storage.catalog.clock import SKEW_MS
-from storage.catalog.webhooks import LONGEST_MS, EndpointState, Word
+from storage.catalog.webhooks import LONGEST_MS, MOST_WAITING, EndpointState, Word
 from worker.webhooks.endpoint import WebhookAnswer
 
 CONCURRENCY = 8
@@ -28,7 +28,7 @@ class EndpointPace:
         self._now_ms = now_ms
         self._chance = chance
         self._failures = 0  # one after the other
-        self._unwanted: set[int] = set()  # messages of which they were
+        self._unwanted: dict[int, None] = {}  # messages that were not taken, the oldest first
         self._not_before_ms = 0
         self._asked_until_ms = 0  # by the endpoint: what it takes of messages on their way does not end that
         self.has_tried = False
@@ -61,17 +61,18 @@ class EndpointPace:
     def met(self, answer: WebhookAnswer, seq: int) -> bool:
         """Learn from the answer to a message; returns whether the endpoint was down until now.
 
-        An endpoint that answers may refuse, or hang on, that message alone: each counts once.
+        An endpoint that answers may refuse, or hang on, that message alone: each counts once, also where
+        others are taken meanwhile.
         """
         now, was_down = self._now_ms(), self.is_down
         self.has_tried, self.problem = True, answer.problem
         if answer.outcome == "delivered":
             self._failures, self._not_before_ms, self.delivered_ms = 0, 0, now
-            self._unwanted.clear()
+            self._unwanted.pop(seq, None)
             return was_down
         if was_down or answer.outcome not in _OF_ONE_MESSAGE or seq not in self._unwanted:
             self._failures += 1
-        self._unwanted.add(seq)
+        self._remember(seq)
         self.is_gone = self.is_gone or answer.outcome == "gone"
         asked_ms = max(self._left_ms(self._asked_until_ms), int(answer.pause_s * 1000))
         self._asked_until_ms = now + asked_ms
@@ -80,6 +81,11 @@ class EndpointPace:
             pause_ms = delay_ms(probes, LONGEST_PROBE_MS, self._chance)
             self._not_before_ms = now + max(self._left_ms(self._not_before_ms), pause_ms)
         return False
+
+    def _remember(self, seq: int) -> None:
+        self._unwanted[seq] = None
+        if len(self._unwanted) > MOST_WAITING:  # more never wait: some were given up
+            del self._unwanted[next(iter(self._unwanted))]
 
     def wait_ms(self) -> int:
         """How long nothing may be tried."""

@@ -84,6 +84,33 @@ def test_one_message_that_is_refused_again_and_again_takes_no_endpoint_down(
     assert pace.word == word
 
 
+def test_messages_that_are_always_refused_take_an_endpoint_down_once_and_no_more(
+    pace: EndpointPace,
+) -> None:
+    refused = range(1, 2 * DOWN_AFTER)
+    for seq in refused:
+        fail(pace, seq=seq)
+    assert pace.word == "down"
+    for taken in range(50, 55):
+        pace.met(WebhookAnswer("delivered"), taken)
+        for seq in refused:
+            fail(pace, seq=seq)
+        assert (pace.word, pace.places(0)) == ("ok", CONCURRENCY)
+    pace.met(WebhookAnswer("delivered"), refused[0])
+    fail(pace, DOWN_AFTER)
+
+    assert pace.word == "down"
+
+
+def test_an_endpoint_that_refuses_everything_is_remembered_in_bounds(
+    pace: EndpointPace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.webhooks.pacing.MOST_WAITING", 3)
+    fail(pace, 100)
+
+    assert len(pace._unwanted) == 3
+
+
 def test_an_endpoint_that_asks_for_a_pause_has_it(pace: EndpointPace, clock: ClockOfPace) -> None:
     fail(pace, pause_s=60)
 
