@@ -33,6 +33,7 @@ class Scenario:
     send: Callable[[FaultPlace, int], None] = _nothing
     words: Sequence[str] = ()  # of a command, where it is not the worker
     from_the_start: bool = False  # what a start does itself
+    at_rest: Callable[[FaultPlace, int], None] = _nothing  # what holds of so many of them once all rests
     fault: dict[str, Any] = field(default_factory=dict)
 
 
@@ -76,6 +77,8 @@ def die_at_each(
         place.await_rest()
         successor.stop()
         place.check()
+        if cases:
+            scenario.at_rest(place, len(cases))
         return [one for one in wrong if one]
 
     with ThreadPoolExecutor(at_once) as pool:
