@@ -36,6 +36,7 @@ def what_is_wrong(report: Report) -> list[str]:
         f"the keys {report.keys_left} last": not _KEYS.issuperset(report.keys_left),
         f"tracebacks that no fault explains: {report.tracebacks}": bool(report.tracebacks),
         f"sweeps that failed: {report.failed_sweeps}": bool(report.failed_sweeps),
+        f"questions without a right answer: {report.wrong_answers}": bool(report.wrong_answers),
         f"unexpected ends: {report.unexpected}": len(report.unexpected) > report.faults["kill_decoder"],
     }
     return [wrong for wrong, is_so in found.items() if is_so]

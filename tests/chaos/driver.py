@@ -4,6 +4,7 @@ Everything random comes from one seed; what the machine makes of it does not.
 """
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -54,6 +55,9 @@ class Report:
     states: Counter[str] = field(default_factory=Counter)
     unexpected: dict[str, str] = field(default_factory=dict)  # source: state and code
     forgotten_deletes: int = 0
+    replaced: int = 0
+    questions: int = 0
+    wrong_answers: list[str] = field(default_factory=list)  # to questions that were not forgotten
     dead_letters: int = 0
     unreferenced: int = 0
     adopted: int = 0
@@ -85,6 +89,8 @@ class Chaos:
         self.report = Report()
         self._random = chance
         self._expected: dict[str, str] = {}  # the state that each source is to end in
+        self._replaced: dict[str, tuple[str, str]] = {}  # by which source, and its state if that fails
+        self._asked: dict[str, str] = {}  # the id that each entry asks about
         self._workers: list[ForkedWorker] = []
         self._in_full = in_full
 
@@ -148,13 +154,24 @@ class Chaos:
         elif chance.random() < 0.02:
             self._expected[source] = "deleted"
             self._say({"delete": _id(source)})
+        elif chance.random() < 0.06:
+            self._replace(source, number)
+        if chance.random() < 0.1:
+            self._asked[self._say({"status": _id(source)})] = _id(source)
 
-    def _say(self, event: dict[str, Any]) -> None:
-        """As apps do: try until Redis has taken it, even if it takes it twice."""
+    def _replace(self, source: str, number: int) -> None:
+        """Have another picture take the place of one that may not be ready yet."""
+        new = source.replace(".jpg", "-new.jpg")
+        self._replaced[source] = new, self._expected[source]
+        self._expected |= {source: "deleted", new: "ready"}
+        self.place.put(new, pictures.small(number + 70_000))
+        self._say({"source": new, "replaces": _id(source)})
+
+    def _say(self, event: dict[str, Any]) -> str:
+        """As apps do: try until Redis has taken it, even if it takes it twice; gives the last entry."""
         while True:
             with contextlib.suppress(redis.RedisError, OSError):
-                self.place.send(event)
-                return
+                return self.place.send(event)
             time.sleep(0.2)
 
     # -- the faults
@@ -360,13 +377,31 @@ class Chaos:
         known = self.place.states()  # a tombstone for an upload that was forgotten has no source
         return [source for source in self._expected if source not in known and _id(source) not in known]
 
+    def _check_answers(self) -> None:
+        """Each question has an answer, which knows what was announced before it; unless Redis forgot it."""
+        entries: Any = self.server.client.xrange("media:events")
+        told = [json.loads(fields[b"event"]) for _, fields in entries]
+        answers = {one["entry"]: one for one in told if one["type"] == "upload.status"}
+        self.report.questions = len(self._asked)
+        for entry, upload_id in self._asked.items():
+            answer = answers.get(entry, {"id": None, "state": "unknown"})
+            is_right = answer["id"] == upload_id and answer["state"] != "unknown"
+            if not is_right and not self.report.faults["forget"]:
+                self.report.wrong_answers.append(f"{entry} about {upload_id}: {answer}")
+
     def _compare(self, found: Findings) -> None:
         self.report.states = found.states
         self.report.dead_letters = len(found.letters)
+        self._check_answers()
         for source, expected in self._expected.items():
             row = found.uploads.get(source) or found.uploads[_id(source)]
-            if expected == "deleted" and row["state"] == "ready" and self.report.faults["forget"]:
-                self.report.forgotten_deletes += 1  # nothing in the storage records a delete event
+            by, otherwise = self._replaced.get(source, (source, expected))
+            if by != source and (found.uploads.get(by) or found.uploads[_id(by)])["state"] != "ready":
+                expected = otherwise  # what cannot be made takes nobody's place
+            self.report.replaced += row["replaced_by"] is not None
+            is_there = row["state"] in ("ready", "failed")
+            if expected == "deleted" and is_there and self.report.faults["forget"]:
+                self.report.forgotten_deletes += 1  # nothing in the storage records such an event
             elif row["state"] != expected:
                 self.report.unexpected[source] = f"{row['state']} {row['error_code']}"
 

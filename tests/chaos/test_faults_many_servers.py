@@ -19,6 +19,7 @@ def test_six_seconds_of_everything_on_postgres_and_s3_lose_nothing(
 
     assert sum(report.faults.values()) >= 3
     assert len(report.unexpected) <= report.faults["kill_decoder"]
+    assert (report.questions > 0, report.wrong_answers) == (True, [])
     assert report.tracebacks == []
     assert report.stderr_tails == []
 

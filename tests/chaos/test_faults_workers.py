@@ -267,5 +267,6 @@ def test_four_seconds_of_everything_at_once_lose_nothing(
 
     assert sum(report.faults.values()) >= 3
     assert len(report.unexpected) <= report.faults["kill_decoder"]
+    assert (report.questions > 0, report.wrong_answers) == (True, [])
     assert report.tracebacks == []
     assert report.keys_left == ["media:events", "media:limits", "media:uploads", "media:uploads:catalog"]

@@ -173,11 +173,24 @@ def _check_messages(database: CatalogRows, server: redis.Redis, found: Findings)
     of_outcomes = [message for message in everything if message["type"] != "upload.started"]
     answer = [message for message in of_outcomes if "entry" not in message]  # the others are about no upload
     last = {message["id"]: message["type"] for message in sorted(answer, key=lambda message: message["seq"])}
+    found.wrong += [wrong for upload in found.uploads.values() for wrong in _of_replaced(upload, answer)]
     for upload in found.uploads.values() if answer else ():
         if last.get(upload["id"]) != f"upload.{upload['state']}":
             found.wrong.append(
                 f"{upload['source']} is {upload['state']}, last message: {last.get(upload['id'])}"
             )
+
+
+def _of_replaced(upload: Row, messages: list[Any]) -> list[str]:
+    """What is wrong with the messages about an upload in whose place another has come."""
+    by = upload["replaced_by"]
+    if by is None or not messages:
+        return []
+    gone = [one["seq"] for one in messages if (one["id"], one.get("replaced_by")) == (upload["id"], by)]
+    made = [one["seq"] for one in messages if (one["id"], one["type"]) == (by, "upload.ready")]
+    if gone and made and min(made) < min(gone):
+        return []
+    return [f"{upload['source']} was replaced by {by}, which messages {gone} tell, and {made} that one"]
 
 
 def _unsent(database: CatalogRows) -> list[str]:
