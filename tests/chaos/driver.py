@@ -294,6 +294,8 @@ class Chaos:
         gone = [key for key in self.server.client.scan_iter(count=1000) if key != b"media:events"]
         if gone:
             self.server.client.delete(*gone)
+        answered = self._answers().keys()
+        self._asked = {entry: about for entry, about in list(self._asked.items()) if entry in answered}
 
     def _sweep(self) -> None:
         """Sweep beside all that, and kill every other sweep in the middle."""
@@ -378,16 +380,20 @@ class Chaos:
         return [source for source in self._expected if source not in known and _id(source) not in known]
 
     def _check_answers(self) -> None:
-        """Each question has an answer, which knows what was announced before it; unless Redis forgot it."""
-        entries: Any = self.server.client.xrange("media:events")
-        told = [json.loads(fields[b"event"]) for _, fields in entries]
-        answers = {one["entry"]: one for one in told if one["type"] == "upload.status"}
+        """Each question that Redis did not forget has an answer, which knows what was announced before."""
+        answers = self._answers()
         self.report.questions = len(self._asked)
         for entry, upload_id in self._asked.items():
-            answer = answers.get(entry, {"id": None, "state": "unknown"})
-            is_right = answer["id"] == upload_id and answer["state"] != "unknown"
-            if not is_right and not self.report.faults["forget"]:
+            answer = answers.get(entry, {"id": None})
+            knows = self.report.faults["forget"] or answer.get("state") != "unknown"
+            if answer["id"] != upload_id or not knows:
                 self.report.wrong_answers.append(f"{entry} about {upload_id}: {answer}")
+
+    def _answers(self) -> dict[str, Any]:
+        """The answers to questions, by the entries that asked."""
+        entries: Any = self.server.client.xrange("media:events")
+        told = [json.loads(fields[b"event"]) for _, fields in entries]
+        return {one["entry"]: one for one in told if one["type"] == "upload.status"}
 
     def _compare(self, found: Findings) -> None:
         self.report.states = found.states
