@@ -1,12 +1,13 @@
 """One attempt to deliver a webhook to a server that answers as no good one does."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.support.receiver import SECRET
+from tests.support.receiver import SECRET, receiving
 from worker.webhooks.endpoint import WebhookEndpoint
 from worker.webhooks.sending import MOST_OF_REQUEST, WebhookSender
 from worker.webhooks.signing import parse_secrets
@@ -70,3 +71,26 @@ async def test_of_interim_answers_without_end_no_more_is_read_than_may_come() ->
         f"more than {MOST_OF_REQUEST // 1024} KiB came",
     )
     assert sent > 0
+
+
+class Searches(list[str]):
+    """The modules that were searched for in vain, or not."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        self.append(name)
+
+
+async def test_no_message_costs_a_search_for_modules_that_are_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searched = Searches()
+    with receiving() as receiver:
+        endpoint = WebhookEndpoint(receiver.url, parse_secrets(SECRET), True, 10)
+        sender = WebhookSender(endpoint, 1, lambda: 0)
+        await sender.send("msg_1", b"{}")
+        monkeypatch.setattr(sys, "meta_path", [searched, *sys.meta_path])
+        answer = await sender.send("msg_2", b"{}")
+        await sender.close()
+
+    assert answer.outcome == "delivered"
+    assert searched == []
