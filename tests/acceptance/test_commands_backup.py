@@ -21,7 +21,7 @@ from tests.support.prepared import Prepared
 from tests.support.s3_workplace import S3Workplace
 from tests.support.workplace import Workplace, database_on, eventually
 
-pytestmark = pytest.mark.rotating(5, of="module")
+pytestmark = pytest.mark.rotating(3, of="module")
 
 SOURCES = [f"uploads/a/{number}.jpg" for number in range(3)]
 LATER = "uploads/b/later.jpg"
@@ -56,6 +56,7 @@ def originals(place: Workplace) -> dict[str, bytes]:
 
 
 @WITH_SERVICES
+@pytest.mark.rotating(1)
 async def test_a_backup_beside_a_worker_has_all_that_was_ready(place: Workplace) -> None:
     place.start()
     place.send({"source": place.put(LATER, pictures.small(9))})
@@ -71,6 +72,7 @@ async def test_a_backup_beside_a_worker_has_all_that_was_ready(place: Workplace)
     assert copy.path.name in noted[0]["value"]
 
 
+@pytest.mark.rotating(1)
 def test_originals_are_added_once_and_again_after_they_were_replaced(place: Workplace) -> None:
     first = document(backup(place, "--files", "--json"))
     place.put(SOURCES[0], pictures.small(50))
@@ -92,6 +94,7 @@ def replaced(place: Workplace) -> dict[str, list[bytes]]:
     return found
 
 
+@pytest.mark.rotating(1)
 def test_an_original_that_is_gone_stays_in_the_backup_and_is_named(place: Workplace) -> None:
     backup(place, "--files")
     (place.root / SOURCES[0]).unlink()
@@ -106,6 +109,7 @@ def test_an_original_that_is_gone_stays_in_the_backup_and_is_named(place: Workpl
     assert "Added 0 originals" in ended.stdout
 
 
+@pytest.mark.rotating(1)
 def test_what_replaces_an_original_in_the_backup_leaves_the_earlier_ones_there(place: Workplace) -> None:
     backup(place, "--files")
     for content in (b"first", b"second", b"second"):  # the last one is another file with the same bytes
@@ -117,6 +121,7 @@ def test_what_replaces_an_original_in_the_backup_leaves_the_earlier_ones_there(p
 
 
 @pytest.mark.parametrize("left", [0, 100])
+@pytest.mark.rotating(1)
 def test_an_original_that_was_torn_is_named_and_its_good_version_kept(place: Workplace, left: int) -> None:
     backup(place, "--files")
     place.put(SOURCES[0], pictures.small(0)[:left])

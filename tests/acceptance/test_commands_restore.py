@@ -30,7 +30,7 @@ from tests.support.workplace import Answer, Workplace, database_on
 from worker.doctor.copies import check_copies
 from worker.settings import Settings
 
-pytestmark = pytest.mark.rotating(11, of="module")
+pytestmark = pytest.mark.rotating(7, of="module")
 
 EARLY = [f"uploads/early/{number}.jpg" for number in range(3)]
 LATE = [f"uploads/late/{number}.jpg" for number in range(3)]
@@ -161,6 +161,7 @@ def test_only_variants_that_are_made_again_are_counted(place: Workplace) -> None
     assert queued["queued"] == 1
 
 
+@pytest.mark.rotating(1)
 def test_owners_stay_and_a_key_that_was_revoked_since_opens_nothing(place: Workplace) -> None:
     assert restore(place, str(place.home / "backup")).returncode == 0
 
@@ -170,6 +171,7 @@ def test_owners_stay_and_a_key_that_was_revoked_since_opens_nothing(place: Workp
     assert [(row["name"], row["revoked_ms"]) for row in keys] == [("new", None), ("old", 2)]
 
 
+@pytest.mark.rotating(1)
 def test_no_number_of_a_message_is_given_twice(place: Workplace) -> None:
     before = max(message["seq"] for message in numbered(place))
 
@@ -183,6 +185,7 @@ def test_no_number_of_a_message_is_given_twice(place: Workplace) -> None:
     assert any(seq > before for seq in by_seq)
 
 
+@pytest.mark.rotating(1)
 def test_messages_that_redis_has_lost_are_read_in_the_catalog_that_is_replaced(place: Workplace) -> None:
     place.redis.delete("media:events")
 
@@ -192,6 +195,7 @@ def test_messages_that_redis_has_lost_are_read_in_the_catalog_that_is_replaced(p
 
 
 @pytest.mark.parametrize("job_id", ["gone", ""], ids=["on a job", "parked"])
+@pytest.mark.rotating(1)
 def test_an_upload_that_still_waited_keeps_its_id_and_metadata(place: Workplace, job_id: str) -> None:
     place.redis.delete("media:events")
     with closing(sqlite3.connect(place.catalog)) as database, database:
@@ -205,6 +209,7 @@ def test_an_upload_that_still_waited_keeps_its_id_and_metadata(place: Workplace,
     assert uploads(place)[LATE[0]] == (OWN_ID, "ready", {"b": 2})
 
 
+@pytest.mark.rotating(1)
 def test_a_deletion_that_no_message_tells_of_is_known_by_the_trash(place: Workplace) -> None:
     place.redis.delete("media:events")
     place.catalog.unlink()
@@ -236,6 +241,7 @@ def test_an_upload_that_only_a_lost_catalog_knew_gets_its_id_and_metadata_by_its
     assert [dict(row) for row in place.database.rows(query)] == [{"metadata": '{"a":1}', "state": "ready"}]
 
 
+@pytest.mark.rotating(1)
 def test_an_event_that_still_waits_is_taken_after_the_restore(place: Workplace) -> None:
     place.send({"source": EARLY[1], "metadata": {"later": True}})
     place.send({"source": place.put(LATE[2], pictures.small(12)), "metadata": {"new": True}})
@@ -387,6 +393,7 @@ def empty(place: Workplace) -> Workplace:
     return place
 
 
+@pytest.mark.rotating(1)
 def test_the_version_that_fits_the_copy_comes_back(place: Workplace, elsewhere: Workplace) -> None:
     good = (place.root / EARLY[1]).read_bytes()
     for content in (b"", pictures.small(60) + b"of another size"):
@@ -434,6 +441,7 @@ def test_a_backup_with_unknown_originals_that_do_not_fit_is_named(
     assert not elsewhere.catalog.exists()
 
 
+@pytest.mark.rotating(1)
 def test_a_storage_whose_files_do_not_fit_is_not_taken(place: Workplace, elsewhere: Workplace) -> None:
     shutil.rmtree(place.home / "backup/files")
     elsewhere.put("uploads/other.jpg", pictures.small(1))
@@ -553,6 +561,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.rotating(1)
 def test_a_dry_run_says_what_would_be_and_writes_nothing(place: Workplace) -> None:
     settle(place.catalog)
     before, keys = tree(place.home), keys_of(place)
@@ -795,6 +804,7 @@ def owners(place: Workplace) -> set[str]:
     return {row["value"], marker["catalog"], stream.decode()}
 
 
+@pytest.mark.rotating(1)
 def test_a_restore_that_is_refused_leaves_storage_and_stream_to_the_catalog_in_use(
     rebuilt: Workplace,
 ) -> None:

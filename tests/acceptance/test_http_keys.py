@@ -169,6 +169,7 @@ def test_a_large_file_comes_whole_and_one_that_is_replaced_meanwhile_is_cut(
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:{port}", "unix:{home}/media.sock"], ids=["port", "socket"])
+@pytest.mark.rotating(1)
 def test_a_server_that_others_reach_serves_nothing_without_a_key(place: Workplace, bind: str) -> None:
     at = bind.format(port=free_port(), home=place.home)
     face = start_face(place, ready=False, MEDIA_HTTP_BIND=at)

@@ -105,6 +105,7 @@ def test_doctor_and_commands_work_as_the_worker(place: Workplace) -> None:
         assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.rotating(1)
 def test_an_app_may_enqueue_and_is_refused_the_rest_by_name(
     place: Workplace, urls: Mapping[str, str]
 ) -> None:
@@ -154,6 +155,7 @@ def test_the_file_has_the_options_that_tests_and_demo_use() -> None:
     assert OPTIONS.items() <= given.items()
 
 
+@pytest.mark.rotating(1)
 def test_nobody_may_do_anything_without_a_password(place: Workplace, urls: Mapping[str, str]) -> None:
     stranger = redis.Redis.from_url(re.sub("//.*@", "//", urls["worker"]))
 

@@ -28,7 +28,7 @@ from tests.support.failures import break_one, entries, put_off, refuse
 from worker.http import failures
 from worker.http.console import actions, bounded
 
-pytestmark = pytest.mark.rotating(15, of="module")
+pytestmark = pytest.mark.rotating(11, of="module")
 
 OURS = {"Sec-Fetch-Site": "same-origin", "Origin": HERE}
 RETRY, DISCARD = "/console/failures/retry", "/console/failures/discard"
@@ -245,6 +245,7 @@ async def test_what_waits_for_another_try_is_tried_now(catalog: Catalog, browser
 
 
 @pytest.mark.parametrize("binding", [{"owner": "mine"}, {"prefix": "uploads/mine/"}], ids=str)
+@pytest.mark.rotating(1)
 async def test_who_is_bound_deals_with_their_own_alone(
     catalog: Catalog, browser: httpx.AsyncClient, opened: OpenFace, binding: dict[str, str]
 ) -> None:
@@ -326,6 +327,7 @@ FOREIGN: Sequence[Mapping[str, str]] = [
 ]
 
 
+@pytest.mark.rotating(1)
 async def test_no_form_of_another_site_does_anything(
     client: httpx.AsyncClient, opened: OpenFace, paths: list[str]
 ) -> None:
@@ -346,6 +348,7 @@ async def test_a_form_of_the_console_itself_is_taken_also_over_plain_http(
         assert answer.status_code in (400, 415), path
 
 
+@pytest.mark.rotating(1)
 async def test_who_may_only_read_does_nothing(
     catalog: Catalog, browser: httpx.AsyncClient, opened: OpenFace, paths: list[str]
 ) -> None:
@@ -355,6 +358,7 @@ async def test_who_may_only_read_does_nothing(
     assert (await catalog.reports.states())[State.FAILED] == 1
 
 
+@pytest.mark.rotating(1)
 async def test_looking_never_does_anything(
     catalog: Catalog, browser: httpx.AsyncClient, opened: OpenFace, paths: list[str]
 ) -> None:

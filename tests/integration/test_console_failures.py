@@ -20,7 +20,7 @@ from tests.support.failures import break_one, put_off
 from worker.http.console import failure_counts, failures
 from worker.http.failures import MOST
 
-pytestmark = pytest.mark.rotating(10, of="module")
+pytestmark = pytest.mark.rotating(8, of="module")
 
 PAGE = "/console/failures"
 HOUR_MS = 3_600_000
@@ -217,6 +217,7 @@ async def test_who_may_only_read_sees_no_buttons_and_no_ticks(
     assert page.all("form", method="post") == page.all("input", type="checkbox") == []
 
 
+@pytest.mark.rotating(1)
 async def test_who_is_bound_sees_only_their_own_failures_and_numbers(
     catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace
 ) -> None:
@@ -232,6 +233,7 @@ async def test_who_is_bound_sees_only_their_own_failures_and_numbers(
         assert listed(await look(client, f"{PAGE}?owner=other", headers=key)) == []
 
 
+@pytest.mark.rotating(1)
 async def test_the_traceback_of_a_bug_is_for_operators_alone(
     catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace
 ) -> None:

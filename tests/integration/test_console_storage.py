@@ -20,7 +20,7 @@ from tests.support.console_page import Element, read_page
 from tests.support.face import OpenFace, Opening
 from tests.support.plans import MIDNIGHT, commands_on, found, written_plan
 
-pytestmark = [ON_BOTH, pytest.mark.rotating(8, of="module")]
+pytestmark = [ON_BOTH, pytest.mark.rotating(7, of="module")]
 
 PAGE = "/console/storage"
 
@@ -234,6 +234,7 @@ async def test_a_query_that_the_page_does_not_know_is_refused(client: httpx.Asyn
 
 
 @pytest.mark.sqlite
+@pytest.mark.rotating(1)
 async def test_the_storage_is_not_for_who_is_bound_to_some_uploads(opened: OpenFace) -> None:
     key = await opened.key("tenant", "read", owner="mine")
 

@@ -18,7 +18,7 @@ from tests.support.face import OpenFace, opened_face, settings_in
 from tests.support.plans import MIDNIGHT, commands_on, found, written_plan
 from tests.support.sweeps import Clock, new_key, put, recorded, sweeper_on
 
-pytestmark = [ON_BOTH, pytest.mark.rotating(10, of="module")]
+pytestmark = [ON_BOTH, pytest.mark.rotating(9, of="module")]
 
 
 async def seen(client: httpx.AsyncClient, plan: Plan, query: str = "") -> Element:
@@ -216,6 +216,7 @@ async def test_a_demo_shows_no_name_that_is_not_the_workers(
 
 
 @pytest.mark.sqlite
+@pytest.mark.rotating(1)
 async def test_a_plan_is_not_for_who_is_bound_to_some_uploads(opened: OpenFace) -> None:
     plan = await written_plan(opened.face.stores.blobs, found(Kind.ORPHAN, "variants/a"))
     key = await opened.key("tenant", "read", prefix="uploads/mine/")

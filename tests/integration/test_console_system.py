@@ -18,7 +18,7 @@ from worker.http.console.wording import words_of
 from worker.queue import Queue
 from worker.queue.heartbeats import WorkerInfo
 
-pytestmark = pytest.mark.rotating(12, of="module")
+pytestmark = pytest.mark.rotating(10, of="module")
 
 PAGE = "/console/system"
 INFO = WorkerInfo(
@@ -169,6 +169,7 @@ async def test_a_refresh_has_all_checked_again_once_redis_or_the_catalog_has_tur
     assert (after.all("span", **LOADS), "Checked just now" in after.text) == ([], True)
 
 
+@pytest.mark.rotating(1)
 async def test_settings_are_shown_without_secrets_and_apart_from_defaults(opening: Opening) -> None:
     secret = "a-secret-that-signs-tokens-and-links"
     async with opening(http_secret=secret, catalog_pool=7, environment="staging") as opened:
@@ -215,6 +216,7 @@ async def test_a_demo_shows_neither_hosts_nor_paths_nor_settings(
         assert hidden not in html
 
 
+@pytest.mark.rotating(1)
 async def test_who_is_bound_to_some_uploads_sees_no_system(opened: OpenFace) -> None:
     key = await opened.key(scopes="operate", owner="42")
     password = key["Authorization"].removeprefix("Bearer ")

@@ -38,7 +38,7 @@ from tests.support.face import OpenFace, opened_face, settings_in
 from worker.documents import OUR_FAULT
 from worker.http.console import stored_files
 
-pytestmark = pytest.mark.rotating(13, of="module")
+pytestmark = pytest.mark.rotating(10, of="module")
 
 PAGE = f"/console/uploads/{CAT}"
 KEYS = [variant_key(UUID(int=number), "jpeg") for number in (1, 2)]
@@ -234,6 +234,7 @@ async def test_an_upload_that_waits_for_another_try_says_when(opened: OpenFace) 
     assert buttons(page)[f"{PAGE}/retry"] == "Retry now"
 
 
+@pytest.mark.rotating(1)
 async def test_a_traceback_is_for_operators_of_all_alone(opened: OpenFace) -> None:
     catalog = opened.face.stores.catalog
     await take(catalog, upload_event(1))
@@ -407,6 +408,7 @@ async def test_a_retry_leads_back_to_the_page_which_says_what_became_of_it(opene
     assert (await opened.client.get(f"{PAGE}?done=x")).status_code == 400
 
 
+@pytest.mark.rotating(1)
 async def test_an_upload_of_others_is_not_there(opened: OpenFace) -> None:
     await make_ready(opened)
 
@@ -416,6 +418,7 @@ async def test_an_upload_of_others_is_not_there(opened: OpenFace) -> None:
     await look(opened, await basic(opened, name="theirs", scopes="read", owner="2026"))
 
 
+@pytest.mark.rotating(1)
 async def test_a_demo_shows_neither_source_nor_owner_nor_metadata_nor_messages(
     installation: Path, server: RedisServer, catalog_url: str
 ) -> None:

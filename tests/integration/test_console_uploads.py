@@ -33,7 +33,7 @@ from tests.support.console_page import Element, read_page
 from tests.support.face import OpenFace, opened_face, settings_in
 from worker.http.console import uploads
 
-pytestmark = pytest.mark.rotating(11, of="module")
+pytestmark = pytest.mark.rotating(9, of="module")
 
 UPLOADS = "/console/uploads"
 HOSTILE = "uploads/shop/<img src=x onerror=alert(1)>\u202egpj.jpg"
@@ -343,6 +343,7 @@ async def test_a_page_without_uploads_says_what_to_do(opened: OpenFace) -> None:
 # -- who sees what
 
 
+@pytest.mark.rotating(1)
 async def test_a_bound_key_sees_its_own_alone_whatever_it_asks(opened: OpenFace) -> None:
     catalog = opened.face.stores.catalog
     await take(catalog, upload_event(1, UUID(int=1), "uploads/mine/1.jpg"))
@@ -359,6 +360,7 @@ async def test_a_bound_key_sees_its_own_alone_whatever_it_asks(opened: OpenFace)
             assert (names(page), counted(page)) == ([], "0 uploads")
 
 
+@pytest.mark.rotating(1)
 async def test_a_demo_names_no_source_and_no_owner(
     installation: Path, server: RedisServer, catalog_url: str
 ) -> None:

@@ -23,7 +23,7 @@ from tests.support.face import OpenFace
 from tests.support.failures import FIELDLESS, break_one, entries, put_off, refuse
 from worker.http import failures
 
-pytestmark = [ON_BOTH, pytest.mark.rotating(12, of="module")]
+pytestmark = [ON_BOTH, pytest.mark.rotating(8, of="module")]
 
 BOUND = [{"owner": "mine"}, {"prefix": "uploads/mine/"}]
 
@@ -54,6 +54,7 @@ async def test_dead_letters_are_listed_page_by_page_with_their_bytes_escaped(
 
 
 @pytest.mark.parametrize("key", BOUND, ids=str)
+@pytest.mark.rotating(1)
 async def test_who_is_bound_sees_letters_about_their_own_alone(
     catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace, key: dict[str, str]
 ) -> None:
@@ -194,6 +195,7 @@ async def test_one_request_does_so_many_at_most_and_says_that_there_are_more(
     assert [(answer["queued"], answer["more"]) for answer in answers] == [(2, True), (1, False)]
 
 
+@pytest.mark.rotating(1)
 async def test_a_failure_that_still_has_variants_is_kept(catalog: Catalog, client: httpx.AsyncClient) -> None:
     await take(catalog, upload_event(1))
     await commit(catalog, ready(await claim(catalog)))
@@ -208,6 +210,7 @@ async def test_a_failure_that_still_has_variants_is_kept(catalog: Catalog, clien
 
 @pytest.mark.parametrize("verb", ["retry", "discard"])
 @pytest.mark.parametrize("key", BOUND, ids=str)
+@pytest.mark.rotating(1)
 async def test_who_is_bound_touches_only_their_own_failures(
     catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace, verb: str, key: dict[str, str]
 ) -> None:
@@ -257,6 +260,7 @@ async def test_what_is_to_be_done_is_said_in_exactly_one_way(client: httpx.Async
 
 
 @pytest.mark.sqlite
+@pytest.mark.rotating(1)
 async def test_doing_takes_the_scope_operate(client: httpx.AsyncClient, opened: OpenFace) -> None:
     reader, operator = await opened.key("reader", "read"), await opened.key("operator", "operate")
 

@@ -28,7 +28,7 @@ from tests.support.catalogs import (
 from tests.support.face import OpenFace, opened_face, settings_in
 from tests.support.pictures import small
 
-pytestmark = [ON_BOTH, pytest.mark.rotating(16, of="module")]
+pytestmark = [ON_BOTH, pytest.mark.rotating(12, of="module")]
 
 UPLOADS = "/v1/uploads"
 
@@ -381,6 +381,7 @@ BOUND = [{"owner": "mine"}, {"prefix": "uploads/mine/"}]
 
 
 @pytest.mark.parametrize("key", BOUND, ids=str)
+@pytest.mark.rotating(1)
 async def test_who_is_bound_sees_and_lists_only_their_own(
     catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace, key: dict[str, str]
 ) -> None:
@@ -397,6 +398,7 @@ async def test_who_is_bound_sees_and_lists_only_their_own(
 
 
 @pytest.mark.parametrize("key", BOUND, ids=str)
+@pytest.mark.rotating(1)
 async def test_anothers_upload_is_as_unknown_as_none_and_nobody_else_deletes_it(
     catalog: Catalog, client: httpx.AsyncClient, opened: OpenFace, key: dict[str, str]
 ) -> None:
@@ -411,6 +413,7 @@ async def test_anothers_upload_is_as_unknown_as_none_and_nobody_else_deletes_it(
 
 
 @pytest.mark.sqlite
+@pytest.mark.rotating(1)
 async def test_reading_takes_the_scope_read_and_deleting_operate(
     client: httpx.AsyncClient, opened: OpenFace
 ) -> None:

@@ -14,7 +14,7 @@ from storage.totals import Count
 from tests.support.catalogs import ON_BOTH, take, upload_event, work
 from tests.support.face import OpenFace
 
-pytestmark = [ON_BOTH, pytest.mark.rotating(8, of="module")]
+pytestmark = [ON_BOTH, pytest.mark.rotating(6, of="module")]
 
 MIDNIGHT = 1_800_000_000.0  # s since 1970
 
@@ -43,6 +43,7 @@ async def test_the_report_is_the_document_of_media_stats(catalog: Catalog, clien
 
 @pytest.mark.parametrize("key", [{"owner": "mine"}, {"prefix": "uploads/mine/"}], ids=str)
 @pytest.mark.parametrize("path", ["/v1/stats", "/v1/sweeps", "/v1/sweeps/sweep-20270115T080000-00000000"])
+@pytest.mark.rotating(1)
 async def test_what_is_about_all_uploads_is_not_for_who_is_bound_to_some(
     client: httpx.AsyncClient, opened: OpenFace, path: str, key: dict[str, str]
 ) -> None:
@@ -53,6 +54,7 @@ async def test_what_is_about_all_uploads_is_not_for_who_is_bound_to_some(
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("path", ["/v1/stats", "/v1/sweeps", "/v1/sweeps/sweep-20270115T080000-00000000"])
+@pytest.mark.rotating(1)
 async def test_reports_take_the_scope_read(client: httpx.AsyncClient, opened: OpenFace, path: str) -> None:
     headers = await opened.key("operator", "operate,upload,originals")
 

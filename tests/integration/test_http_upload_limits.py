@@ -13,7 +13,7 @@ from tests.support.pictures import small
 from tests.support.uploading import announced, form, stored
 from worker.http.tokens import Tokens
 
-pytestmark = pytest.mark.rotating(20, of="module")
+pytestmark = pytest.mark.rotating(17, of="module")
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -29,6 +29,7 @@ async def send(opened: OpenFace, headers: Mapping[str, str], content: bytes = sm
     return answer.status_code, answer.json().get("code") or answer.json()["source"]
 
 
+@pytest.mark.rotating(1)
 async def test_who_has_no_key_or_another_scope_uploads_nothing(opened: OpenFace) -> None:
     reader = await opened.key("reader", "read")
 
@@ -51,6 +52,7 @@ async def test_a_token_says_recipe_and_metadata(opened: OpenFace) -> None:
     assert [event["metadata"] for event in await announced(opened)] == [{"user": 7}]
 
 
+@pytest.mark.rotating(1)
 async def test_a_token_is_used_up(opened: OpenFace) -> None:
     twice = token(n=2)
     sent = [await send(opened, {**twice, "Idempotency-Key": key}) for key in ("a", "b", "c", "a", "b")]
@@ -91,6 +93,7 @@ async def test_an_owner_and_a_prefix_are_where_uploads_lie(opened: OpenFace) -> 
 
 
 @pytest.mark.parametrize("claims", [{"owner": "../x"}, {"prefix": "elsewhere/"}, {"prefix": "uploads/../"}])
+@pytest.mark.rotating(1)
 async def test_a_token_does_not_lead_elsewhere(opened: OpenFace, claims: Mapping[str, str]) -> None:
     assert await send(opened, token(**claims)) == (401, "unauthorized")
 
@@ -108,6 +111,7 @@ async def test_a_bound_key_is_told_where_it_may_put(
     assert answer.json()["detail"] == f"The key puts originals below {folder} alone."
 
 
+@pytest.mark.rotating(1)
 async def test_a_bound_key_puts_nothing_elsewhere(opened: OpenFace) -> None:
     headers = {**await opened.key("a", owner="acme"), **JPEG}
     statuses = [
@@ -224,6 +228,7 @@ async def test_a_form_that_ends_early_leaves_nothing(opened: OpenFace, cut: int)
     assert await stored(opened) == {}
 
 
+@pytest.mark.rotating(1)
 async def test_a_key_sends_so_many_uploads_a_minute(installation: Path, server: RedisServer) -> None:
     async with opened_face(settings_in(installation, server.url, http_rate=2)) as opened:
         app, shop = await opened.key("app"), await opened.key("shop")
