@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from media_worker_client import MediaClient, upload_id
 from tests.support import pictures
 from tests.support.clients import WITH_SERVICES
 from tests.support.commands import document, media
@@ -50,6 +51,19 @@ def test_of_two_workers_one_dies_and_each_apps_uploads_end_once_on_its_own_strea
     assert heard(apart, "shop") == {(source, "upload.ready") for source in shop}
     assert heard(apart, "blog") == {(source, "upload.ready") for source in blog}
     apart.check()
+
+
+def test_an_app_apart_asks_with_the_client_and_is_answered_on_its_own_stream_alone(apart: Workplace) -> None:
+    apart.start("media")
+    [source] = send(apart, "shop", "uploads/shop/a.jpg")
+    apart.await_end_of(source)
+    with MediaClient(apart.redis_url, stream="media:uploads:shop", events="media:events:shop") as client:
+        upload = client.status(upload_id(source))
+
+    assert upload is not None
+    assert (upload.state, upload.source) == ("ready", source)
+    assert [message["type"] for message in apart.messages] == ["upload.ready"]
+    assert apart.redis.xlen("media:events") == 1
 
 
 def announce_again(place: Workplace, sources: list[str], version: int) -> None:
