@@ -51,7 +51,9 @@ def list_webhooks(
             output.print(
                 "No worker has delivered webhooks yet: set MEDIA_WEBHOOK_URL and MEDIA_WEBHOOK_SECRET."
             )
-        for report in reports if not as_json else ():
+        for number, report in enumerate(reports if not as_json else ()):
+            if number:
+                output.print()
             _print(report)
 
     run(body)
@@ -93,32 +95,29 @@ def replay_webhooks(
             print_json({"endpoint": name, "since": seq, "messages": count})
         else:
             output.print(f"{counted(count, 'message')} after seq {seq} will be sent to {name} again.")
-        if name not in _of_settings(settings):
-            print_error(f"{name} is not in the settings here: only a worker that has it sends them.")
+        if name not in settings.further_endpoints and not settings.webhook_url:
+            print_error("MEDIA_WEBHOOK_URL is not set here: only a worker that has it sends them.")
         return 0
 
     run(body)
 
 
-def _of_settings(settings: "Settings") -> "Sequence[str]":
-    from worker.webhooks.endpoint import WebhookEndpoint
-
-    return [one.name for one in WebhookEndpoint.of(settings)]
-
-
 def _chosen(name: str | None, there: "Sequence[str]", settings: "Settings") -> str:
-    """The endpoint that is meant. Raises: CommandError."""
+    """The endpoint that is meant, whose messages the settings tell. Raises: CommandError."""
+    from storage.catalog.webhooks import DEFAULT
+
     if not there:
         raise CommandError("No worker has delivered webhooks yet: there is nothing to send again.")
-    known = [one for one in _of_settings(settings) if one in there] or there
-    if name is None and len(known) == 1:
-        return known[0]
+    known = [one for one in there if one == DEFAULT or one in settings.further_endpoints]
+    names = ", ".join(known or there)
     if name is None:
-        raise CommandError(
-            f"There are several endpoints; name one by --endpoint: {', '.join(there)}.", code=2
-        )
+        if len(known) == 1:
+            return known[0]
+        raise CommandError(f"There are several endpoints; name one by --endpoint: {names}.", code=2)
     if name not in there:
-        raise CommandError(f"No worker has that endpoint; there are {', '.join(there)}.", code=2)
+        raise CommandError(f"No worker has had that endpoint; there are {names}.", code=2)
+    if name not in known:
+        raise CommandError(f"{name} is not in MEDIA_WEBHOOK_ENDPOINTS here, which says what it is sent.")
     return name
 
 
@@ -137,8 +136,8 @@ def _print(report: "WebhookReport") -> None:
     backlog = report.backlog
     output.print(f"The endpoint {report.name} {report.word}.")
     if report.url is None:
-        last = f" since {precise_moment(report.used_ms)}" if report.used_ms else ""
-        output.print(f"It is not in the settings here; no worker may have had it{last}.")
+        last = f"; a worker noted it last at {precise_moment(report.used_ms)}" if report.used_ms else ""
+        output.print(f"It is not in the settings here{last}.")
     if report.problem:
         output.print(f"The last attempt failed: {safe(report.problem)}")
     behind = f", and {backlog.behind} more follow" if backlog.behind else ""

@@ -24,6 +24,7 @@ DEFAULT = "default"  # the endpoint of all messages that no other one is sent
 TAKEN = 500  # messages at once; no more wait while nothing gets through
 MOST_WAITING = 10_000  # while something does
 MOST_GIVEN_UP = 10_000
+MOST_OF_OTHERS = 10 * TAKEN  # that are looked through for the first message of an endpoint
 MOST_BEHIND = 100_000  # messages that are counted
 LONGEST_MS = 3_600_000  # from one attempt to the next
 _FEW = 3  # attempts, before which none is given up while others are taken
@@ -455,10 +456,20 @@ class Webhooks:
             query = select(func.min(_all.since_ms)).where(*_WAITS)
             since = (await connection.execute(query, self._mine)).scalar()
             if (place := await read_value(connection, self._place)) is not None:
-                newer = self._next_made(max(place["seq"], place["top"])).limit(MOST_BEHIND).subquery().c
-                first = select(newer.made_ms).where(newer.is_mine).order_by(newer.seq).limit(1)
+                first = self._first_made(max(place["seq"], place["top"]))
                 since = min(since or now, (await connection.execute(first)).scalar() or now)
         return 0 if since is None else max(0, now - since)
+
+    def _first_made(self, since: int) -> Select[Any]:
+        """When the first message of this endpoint was made among the next of the outbox.
+
+        Those of others are few that it has not passed; where many wait, those that wait say more.
+        """
+        query = self._next_made(since)
+        if self._route.has_all:
+            return query.with_only_columns(outbox.c.made_ms).limit(1)
+        newer = query.limit(MOST_OF_OTHERS).subquery().c
+        return select(newer.made_ms).where(newer.is_mine).order_by(newer.seq).limit(1)
 
     async def replay(self, since: int) -> int:
         """Send the messages after that `seq` again; returns how many of them the outbox has taken back.

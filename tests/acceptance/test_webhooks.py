@@ -150,6 +150,13 @@ def test_the_messages_of_an_owner_are_posted_to_the_endpoint_that_is_named_for_i
     assert (unclear.returncode, unknown.returncode) == (2, 2)
     assert "name one by --endpoint: default, shop" in unclear.stderr
     assert "1 message after seq" in sent.stdout
+    elsewhere = posting.env(MEDIA_WEBHOOK_ENDPOINTS="")
+    assert "not in MEDIA_WEBHOOK_ENDPOINTS here" in media(elsewhere, *replay, "--endpoint", "shop").stderr
+    words = (
+        "The endpoint default takes messages.",
+        "The endpoint shop takes messages.\nIt is not in the settings here; a worker noted it",
+    )
+    eventually(lambda: all(one in media(elsewhere, "webhooks", "list").stdout for one in words))
     assert Scraped(METRICS).value("media_webhook_oldest_age_seconds", endpoint="shop") == 0
 
 

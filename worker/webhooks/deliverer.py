@@ -291,6 +291,8 @@ class WebhookDeliverer:
             self._was_forbidden = True  # each attempt says it; the log once
             self._log.error("webhooks_forbidden", reason=answer.problem)
         before = self._pace.word
+        if not (self._pace.has_tried and self._pace.delivered_ms):
+            self._tidied = float("-inf")  # others are to know what was never so before
         if self._pace.met(answer, seq):
             self._recovered = True
         if (now := self._pace.word) == before:
