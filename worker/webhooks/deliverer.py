@@ -33,7 +33,8 @@ GIVEN_UP_AFTER_MS = 3 * 24 * 3600 * 1000
 LOST_AFTER_MS = KEEP_MESSAGES_MS - 600_000  # the outbox then has a message for ten more minutes
 POLL_S = 1.0  # after which the outbox is read, whether or not this worker has written to it
 TOGETHER_S = 0.05  # what ends within this time is recorded by one transaction
-AHEAD = 32  # messages that are read before their turn
+TOGETHER_MOST_S = 0.25  # or within this, where turns take long
+AHEAD = 64  # messages that are read before their turn
 TIDY_S = 5.0
 USED_S = 600.0  # after which it is noted again that there is this endpoint
 CLOSE_S = 5.0  # for attempts that run when the worker ends
@@ -94,13 +95,14 @@ class WebhookDeliverer:
     async def run(self) -> None:
         """Deliver until cancelled, through every outage of the catalog; `close` ends what runs then."""
         while True:
+            began = monotonic()
             try:
                 await self.turn()
                 self._outage.over()
             except CatalogUnavailable as error:
                 self._outage.met(error)
                 self._wake.clear()
-            await self._rest()
+            await self._rest(monotonic() - began)
 
     async def turn(self) -> None:
         """Record what has ended, take what is new, and begin as many attempts as may run.
@@ -152,12 +154,13 @@ class WebhookDeliverer:
         await self._webhooks.end_lease(self._holder)
         self._holds = self._leads = False
 
-    async def _rest(self) -> None:
+    async def _rest(self, took_s: float) -> None:
         pause_s = min(POLL_S, self._lease_s / 6) if self._may_begin else max(POLL_S, self._lease_s / 3)
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._wake.wait()
-        await asyncio.sleep(TOGETHER_S)
+        # What a turn costs, the uploads of this worker do without: under load it does more at once.
+        await asyncio.sleep(min(max(TOGETHER_S, 10 * took_s), TOGETHER_MOST_S))
 
     @property
     def _may_begin(self) -> bool:

@@ -1,6 +1,8 @@
 """One attempt to deliver a webhook, bounded, to an address that was checked. It alone knows httpcore."""
 
 import asyncio
+import select
+import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterable
@@ -44,6 +46,7 @@ class BoundedStream(httpcore.AsyncNetworkStream):
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
+        self._socket: socket.socket | None = None
         self._came = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 (theirs)
@@ -74,7 +77,21 @@ class BoundedStream(httpcore.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 (theirs)
         """What the connection is."""
+        if (
+            info == "is_readable"
+        ):  # asked of each idle connection for each request; theirs costs four times that
+            return self._is_readable()
         return self._stream.get_extra_info(info)
+
+    def _is_readable(self) -> bool:
+        """Whether the other side has sent something, or has closed; so it is of one that is closed here."""
+        if self._socket is None:
+            self._socket = self._stream.get_extra_info("socket")
+        if self._socket is None or self._socket.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):

@@ -94,3 +94,24 @@ async def test_no_message_costs_a_search_for_modules_that_are_not_there(
 
     assert answer.outcome == "delivered"
     assert searched == []
+
+
+async def test_a_connection_that_the_server_has_closed_meanwhile_is_used_no_more() -> None:
+    served = 0
+    again = asyncio.Event()
+
+    async def write(writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        served += 1
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        again.set()
+
+    async with sending_to(write, timeout_s=10) as sender:
+        first = await sender.send("msg_1", b"{}")
+        await again.wait()
+        second = await sender.send("msg_2", b"{}")
+
+    assert (first.outcome, second.outcome, served) == ("delivered", "delivered", 2)
