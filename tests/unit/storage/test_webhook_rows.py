@@ -8,11 +8,24 @@ from sqlalchemy import Connection, event, func, select, update
 
 from storage.catalog import webhooks as verbs
 from storage.catalog.opening import Catalog, open_catalog
-from storage.catalog.records import About
+from storage.catalog.records import About, StreamId
 from storage.catalog.tables import outbox
 from storage.catalog.webhook_routes import WebhookRoute, WebhookRule
 from storage.catalog.webhooks import Attempted, Delivery, EndpointState, Webhooks
-from tests.support.catalogs import CAT, ON_BOTH, SOURCE, letter, take, transactions, upload_event, work
+from tests.support.catalogs import (
+    CAT,
+    ON_BOTH,
+    SOURCE,
+    claim,
+    commit,
+    delete_event,
+    failed,
+    letter,
+    take,
+    transactions,
+    upload_event,
+    work,
+)
 from tests.support.host_clock import Clock
 from tests.support.polling import until
 
@@ -390,6 +403,26 @@ async def test_each_message_waits_for_the_endpoint_of_its_recipe_or_owner_and_fo
     assert [(await each.backlog()).behind for each in (default, shop, alice)] == [0, 2, 0]
     await shop.record([Attempted(one) for one in await shop.waiting(MANY)])
     assert (await uploads_at(shop), await uploads_at(alice)) == ([], [3])
+
+
+async def test_whatever_becomes_of_an_upload_is_told_to_the_same_endpoint(catalog: Catalog) -> None:
+    default, _, alice = await begin_all(catalog)
+    first, second = (replace(upload_event(each, UUID(int=each)), owner='a"lice') for each in (1, 2))
+    await take(catalog, first, replace(second, source="uploads/2.jpg"))
+    for each in (1, 2):
+        await commit(catalog, failed(await claim(catalog, UUID(int=each))))
+    await take(catalog, replace(first, position=StreamId(3, 0)))
+    await work(catalog, UUID(int=1))
+    await take(catalog, delete_event(4, UUID(int=1)))
+    await work(catalog, UUID(int=1))
+    await catalog.failures.discard([UUID(int=2)])
+    for endpoint in (default, alice):
+        await endpoint.take(MANY)
+
+    kinds = [(one.kind, one.id.int if one.id else 0) for one in await catalog.outbox.since(0)]
+    assert kinds == [("failed", 1), ("failed", 2), ("ready", 1), ("deleted", 1), ("deleted", 2)]
+    assert await uploads_at(alice) == [1, 2, 1, 1, 2]
+    assert await uploads_at(default) == []
 
 
 async def test_messages_of_others_cost_an_endpoint_nothing_and_are_counted_for_none(
