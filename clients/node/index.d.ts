@@ -189,6 +189,7 @@ export interface OutboxOptions {
   pending: () => Iterable<UploadEvent | string> | AsyncIterable<UploadEvent | string> | Promise<Iterable<UploadEvent | string>>;
   /** Ms between two rounds; 60,000. */
   every?: number;
+  /** What a round failed with, and what no worker would take: that is passed over. Both are logged by default. */
   onError?: (error: Error) => void;
 }
 

@@ -173,6 +173,7 @@ def test_repeated_and_stale_messages_are_dropped_and_what_is_about_no_upload_is_
         send("a", seq)
     send("a", 8, "failed", entry="1-1", error={"code": "invalid_event", "message": "no"})
     place.redis.xadd(stream, {"event": "no JSON"})
+    send("a", 10, variants="none")
     place.redis.xadd(stream, {"event": json.dumps({"type": "sweep.stopped", "seq": 0, "id": None})})
     send("b", 9)
     send("a", 8)
@@ -190,7 +191,7 @@ def test_repeated_and_stale_messages_are_dropped_and_what_is_about_no_upload_is_
     got, errors = app.run(code)
 
     assert got == [["a", 5, None], ["a", 7, None], ["a", 8, "1-1"], ["b", 9, None], ["a", 8, None]]
-    assert errors == ["invalid_message"]
+    assert errors == ["invalid_message"] * 2
     assert pending(place, stream, "g") == 0
 
 
@@ -472,7 +473,7 @@ def test_an_app_goes_on_after_a_redis_that_was_killed_and_after_one_that_has_los
     app.run(STOP)
 
 
-def test_an_outbox_sends_what_has_no_answer(app: NodeApp, place: Workplace) -> None:
+def test_an_outbox_sends_what_has_no_answer_also_behind_what_is_no_event(app: NodeApp, place: Workplace) -> None:
     sources = [place.put(f"uploads/node/outbox-{n}.jpg", pictures.small(n)) for n in (20, 21)]
     code = """
     const waiting = new Map(given.sources.map((source) => [app.uploadId(source), source]));
@@ -481,16 +482,24 @@ def test_an_outbox_sends_what_has_no_answer(app: NodeApp, place: Workplace) -> N
     const handler = ({ id, state }) => state === "ready" && waiting.delete(id) && box.put(id);
     const listening = app.media.listen(handler, { group: "outbox", signal: stop.signal });
     const event = (source, at) => (at === 0 ? source : { source, metadata: { at } });
-    const pending = () => [...waiting.values()].map(event);
-    const outbox = new app.Outbox(app.media, { pending, every: 50 }).start();
+    const pending = () => [{ source: "elsewhere/a.jpg" }, { delete: "7" }, ...[...waiting.values()].map(event)];
+    const told = new Set();
+    const onError = ({ name, message }) => told.add(`${name}: ${message}`);
+    const outbox = new app.Outbox(app.media, { pending, every: 50, onError }).start();
     await box.until((got) => got.length === 2);
     await outbox.stop();
     stop.abort();
     await listening;
-    return await outbox.send();
+    return [await outbox.send(), [...told]];
     """
 
-    assert app.run(code, sources=sources) == 0
+    sent, told = app.run(code, sources=sources)
+
+    assert sent == 0
+    assert [error.partition(",")[0] for error in told] == [
+        "TypeError: A source is the original's key",
+        "TypeError: An upload's id is a UUID",
+    ]
 
 
 def test_without_the_right_or_the_password_listening_rejects_and_says_why(

@@ -29,8 +29,12 @@ class Delivery {
 
   /** The message of an entry; null where a handler gets none. */
   read(entryId, fields) {
-    const raw = eventOf(fields);
-    if (raw !== null) return toHandle(raw, entryId);
+    try {
+      const raw = eventOf(fields);
+      if (raw !== null) return toHandle(raw, entryId);
+    } catch {
+      // it has the fields of a message, of other types
+    }
     this.report(new MediaError("invalid_message", `The entry ${entryId} is no message of a worker.`));
     return null;
   }

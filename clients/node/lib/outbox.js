@@ -1,7 +1,8 @@
 "use strict";
 // Sends again what has no answer: with it, no upload is lost to a Redis that was away or has lost its data.
 
-const { uploadEvent } = require("./events.js");
+const { deleteEvent, uploadEvent } = require("./events.js");
+const { checkId } = require("./ids.js");
 const { pause } = require("./pause.js");
 
 /** Puts each event that `pending` names on the stream, every so many ms, until it is stopped. */
@@ -35,16 +36,32 @@ class Outbox {
     this.#running = null;
   }
 
-  /** One round; resolves to the number of events that were sent. A source is the event of that source. */
+  /**
+   * One round; resolves to the number of events that were sent. A source is the event of that source.
+   *
+   * What no worker would take goes to `onError`, and holds up nothing. Rejects while Redis is away.
+   */
   async send() {
     let sent = 0;
     for await (const event of await this.#pending()) {
-      if (typeof event === "string") await this.#client.announce(event);
-      else if (event.source === undefined) await this.#client.send(event);
-      else await this.#client.send(uploadEvent(event.source, event));
+      const checked = this.#checked(event);
+      if (checked === null) continue;
+      await this.#client.send(checked);
       sent += 1;
     }
     return sent;
+  }
+
+  /** The event as a worker takes it; null where none would. */
+  #checked(event) {
+    try {
+      if (typeof event === "string") return uploadEvent(event);
+      if (event?.status !== undefined) return { status: checkId(event.status) };
+      return event?.delete === undefined ? uploadEvent(event?.source, event) : deleteEvent(event.delete, event);
+    } catch (error) {
+      this.#onError(error);
+      return null;
+    }
   }
 
   async #run(signal) {

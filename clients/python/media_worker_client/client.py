@@ -172,7 +172,7 @@ class Outbox:
 
     `pending` tells the events that have none, as `client.announce` and `delete` would send them:
     `{"source": ..., "metadata": ...}` or `{"delete": id}`. They are sent every `every` seconds, each one less
-    and less often.
+    and less often. What no worker would take is logged, and holds up nothing.
     """
 
     def __init__(

@@ -40,13 +40,20 @@ class Resending:
         self._due: dict[str, tuple[float, float]] = {}
 
     def flush(self) -> Steps[int]:
-        """Send what is due; returns how many events. The more often one was sent, the more seldom it is."""
+        """Send what is due; returns how many events. The more often one was sent, the more seldom it is.
+
+        An event that no worker would take is logged, and holds up no other.
+        """
         events: Iterable[Mapping[str, Any]] = yield Call(self._pending)
         now, due, sent = self._clock(), dict[str, tuple[float, float]](), 0
         known, self._due = self._due, due
         for event in events:
-            checked = event_of(event)
-            key = encoded(checked)
+            try:
+                checked = event_of(event)
+                key = encoded(checked)
+            except (TypeError, ValueError) as error:
+                log.error("The outbox passes over %s, which no worker would take: %s", event, error)
+                continue
             at, pause_s = known.get(key, (now, self._every_s))
             if at <= now:
                 due[key] = (at, pause_s)  # if it cannot be sent

@@ -123,6 +123,17 @@ def test_an_outbox_sends_what_is_pending_ever_more_seldom() -> None:
     assert [event.get("source") for event in media.sent[:3]] == ["uploads/a.jpg"] * 2 + ["uploads/b.jpg"]
 
 
+def test_an_outbox_sends_what_is_behind_an_event_that_no_worker_takes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    media = FakeMedia()
+    bad = [{"source": "elsewhere/a.jpg"}, {"delete": "7"}, {"source": "uploads/b.jpg", "size": 9}, {}]
+
+    assert Outbox(media, lambda: [*bad, {"source": "uploads/c.jpg"}]).flush() == 1
+    assert [event["source"] for event in media.sent] == ["uploads/c.jpg"]
+    assert [record.args[0] for record in caplog.records if record.args] == bad
+
+
 async def test_an_asynchronous_outbox_goes_on_after_an_error() -> None:
     media = AsyncFakeMedia()
     rounds = 0
