@@ -473,7 +473,9 @@ def test_an_app_goes_on_after_a_redis_that_was_killed_and_after_one_that_has_los
     app.run(STOP)
 
 
-def test_an_outbox_sends_what_has_no_answer_also_behind_what_is_no_event(app: NodeApp, place: Workplace) -> None:
+def test_an_outbox_sends_what_has_no_answer_also_behind_what_is_no_event(
+    app: NodeApp, place: Workplace
+) -> None:
     sources = [place.put(f"uploads/node/outbox-{n}.jpg", pictures.small(n)) for n in (20, 21)]
     code = """
     const waiting = new Map(given.sources.map((source) => [app.uploadId(source), source]));
@@ -482,7 +484,8 @@ def test_an_outbox_sends_what_has_no_answer_also_behind_what_is_no_event(app: No
     const handler = ({ id, state }) => state === "ready" && waiting.delete(id) && box.put(id);
     const listening = app.media.listen(handler, { group: "outbox", signal: stop.signal });
     const event = (source, at) => (at === 0 ? source : { source, metadata: { at } });
-    const pending = () => [{ source: "elsewhere/a.jpg" }, { delete: "7" }, ...[...waiting.values()].map(event)];
+    const bad = [{ source: "elsewhere/a.jpg" }, { delete: "7" }];
+    const pending = () => [...bad, ...[...waiting.values()].map(event)];
     const told = new Set();
     const onError = ({ name, message }) => told.add(`${name}: ${message}`);
     const outbox = new app.Outbox(app.media, { pending, every: 50, onError }).start();

@@ -59,10 +59,13 @@ class AsyncMediaClient:
         recipe: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         owner: str | None = None,
+        traceparent: str | None = None,
     ) -> str:
         """Say that there is an original under the key `source`; returns the upload's id."""
         return await self._announce(
-            upload_event(source, id=id, recipe=recipe, metadata=metadata, owner=owner)
+            upload_event(
+                source, id=id, recipe=recipe, metadata=metadata, owner=owner, traceparent=traceparent
+            )
         )
 
     async def replace(
@@ -74,15 +77,24 @@ class AsyncMediaClient:
         recipe: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         owner: str | None = None,
+        traceparent: str | None = None,
     ) -> str:
         """Announce an original that takes the place of the upload `old`; returns the new upload's id."""
         return await self._announce(
-            upload_event(source, id=id, recipe=recipe, metadata=metadata, owner=owner, replaces=old)
+            upload_event(
+                source,
+                id=id,
+                recipe=recipe,
+                metadata=metadata,
+                owner=owner,
+                traceparent=traceparent,
+                replaces=old,
+            )
         )
 
-    async def delete(self, id: UploadId, *, original: bool = False) -> None:
+    async def delete(self, id: UploadId, *, original: bool = False, traceparent: str | None = None) -> None:
         """Delete an upload and its variants, with `original` what was uploaded, where that is allowed."""
-        await self.send(delete_event(id, original=original))
+        await self.send(delete_event(id, original=original, traceparent=traceparent))
 
     async def status(self, id: UploadId, *, timeout: float = 5.0) -> Upload | None:
         """The upload as a worker has it now; None where it knows none of that id.

@@ -58,12 +58,17 @@ class MediaClient:
         recipe: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         owner: str | None = None,
+        traceparent: str | None = None,
     ) -> str:
         """Say that there is an original under the key `source`; returns the upload's id.
 
         It may be said again at any time. Raises: ValueError for what a worker would refuse.
         """
-        return self._announce(upload_event(source, id=id, recipe=recipe, metadata=metadata, owner=owner))
+        return self._announce(
+            upload_event(
+                source, id=id, recipe=recipe, metadata=metadata, owner=owner, traceparent=traceparent
+            )
+        )
 
     def replace(
         self,
@@ -74,17 +79,26 @@ class MediaClient:
         recipe: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         owner: str | None = None,
+        traceparent: str | None = None,
     ) -> str:
         """Announce an original that takes the place of the upload `old`, which stays served until this one
         is ready; returns the new upload's id.
         """
         return self._announce(
-            upload_event(source, id=id, recipe=recipe, metadata=metadata, owner=owner, replaces=old)
+            upload_event(
+                source,
+                id=id,
+                recipe=recipe,
+                metadata=metadata,
+                owner=owner,
+                traceparent=traceparent,
+                replaces=old,
+            )
         )
 
-    def delete(self, id: UploadId, *, original: bool = False) -> None:
+    def delete(self, id: UploadId, *, original: bool = False, traceparent: str | None = None) -> None:
         """Delete an upload and its variants, with `original` what was uploaded, where that is allowed."""
-        self.send(delete_event(id, original=original))
+        self.send(delete_event(id, original=original, traceparent=traceparent))
 
     def status(self, id: UploadId, *, timeout: float = 5.0) -> Upload | None:
         """The upload as a worker has it now; None where it knows none of that id.

@@ -30,6 +30,7 @@ def upload_event(
     recipe: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     owner: str | None = None,
+    traceparent: str | None = None,
     replaces: UploadId | None = None,
 ) -> dict[str, Any]:
     """The event that an original is in the storage, with the upload's id in any case.
@@ -43,6 +44,8 @@ def upload_event(
         event["metadata"] = _metadata(metadata)
     if owner is not None:
         event["owner"] = _owner(owner)
+    if traceparent is not None:
+        event["traceparent"] = traceparent
     if replaces is not None:
         event["replaces"] = _id(replaces)
         if event["replaces"] == event["id"]:
@@ -52,11 +55,13 @@ def upload_event(
     return event
 
 
-def delete_event(id: UploadId, *, original: bool = False) -> dict[str, Any]:
+def delete_event(id: UploadId, *, original: bool = False, traceparent: str | None = None) -> dict[str, Any]:
     """The event that an upload is to be deleted, `original` and all. Raises: ValueError for no UUID."""
     event: dict[str, Any] = {"delete": _id(id)}
     if original:
         event["original"] = True
+    if traceparent is not None:
+        event["traceparent"] = traceparent
     return event
 
 

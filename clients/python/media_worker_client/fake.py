@@ -92,9 +92,14 @@ class FakeMedia:
         recipe: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         owner: str | None = None,
+        traceparent: str | None = None,
     ) -> str:
         """As of `MediaClient`."""
-        return self._announce(upload_event(source, id=id, recipe=recipe, metadata=metadata, owner=owner))
+        return self._announce(
+            upload_event(
+                source, id=id, recipe=recipe, metadata=metadata, owner=owner, traceparent=traceparent
+            )
+        )
 
     def replace(
         self,
@@ -105,15 +110,24 @@ class FakeMedia:
         recipe: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         owner: str | None = None,
+        traceparent: str | None = None,
     ) -> str:
         """As of `MediaClient`."""
         return self._announce(
-            upload_event(source, id=id, recipe=recipe, metadata=metadata, owner=owner, replaces=old)
+            upload_event(
+                source,
+                id=id,
+                recipe=recipe,
+                metadata=metadata,
+                owner=owner,
+                traceparent=traceparent,
+                replaces=old,
+            )
         )
 
-    def delete(self, id: UploadId, *, original: bool = False) -> None:
+    def delete(self, id: UploadId, *, original: bool = False, traceparent: str | None = None) -> None:
         """As of `MediaClient`."""
-        self.send(delete_event(id, original=original))
+        self.send(delete_event(id, original=original, traceparent=traceparent))
 
     def status(self, id: UploadId, *, timeout: float = 5.0) -> Upload | None:
         """As of `MediaClient`, at once."""
@@ -265,9 +279,9 @@ class AsyncFakeMedia:
         """As of `AsyncMediaClient`."""
         return self._fake.replace(old, source, **about)
 
-    async def delete(self, id: UploadId, *, original: bool = False) -> None:
+    async def delete(self, id: UploadId, *, original: bool = False, traceparent: str | None = None) -> None:
         """As of `AsyncMediaClient`."""
-        self._fake.delete(id, original=original)
+        self._fake.delete(id, original=original, traceparent=traceparent)
 
     async def status(self, id: UploadId, *, timeout: float = 5.0) -> Upload | None:
         """As of `AsyncMediaClient`, at once."""

@@ -52,7 +52,7 @@ class Resending:
                 checked = event_of(event)
                 key = encoded(checked)
             except (TypeError, ValueError) as error:
-                log.error("The outbox passes over %s, which no worker would take: %s", event, error)
+                log.warning("The outbox passes over %s, which no worker would take: %s", event, error)
                 continue
             at, pause_s = known.get(key, (now, self._every_s))
             if at <= now:

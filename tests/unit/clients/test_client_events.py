@@ -13,6 +13,7 @@ from worker.upload_ids import default_id
 
 RECIPES = frozenset({"default", "avatar"})
 OLD = "6f1c2f5e-5a4e-4d55-9a7e-0d3f6f2f1a11"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def taken(event: dict[str, Any]) -> Any:
@@ -35,6 +36,7 @@ def test_the_id_of_a_source_is_the_one_that_the_worker_gives_it() -> None:
         {"id": UUID(OLD), "recipe": "avatar"},
         {"metadata": {"post": 7, "name": "Größe\u2028"}, "owner": "42"},
         {"metadata": {"long": "x" * 4080}, "owner": "ö" * 64},
+        {"traceparent": TRACE},
     ],
 )
 def test_the_worker_takes_each_event_with_what_was_said(about: dict[str, Any]) -> None:
@@ -44,11 +46,13 @@ def test_the_worker_takes_each_event_with_what_was_said(about: dict[str, Any]) -
     assert (read.source, str(read.id)) == ("uploads/ä/cat.jpg", event["id"])
     assert read.metadata == about.get("metadata", {})
     assert (read.owner, read.recipe) == (about.get("owner"), about.get("recipe", "default"))
+    assert read.traceparent == about.get("traceparent")
 
 
 def test_the_worker_takes_deletions() -> None:
     assert str(taken(delete_event(OLD.upper())).id) == OLD
     assert taken(delete_event(UUID(OLD), original=True)).original
+    assert taken(delete_event(OLD, traceparent=TRACE)).traceparent == TRACE
 
 
 @pytest.mark.parametrize(
@@ -101,5 +105,7 @@ def test_an_event_that_an_app_has_kept_is_checked_like_a_new_one() -> None:
 
     assert event_of({"delete": str(upload), "original": True}) == delete_event(upload, original=True)
     assert event_of({"source": "uploads/a.jpg", "owner": "42"}) == upload_event("uploads/a.jpg", owner="42")
+    traced = {"source": "uploads/a.jpg", "traceparent": TRACE}
+    assert event_of(traced) == upload_event("uploads/a.jpg", traceparent=TRACE)
     with pytest.raises(TypeError, match="sauce"):
         event_of({"sauce": "uploads/a.jpg"})

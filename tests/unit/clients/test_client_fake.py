@@ -1,11 +1,13 @@
 """The fake of the Python client: what an app's tests have instead of Redis and a worker."""
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from media_worker_client import AsyncOutbox, Message, Outbox, upload_id
+from media_worker_client import AsyncMediaClient, AsyncOutbox, MediaClient, Message, Outbox, upload_id
 from media_worker_client.fake import AsyncFakeMedia, FakeMedia
 
 
@@ -111,6 +113,14 @@ async def test_the_asynchronous_fake_awaits_handlers() -> None:
     assert len(media.sent) == 3
 
 
+@pytest.mark.parametrize("verb", ["announce", "replace", "delete", "send", "status", "limits"])
+def test_the_clients_and_the_fake_take_the_same_words(verb: str) -> None:
+    usual = inspect.signature(getattr(MediaClient, verb)).parameters
+
+    assert inspect.signature(getattr(AsyncMediaClient, verb)).parameters == usual
+    assert inspect.signature(getattr(FakeMedia, verb)).parameters == usual
+
+
 def test_an_outbox_sends_what_is_pending_ever_more_seldom() -> None:
     media = FakeMedia()
     outbox = Outbox(media, lambda: [{"source": "uploads/a.jpg"}], every=0)
@@ -127,11 +137,17 @@ def test_an_outbox_sends_what_is_behind_an_event_that_no_worker_takes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     media = FakeMedia()
-    bad = [{"source": "elsewhere/a.jpg"}, {"delete": "7"}, {"source": "uploads/b.jpg", "size": 9}, {}]
+    bad: list[dict[str, Any]] = [
+        {"source": "elsewhere/a.jpg"},
+        {"delete": "7"},
+        {"source": "uploads/b.jpg", "size": 9},
+        {},
+    ]
 
     assert Outbox(media, lambda: [*bad, {"source": "uploads/c.jpg"}]).flush() == 1
     assert [event["source"] for event in media.sent] == ["uploads/c.jpg"]
-    assert [record.args[0] for record in caplog.records if record.args] == bad
+    passed_over: list[Any] = [record.args for record in caplog.records]
+    assert [event for event, _ in passed_over] == bad
 
 
 async def test_an_asynchronous_outbox_goes_on_after_an_error() -> None:
