@@ -289,7 +289,7 @@ class WebhookDeliverer:
         self._end(Attempted(delivery, problem, self._webhooks.now_ms() + wait_ms))
 
     def _learn(self, answer: WebhookAnswer, seq: int) -> None:
-        """Learn how the endpoint does; what changes is a line in the self._log."""
+        """Learn how the endpoint does; what changes is a line in the log."""
         if answer.outcome == "forbidden" and not self._was_forbidden:
             self._was_forbidden = True  # each attempt says it; the log once
             self._log.error("webhooks_forbidden", reason=answer.problem)
