@@ -205,7 +205,7 @@ export class Outbox {
 export interface HttpClientOptions {
   /** The server's `MEDIA_HTTP_SECRET`: with it tokens are signed here, for any owner. */
   secret?: string | null;
-  /** Ms that an answer may take, beside what a call waits by itself; 60,000. */
+  /** Ms that an answer may take, beside what a call waits by itself, and the server's longest `Retry-After`; 60,000. */
   timeout?: number;
   /** How often a request is tried, where another try may help; 5. */
   tries?: number;

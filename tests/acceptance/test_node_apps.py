@@ -143,6 +143,25 @@ def test_another_try_of_an_upload_has_the_same_key(app: NodeApp) -> None:
     assert app.run(code) == ["queued", 2, 1]
 
 
+def test_a_server_that_asks_for_a_longer_pause_than_the_timeout_is_not_waited_for(app: NodeApp) -> None:
+    code = """
+    let count = 0;
+    const server = app.require("node:http").createServer((request, response) => {
+      count += 1;
+      response.writeHead(429, { "Retry-After": "3600" });
+      response.end('{"code": "too_many_requests", "detail": "Slowly."}');
+    });
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const http = new app.HttpMediaClient(`http://127.0.0.1:${server.address().port}`);
+    const { code, status, message } = await http.limits().catch((error) => error);
+    server.closeAllConnections();
+    server.close();
+    return [code, status, message, count];
+    """
+
+    assert app.run(code) == ["too_many_requests", 429, "Slowly.", 1]
+
+
 def test_a_token_and_the_limits_are_those_of_the_server(app: NodeApp, face: FaceProcess) -> None:
     code = """
     const { token } = await app.http.token({ maxBytes: 100_000, count: 1 });

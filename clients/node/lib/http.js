@@ -146,12 +146,13 @@ class HttpMediaClient {
       const stop = () => patience.abort(signal.reason);
       if (signal?.aborted) stop();
       signal?.addEventListener("abort", stop, { once: true });
-      let failure, after;
+      let failure;
+      let after = 0;
       try {
         const answer = await fetch(this.#url + path, { ...request, headers: this.#with(headers), signal: patience.signal });
         if (answer.ok) return JSON.parse((await answer.text()) || "null");
         failure = await problemOf(answer);
-        after = Number(answer.headers.get("retry-after")) * 1000;
+        after = Number(answer.headers.get("retry-after")) * 1000 || 0;
       } catch (error) {
         if (signal?.aborted) throw signal.reason;
         failure = error instanceof MediaError ? error : new MediaError("unreachable", "The server does not answer.", null, { cause: error });
@@ -159,7 +160,8 @@ class HttpMediaClient {
         clearTimeout(timer);
         signal?.removeEventListener("abort", stop);
       }
-      if (tries >= this.#tries || (failure.status !== null && !AGAIN.has(failure.status))) throw failure;
+      const mayHelp = failure.status === null || AGAIN.has(failure.status);
+      if (tries >= this.#tries || !mayHelp || after > this.#timeout) throw failure;
       await pause(after || backOff(tries, 500, 8_000), signal);
     }
   }
