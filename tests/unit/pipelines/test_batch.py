@@ -446,10 +446,12 @@ async def test_who_waits_to_run_alone_has_no_claim_that_counts_where_a_worker_di
 ) -> None:
     context = batch_context(catalog, blobs, rogue)
     ids, working = await one_runs_alone_and_two_wait(catalog, uploads, context)
-    await asyncio.wait({working}, timeout=0.05)
-    states = [(await found(catalog, each)).state for each in ids]
 
-    assert sorted(states) == [State.PROCESSING, State.QUEUED, State.QUEUED]
+    async def the_others_are_queued() -> bool:
+        states = [(await found(catalog, each)).state for each in ids]
+        return sorted(states) == [State.PROCESSING, State.QUEUED, State.QUEUED]
+
+    await until(the_others_are_queued)
     assert (await working).outcomes == Counter(ready=3)
 
 
