@@ -42,9 +42,12 @@ def parse_bind(text: str) -> tuple[str, int] | Path:
 
 def is_loopback(address: tuple[str, int] | Path) -> bool:
     """Whether only programs of this machine can connect there, whoever runs them."""
-    return not isinstance(address, Path) and (
-        address[0] in ("localhost", "::1") or address[0].startswith("127.")
-    )
+    if isinstance(address, Path):
+        return False
+    try:
+        return address[0] in ("localhost", "::1") or socket.inet_pton(socket.AF_INET, address[0])[0] == 127
+    except OSError:  # a name, such as 127.example.org, or another address
+        return False
 
 
 def _host(host: str) -> str:

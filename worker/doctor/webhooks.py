@@ -9,6 +9,7 @@ from storage.catalog.database import open_to_read
 from storage.catalog.webhooks import DEFAULT, EndpointState, Webhooks
 from storage.errors import StorageError
 from worker.findings import Finding
+from worker.listen_address import is_loopback
 from worker.settings import Settings
 from worker.webhooks.endpoint import CannotDeliver, WebhookAnswer, WebhookEndpoint, check_installed
 from worker.webhooks.signing import shown_endpoint
@@ -81,7 +82,7 @@ def inspect_webhooks(
         detail = f"{url} takes no messages: {state.problem}"
         advice = _for(endpoint, _BY_STATUS.get(status, _REFUSES))
         found.append(Finding(what, "error", detail, advice))
-    if not endpoint.is_https:
+    if not endpoint.is_https and not is_loopback((endpoint.host, endpoint.port)):
         detail = (
             f"{url} is reached without TLS: messages are signed, and everybody on their way can read them"
         )

@@ -29,8 +29,29 @@ async def test_an_endpoint_that_can_be_reached_is_told_with_its_origin_but_not_i
         [found] = await check_webhooks(settings_of(f"{receiver.url}?token=hidden"))
 
         assert receiver.hooks == []
-    assert (found.level, found.what) == ("warning", "Webhooks")
-    assert f"{receiver.url.removesuffix('hooks')}… is reached without TLS" in found.detail
+    assert (found.level, found.what) == ("ok", "Webhooks")
+    assert found.detail == f"{receiver.url.removesuffix('hooks')}… can be reached"
+
+
+@pytest.mark.parametrize(
+    ("url", "level"),
+    [
+        ("http://app.example/", "warning"),
+        ("http://10.0.0.7:8000/", "warning"),
+        ("http://127.example.org/", "warning"),
+        ("http://127.0.0.1:8000/", "ok"),
+        ("http://127.9.9.9/", "ok"),
+        ("http://[::1]:8000/", "ok"),
+        ("http://LOCALHOST:8000/", "ok"),
+        ("https://app.example/", "ok"),
+    ],
+)
+def test_an_endpoint_without_tls_is_a_warning_unless_it_is_on_this_machine(url: str, level: str) -> None:
+    endpoint = WebhookEndpoint(url, [b"x"], True, 15)
+    [found] = inspect_webhooks(endpoint, WebhookAnswer("delivered"), None)
+
+    assert found.level == level
+    assert ("without TLS" in found.detail) == (level == "warning")
 
 
 async def test_an_endpoint_that_nobody_serves_or_that_is_not_public_is_an_error() -> None:
@@ -85,7 +106,7 @@ async def test_each_endpoint_has_a_finding_of_its_own_and_a_recipe_that_is_not_t
         found = await check_webhooks(settings.model_copy(update={"webhook_endpoints": file}))
 
     assert [(one.what, one.level) for one in found] == [
-        ("Webhooks", "warning"),
+        ("Webhooks", "ok"),
         ("Webhooks to shop", "error"),
         ("Webhooks", "warning"),
     ]
