@@ -45,6 +45,9 @@ def main() -> int:
     corpora = asked.corpora or picture_folders()
     if not corpora:
         parser.error("no corpus is beside this checkout: name a folder with a manifest.json")
+    for corpus in corpora:
+        if not (corpus / "manifest.json").is_file():
+            parser.error(f"{corpus} has no manifest.json, which says what is known of its pictures")
     faultless = [_check(corpus, asked.out / corpus.name, asked) for corpus in corpora]
     return 0 if all(faultless) else 1
 

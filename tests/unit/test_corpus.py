@@ -64,3 +64,15 @@ def test_folders_of_pictures_are_those_that_the_environment_names(
 
     assert corpus_folder() is None
     assert case_folders() == [pictures]  # the other has no manifest
+
+
+@pytest.mark.parametrize("name", ["", "gone"])
+def test_a_folder_without_a_manifest_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, tmp_path / name, tmp_path / "out")
+
+    assert ended.value.code == 2
+    assert f"{tmp_path / name} has no manifest.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
