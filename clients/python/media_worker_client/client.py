@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import redis as redis_py
 from redis.client import NEVER_DECODE
 
+from media_worker_client.announcing import Announcing
 from media_worker_client.asking import ask_status, read_limits, send
 from media_worker_client.connections import SOCKET_TIMEOUT_S, block_s
 from media_worker_client.cursors import Cursor, SeqStore
-from media_worker_client.events import UploadId, delete_event, upload_event
+from media_worker_client.events import UploadId
 from media_worker_client.listening import listen
 from media_worker_client.messages import Message, Upload
 from media_worker_client.options import EVENTS, STREAM, Stop, listening, stopped_by
@@ -24,7 +25,7 @@ from media_worker_client.steps import Call, Command, Step, Steps
 T = TypeVar("T")
 
 
-class MediaClient:
+class MediaClient(Announcing):
     """Announces, deletes and asks about uploads over Redis, and listens to what becomes of them.
 
     All but `listen` may be used by many threads. What Redis refuses, and its absence, raise errors
@@ -49,56 +50,6 @@ class MediaClient:
         )
         self.stream = stream
         self.events = events
-
-    def announce(
-        self,
-        source: str,
-        *,
-        id: UploadId | None = None,
-        recipe: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        owner: str | None = None,
-        traceparent: str | None = None,
-    ) -> str:
-        """Say that there is an original under the key `source`; returns the upload's id.
-
-        It may be said again at any time. Raises: ValueError for what a worker would refuse.
-        """
-        return self._announce(
-            upload_event(
-                source, id=id, recipe=recipe, metadata=metadata, owner=owner, traceparent=traceparent
-            )
-        )
-
-    def replace(
-        self,
-        old: UploadId,
-        source: str,
-        *,
-        id: UploadId | None = None,
-        recipe: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        owner: str | None = None,
-        traceparent: str | None = None,
-    ) -> str:
-        """Announce an original that takes the place of the upload `old`, which stays served until this one
-        is ready; returns the new upload's id.
-        """
-        return self._announce(
-            upload_event(
-                source,
-                id=id,
-                recipe=recipe,
-                metadata=metadata,
-                owner=owner,
-                traceparent=traceparent,
-                replaces=old,
-            )
-        )
-
-    def delete(self, id: UploadId, *, original: bool = False, traceparent: str | None = None) -> None:
-        """Delete an upload and its variants, with `original` what was uploaded, where that is allowed."""
-        self.send(delete_event(id, original=original, traceparent=traceparent))
 
     def status(self, id: UploadId, *, timeout: float = 5.0) -> Upload | None:
         """The upload as a worker has it now; None where it knows none of that id.
@@ -172,10 +123,6 @@ class MediaClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _announce(self, event: Mapping[str, Any]) -> str:
-        self.send(event)
-        return str(event["id"])
 
     def _run(self, steps: Steps[T]) -> T:
         return run(steps, self.redis)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from media_worker_client import async_client
+from media_worker_client.announcing import Announcing
 from media_worker_client.client import run
 from media_worker_client.cursors import Cursor, SeqStore
-from media_worker_client.events import UploadId, delete_event, event_of, status_question, upload_event
+from media_worker_client.events import UploadId, event_of, status_question
 from media_worker_client.messages import Message, Upload, parse_message, parse_upload
 from media_worker_client.options import Stop
 from media_worker_client.steps import Call, Steps
@@ -34,7 +35,7 @@ _MESSAGES = {
 }
 
 
-class FakeMedia:
+class FakeMedia(Announcing):
     """`MediaClient` for tests: every upload is ready at once, unless the test says how it fails.
 
     What an app sends is kept in `sent`; `deliver` gives the messages to those who listen. With `root`, a
@@ -83,51 +84,6 @@ class FakeMedia:
         return delivered
 
     # -- the verbs
-
-    def announce(
-        self,
-        source: str,
-        *,
-        id: UploadId | None = None,
-        recipe: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        owner: str | None = None,
-        traceparent: str | None = None,
-    ) -> str:
-        """As of `MediaClient`."""
-        return self._announce(
-            upload_event(
-                source, id=id, recipe=recipe, metadata=metadata, owner=owner, traceparent=traceparent
-            )
-        )
-
-    def replace(
-        self,
-        old: UploadId,
-        source: str,
-        *,
-        id: UploadId | None = None,
-        recipe: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        owner: str | None = None,
-        traceparent: str | None = None,
-    ) -> str:
-        """As of `MediaClient`."""
-        return self._announce(
-            upload_event(
-                source,
-                id=id,
-                recipe=recipe,
-                metadata=metadata,
-                owner=owner,
-                traceparent=traceparent,
-                replaces=old,
-            )
-        )
-
-    def delete(self, id: UploadId, *, original: bool = False, traceparent: str | None = None) -> None:
-        """As of `MediaClient`."""
-        self.send(delete_event(id, original=original, traceparent=traceparent))
 
     def status(self, id: UploadId, *, timeout: float = 5.0) -> Upload | None:
         """As of `MediaClient`, at once."""
@@ -189,10 +145,6 @@ class FakeMedia:
         self.close()
 
     # -- what a worker would do
-
-    def _announce(self, event: Mapping[str, Any]) -> str:
-        self.send(event)
-        return str(event["id"])
 
     def _process(self, event: Mapping[str, Any]) -> None:
         source = event["source"]
