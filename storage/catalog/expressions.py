@@ -72,12 +72,14 @@ def first_letter(body: ColumnElement[str], field: str) -> ColumnElement[str]:
 
     Nothing before `metadata` contains the name of a field in quotation marks that are not escaped.
     """
-    before = f'"{field}":"'
-    return func.substr(body, place_of(body, literal_column(f"'{before}'")) + len(before), 1)
+    return _behind(body, f'"{field}":"', 1)
 
 
 def has_text(body: ColumnElement[str], field: str, value: str) -> ColumnElement[bool]:
     """Whether a field before `metadata` in a message's body is that text, which is written as JSON."""
-    before = f'"{field}":'
-    found = func.substr(body, place_of(body, literal_column(f"'{before}'")) + len(before), len(value))
-    return found == value
+    return _behind(body, f'"{field}":', len(value)) == value
+
+
+def _behind(body: ColumnElement[str], before: str, length: int) -> ColumnElement[str]:
+    """So many letters of a text behind the first place where it has `before`."""
+    return func.substr(body, place_of(body, literal_column(f"'{before}'")) + len(before), length)
