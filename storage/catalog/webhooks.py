@@ -215,11 +215,6 @@ class Webhooks:
         async with self._database.writing() as connection:
             await connection.execute(delete(kv).where(kv.c.name.in_(names)))
 
-    async def has_begun(self) -> bool:
-        """Whether there ever was an endpoint."""
-        async with self._database.reading() as connection:
-            return await read_value(connection, self._place) is not None
-
     @repeated
     async def lease(self, holder: str, seconds: float) -> bool:
         """Take or renew the right to deliver; False while another holder has it."""

@@ -63,13 +63,17 @@ async def report_webhooks(webhooks: Webhooks, settings: Settings, limit: int) ->
     known = {one.name: one for one in WebhookEndpoint.of(settings)}
     there = await webhooks.endpoints()
     names = [*(name for name in known if name in there), *(name for name in there if name not in known)]
-    return [await _report(webhooks_to(webhooks, settings, name), known.get(name), limit) for name in names]
+    return [await _report(_to(webhooks, name, known.get(name)), known.get(name), limit) for name in names]
 
 
 def webhooks_to(webhooks: Webhooks, settings: Settings, name: str) -> Webhooks:
     """Those to the endpoint of that name, with the route that it has in the settings."""
-    routes = {one.name: one.route for one in WebhookEndpoint.of(settings)}
-    return webhooks.to(name, routes.get(name, EVERYTHING if name == DEFAULT else NOWHERE))
+    return _to(webhooks, name, next((one for one in WebhookEndpoint.of(settings) if one.name == name), None))
+
+
+def _to(webhooks: Webhooks, name: str, known: WebhookEndpoint | None) -> Webhooks:
+    unknown = EVERYTHING if name == DEFAULT else NOWHERE
+    return webhooks.to(name, unknown if known is None else known.route)
 
 
 async def _report(webhooks: Webhooks, endpoint: WebhookEndpoint | None, limit: int) -> WebhookReport:

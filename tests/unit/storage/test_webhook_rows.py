@@ -515,4 +515,4 @@ async def test_an_endpoint_that_no_worker_has_had_for_long_is_forgotten_with_all
     assert await default.forget_unused(before_ms) == ["alice", "shop"]
     assert await default.endpoints() == ["default"]
     assert await uploads_at(shop) == []
-    assert not await shop.has_begun()
+    assert shop.endpoint not in await shop.endpoints()
