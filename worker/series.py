@@ -16,8 +16,8 @@ from worker.status import CHECKS, LOOP, SIGNS, SWEEP
 from worker.webhooks.endpoint import Outcome
 
 OTHER = "other"
-ENDPOINT = "endpoint"  # the label whose values the settings name
 """The value of a label for what its closed set does not have."""
+ENDPOINT = "endpoint"  # the label whose values the settings name
 
 OF_UPLOADS = ("upload.started", "upload.ready", "upload.failed", "upload.deleted", "upload.status")
 WORKER_CPU = "media_worker_cpu_seconds_total"

@@ -1,4 +1,4 @@
-"""The endpoints of webhooks, as `media doctor` finds it."""
+"""The endpoints of webhooks, as `media doctor` finds them."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
