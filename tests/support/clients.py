@@ -69,6 +69,11 @@ def django(version: str, python: str) -> Path:
     return _by_pip(f"django=={version}", python)
 
 
+def psycopg() -> Path:
+    """A folder for PYTHONPATH that holds what Django speaks to Postgres with."""
+    return _by_pip("psycopg[binary]==3.3.9")
+
+
 def ioredis(version: str) -> Path:
     """A folder for NODE_PATH that holds this version of ioredis."""
     return _by_npm(f"ioredis@{version}")

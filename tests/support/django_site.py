@@ -37,7 +37,7 @@ class DjangoPackages:
 
 def installed_packages(folder: Path, version: str) -> DjangoPackages:
     """That Django, redis-py, and the wheels of the client and of the app; skips without a Python for it."""
-    python = _python_of(version)
+    python = python_for(version)
     wheels, target = folder / "wheels", folder / "site-packages"
     code = (
         "import os; from hatchling.build import build_wheel\n"
@@ -54,8 +54,8 @@ def installed_packages(folder: Path, version: str) -> DjangoPackages:
     return DjangoPackages(python, env)
 
 
-def _python_of(version: str) -> str:
-    """This Python, or a newer one on the PATH where that Django needs it."""
+def python_for(version: str) -> str:
+    """This Python, or a newer one on the PATH where that Django needs it; skips without one."""
     least = (3, 12) if int(version.partition(".")[0]) >= 6 else (3, 10)
     for candidate in (sys.executable, *_NEWER):
         try:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.utils import timezone
 from media_worker_client import upload_id
 from redis.exceptions import RedisError
@@ -24,58 +24,75 @@ if TYPE_CHECKING:
 logger = logging.getLogger("media_worker_django")
 _SHOWN = ("variants", "srcset", "color", "thumbhash", "placeholder")
 _AT_ONCE = 500
+_SELDOM = 16  # times `RESEND_AFTER`: so long at most until the same event is sent again
 
 
-def file_saved(field: MediaField, instance: models.Model, name: str, old: str) -> Upload:
-    """Have the file `name` of an instance made into variants, and the one it had before, `old`, replaced.
+def file_saved(
+    field: MediaField, instance: models.Model, name: str, old: str, *, is_written: bool
+) -> Upload | None:
+    """Have the file `name` of an instance's row made into variants; `old` is what the row had before.
 
-    Pages show the variants of `old` until those of `name` are ready.
+    Pages show the variants of `old` until those of `name` are ready. A file that is known already, and was
+    not written anew, stays as it is. Returns the row about the file; None where another process has meanwhile
+    put another into the instance's row.
     """
     using = router.db_for_write(Upload, instance=instance)
-    with _writing(name, using):
-        shown, replaces = ({}, None) if old in ("", name) else _superseded(old, instance, using)
-        asked = {**field.options_for(instance), "field": field.label}
-        if old != name:  # else what it is to replace stays
-            asked["replaces"] = replaces
-        fresh = {"error_code": "", "error_message": "", "state": State.PENDING, "due": _later()}
-        upload, _created = Upload.objects.using(using).update_or_create(
-            id=upload_id(name), defaults={"source": name, **shown, **asked, **fresh}
-        )
+    is_replaced = old not in ("", name)
+    with _writing(using):
+        if is_replaced and not is_in_use(name, using):
+            return None
+        rows = Upload.objects.using(using)
+        upload = rows.filter(source=name).first()
+        if upload is not None and upload.state not in GOING and not is_written:
+            if is_replaced:
+                _drop(old, field, using)
+            return upload
+        shown, replaces = _superseded(old, using) if is_replaced else ({}, None)
+        if upload is None:
+            upload = Upload(id=upload_id(name), source=name, **shown)
+        elif not upload.variants:
+            vars(upload).update(shown)
+        if is_replaced:  # else what it is to replace stays
+            upload.replaces = None if replaces == upload.pk else replaces
+        vars(upload).update(field.options_for(instance), field=field.label, **_fresh())
+        upload.save(using=using)
     transaction.on_commit(partial(send, [upload]), using=using, robust=True)
     return upload
-
-
-def file_kept(field: MediaField, instance: models.Model, name: str) -> Upload:
-    """The row of a file that was there before this instance; it is announced where nobody has."""
-    using = router.db_for_write(Upload, instance=instance)
-    known = Upload.objects.using(using).filter(source=name).exclude(state__in=GOING).first()
-    return known or file_saved(field, instance, name, "")
 
 
 def file_dropped(field: MediaField, instance: models.Model, name: str) -> None:
     """Have the variants of a file deleted, and those that are shown in their place, unless a row has it."""
     using = router.db_for_write(Upload, instance=instance)
-    with _writing(name, using):
-        if is_in_use(name, using, besides=instance):
-            return
-        upload, _created = Upload.objects.using(using).get_or_create(
-            id=upload_id(name), defaults={"source": name, "field": field.label}
-        )
-        _delete(
-            Upload.objects.using(using).filter(pk__in=[one for one in (upload.pk, upload.replaces) if one])
-        )
+    with _writing(using):
+        _drop(name, field, using)
 
 
 def retry(uploads: models.QuerySet[Upload]) -> int:
     """Have those tried again that failed, wait, or were deleted elsewhere; returns how many."""
-    chosen = list(uploads.filter(state__in=[State.FAILED, State.DELETED, *UNFINISHED]))
-    uploads.filter(pk__in=[one.pk for one in chosen]).update(
-        state=State.PENDING, due=_later(), error_code="", error_message="", changed=timezone.now()
-    )
-    for one in chosen:
-        one.state = State.PENDING
-    transaction.on_commit(partial(send, chosen), using=uploads.db, robust=True)
+    using = uploads._db or router.db_for_write(Upload)
+    rows = Upload.objects.using(using).filter(state__in=[State.FAILED, State.DELETED, *UNFINISHED])
+    chosen = []
+    with _writing(using):
+        for pk in list(uploads.values_list("pk", flat=True)):
+            if rows.filter(pk=pk).update(**_fresh(), changed=timezone.now()):
+                chosen.append(Upload.objects.using(using).get(pk=pk))
+    transaction.on_commit(partial(send, chosen), using=using, robust=True)
     return len(chosen)
+
+
+def announce_again(upload: Upload, **shown: Any) -> bool:
+    """Have an upload announced that is going, if a row names its file after all; returns whether that is so.
+
+    So it is with a file that a stale instance, or an `update`, has put back into its row.
+    """
+    using = upload._state.db or router.db_for_write(Upload)
+    if not is_in_use(upload.source, using):
+        return False
+    rows = Upload.objects.using(using).filter(pk=upload.pk, state=upload.state)
+    if rows.update(**_fresh(), replaces=None, changed=timezone.now(), **shown):
+        again = Upload.objects.using(using).get(pk=upload.pk)
+        transaction.on_commit(partial(send, [again]), using=using, robust=True)
+    return True
 
 
 def announce_missing() -> int:
@@ -85,23 +102,34 @@ def announce_missing() -> int:
     """
     count = 0
     for field in media_fields():
-        unknown = field.model._base_manager.exclude(**{field.name: ""}).filter(
+        rows = models.QuerySet(field.model, using=router.db_for_write(field.model))
+        unknown = rows.exclude(**{field.name: ""}).filter(
             **{f"{field.name}__isnull": False, f"{field.relation.name}__state__isnull": True}
         )
         for instance in unknown.iterator():
-            file_saved(field, instance, getattr(instance, field.attname).name, "")
+            file_saved(field, instance, getattr(instance, field.attname).name, "", is_written=False)
             count += 1
     return count
 
 
 def send_due() -> int:
-    """Send the events that are due, because they are new or were not answered; returns how many were sent."""
-    rows = Upload.objects.filter(due__lte=timezone.now()).order_by("due")[:_AT_ONCE]
+    """Send the events that are due, because they are new or were not answered; returns how many were sent.
+
+    The longer one has no answer, the more seldom it is sent: a worker may be away for days. Where Redis is
+    away, it ends.
+    """
     sent = 0
-    for upload in list(rows):
-        # First the time of the next try: of two processes one sends. An answer may end it meanwhile.
-        if Upload.objects.filter(pk=upload.pk, due=upload.due, state=upload.state).update(due=_later()):
-            sent += send([upload])
+    for using in databases():
+        rows = Upload.objects.using(using).filter(due__lte=timezone.now()).order_by("due")[:_AT_ONCE]
+        for upload in list(rows):
+            # First the time of the next try: of two processes one sends. An answer may end it meanwhile.
+            mine = Upload.objects.using(using).filter(pk=upload.pk, due=upload.due, state=upload.state)
+            if not mine.update(due=_later(upload.changed)):
+                continue
+            is_in_use_again = upload.state == State.DELETING and announce_again(upload)
+            if not is_in_use_again and not send([upload]):
+                break
+            sent += 1
     return sent
 
 
@@ -124,15 +152,23 @@ def send(uploads: Iterable[Upload]) -> int:
     return sent
 
 
-def is_in_use(name: str, using: str, *, besides: models.Model | None = None) -> bool:
-    """Whether a row names this file, other than `besides`."""
+def is_in_use(name: str, using: str) -> bool:
+    """Whether a row names this file; a field's rows may be in the database of `Upload`'s, or in their own."""
     for field in media_fields():
-        rows = field.model._base_manager.using(using).filter(**{field.attname: name})
-        if besides is not None and isinstance(besides, field.model):
-            rows = rows.exclude(pk=besides.pk)
-        if rows.exists():
-            return True
+        for alias in {using, router.db_for_write(field.model)}:
+            if router.allow_migrate_model(alias, field.model):
+                rows = models.QuerySet(field.model, using=alias)  # those that its managers hide, too
+                if rows.filter(**{field.attname: name}).exists():
+                    return True
     return False
+
+
+def databases() -> Sequence[str]:
+    """Those that have rows of `Upload`: its own, and that of each model with a MediaField."""
+    aliases = dict.fromkeys(
+        [router.db_for_write(Upload), *(router.db_for_write(one.model) for one in media_fields())]
+    )
+    return [alias for alias in aliases if router.allow_migrate_model(alias, Upload)]
 
 
 def media_fields() -> Iterator[MediaField]:
@@ -143,22 +179,30 @@ def media_fields() -> Iterator[MediaField]:
         yield from (field for field in model._meta.local_fields if isinstance(field, MediaField))
 
 
+def begin_to_write(using: str) -> None:
+    """Begin a transaction with a write where rows cannot be locked: SQLite waits there, not after a read."""
+    if not connections[using].features.has_select_for_update:
+        Upload.objects.using(using).filter(source="").update(source="")
+
+
 @contextmanager
-def _writing(name: str, using: str) -> Iterator[None]:
-    """A transaction that begins with a write: SQLite waits for its turn there, but not after a read."""
-    with transaction.atomic(using=using):
-        Upload.objects.using(using).filter(source=name).update(source=name)
+def _writing(using: str) -> Iterator[None]:
+    with transaction.atomic(using=using, savepoint=False):
+        begin_to_write(using)
         yield
 
 
-def _superseded(old: str, instance: models.Model, using: str) -> tuple[dict[str, Any], Any]:
+def _superseded(old: str, using: str) -> tuple[dict[str, Any], Any]:
     """What pages show of a file that is replaced, and the id of the upload that it is of."""
     rows = Upload.objects.using(using)
-    previous = rows.filter(source=old).exclude(state__in=GOING).first()
-    if previous is None:
+    previous = rows.filter(source=old).first()
+    if previous is not None and previous.state == State.REPLACED:
+        # By another process, at the same time. What that one has put in its place is replaced by now.
+        previous = rows.filter(replaces=previous.pk).exclude(state__in=GOING).first()
+    if previous is None or previous.state == State.DELETING:
         return {}, None
     shown = {name: getattr(previous, name) for name in _SHOWN}
-    if is_in_use(old, using, besides=instance):
+    if is_in_use(previous.source, using):
         return shown, None
     if previous.state == State.READY:
         rows.filter(pk=previous.pk).update(state=State.REPLACED, due=None)
@@ -166,6 +210,14 @@ def _superseded(old: str, instance: models.Model, using: str) -> tuple[dict[str,
     # It never was ready; what it was to replace still is.
     _delete(rows.filter(pk=previous.pk))
     return shown, previous.replaces
+
+
+def _drop(name: str, field: MediaField, using: str) -> None:
+    if is_in_use(name, using):
+        return
+    rows = Upload.objects.using(using)
+    upload, _created = rows.get_or_create(id=upload_id(name), defaults={"source": name, "field": field.label})
+    _delete(rows.filter(pk__in=[one for one in (upload.pk, upload.replaces) if one]))
 
 
 def _delete(uploads: models.QuerySet[Upload]) -> None:
@@ -194,5 +246,13 @@ def _send(upload: Upload) -> None:
         media.announce(upload.source, **asked)
 
 
-def _later() -> datetime:
-    return timezone.now() + timedelta(seconds=conf.option("RESEND_AFTER"))
+def _fresh() -> dict[str, Any]:
+    """What is so of each upload that is announced, also once more."""
+    return {"state": State.PENDING, "due": _later(), "error_code": "", "error_message": ""}
+
+
+def _later(since: datetime | None = None) -> datetime:
+    """When an event is sent again that has had no answer `since` then."""
+    now, shortest = timezone.now(), timedelta(seconds=conf.option("RESEND_AFTER"))
+    waited = now - since if since else shortest
+    return now + min(max(waited, shortest), _SELDOM * shortest)

@@ -9,7 +9,7 @@ from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ValidationError
 from django.core.files.storage import FileSystemStorage
-from django.db import models
+from django.db import connections, models
 from django.db.models.fields.files import FieldFile, FileDescriptor
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 from django.template.defaultfilters import filesizeformat
@@ -69,11 +69,10 @@ class MediaFieldFile(FieldFile):
 
 
 class MediaDescriptor(FileDescriptor):
-    """Sees which name an instance was loaded with, and forgets the row of another."""
+    """Forgets the row of the file that an instance had."""
 
     def __set__(self, instance: models.Model, value: Any) -> None:
         super().__set__(instance, value)
-        instance.__dict__.setdefault(self.field.loaded, str(value or ""))
         relation = self.field.relation
         if relation is not None and relation.is_cached(instance):
             relation.delete_cached_value(instance)
@@ -117,7 +116,12 @@ class UploadRelation(models.ForeignObject):
         )
 
     def contribute_to_class(self, cls: type[models.Model], name: str, **kwargs: Any) -> None:
+        # Django gives a model with a table of its own a copy of its parent's. The column is the parent's
+        # still, and queries come to it by the parent if the copy says so.
+        parent = self.model if getattr(self, "mti_inherited", False) else None
         super().contribute_to_class(cls, name, private_only=True)
+        if parent is not None:
+            self.model = parent
 
 
 class MediaField(models.FileField):
@@ -162,14 +166,14 @@ class MediaField(models.FileField):
         return f"{self.model._meta.label}.{self.name}"
 
     @property
-    def loaded(self) -> str:
-        """Where an instance keeps the name of the file that it was loaded with."""
-        return f"_{self.name}_loaded"
+    def written(self) -> str:
+        """Where an instance keeps that its file was written since it was announced."""
+        return f"_{self.name}_written"
 
     @property
-    def written(self) -> str:
-        """Where an instance keeps that its file was written since."""
-        return f"_{self.name}_written"
+    def _before(self) -> str:
+        """Where an instance that is being saved or deleted keeps which file its row had."""
+        return f"_{self.name}_before"
 
     def options_for(self, instance: models.Model) -> dict[str, Any]:
         """What the event of an instance's file says beside the file."""
@@ -186,25 +190,13 @@ class MediaField(models.FileField):
             models.signals.class_prepared.connect(self._prepared)
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        before = getattr(model_instance, self.attname)
-        written = model_instance.__dict__.pop(self.written, False) or bool(before and not before._committed)
         file = super().pre_save(model_instance, add)
-        model_instance.__dict__.pop(self.written, None)
-        name = file.name or ""
-        if self.relation is None or not (written or add or name != model_instance.__dict__.get(self.loaded)):
-            return file
-        old = "" if add else self._stored_name(model_instance)
-        if name and (written or (old and name != old)):
-            upload = announcing.file_saved(self, model_instance, name, old)
-        elif name:
-            upload = announcing.file_kept(self, model_instance, name)
-        else:
-            upload = None
-            if old:
-                announcing.file_dropped(self, model_instance, old)
-        model_instance.__dict__[self.loaded] = name
-        if upload is not None:
-            self.relation.set_cached_value(model_instance, upload)
+        saving = model_instance.__dict__.get(self._before)
+        if saving is not None:
+            # What a failing statement leaves in the row is known only after it: the rest is done there.
+            saving["name"] = "" if add else self._stored_name(model_instance, saving["using"])
+        elif self.relation is not None and file.name:
+            self._announce(model_instance, "")  # of `bulk_create`, which sends no signals
         return file
 
     def validate(self, value: Any, model_instance: models.Model | None) -> None:
@@ -221,19 +213,54 @@ class MediaField(models.FileField):
         return [*super().check(**kwargs), *self._check_place(), *self._check_storage()]
 
     def _prepared(self, sender: type[models.Model], **__: Any) -> None:
-        """Hear of rows that are deleted, also by the name of a proxy."""
-        if sender is self.model or (sender._meta.proxy and issubclass(sender, self.model)):
-            models.signals.post_delete.connect(self._dropped, sender=sender)
+        """Hear of rows that are saved or deleted, also by the name of a model that inherits."""
+        if not issubclass(sender, self.model):
+            return
+        models.signals.pre_save.connect(self._saving, sender=sender)
+        models.signals.post_save.connect(self._saved, sender=sender)
+        # Of a model with a table of its own, Django deletes the parent's row as one of the parent.
+        if sender._meta.concrete_model is self.model:
+            models.signals.pre_delete.connect(self._deleting, sender=sender)
+            models.signals.post_delete.connect(self._deleted, sender=sender)
 
-    def _dropped(self, instance: models.Model, **__: Any) -> None:
-        name = getattr(instance, self.attname).name
+    def _saving(self, instance: models.Model, using: str, **__: Any) -> None:
+        instance.__dict__[self._before] = {"using": using}
+
+    def _saved(self, instance: models.Model, **__: Any) -> None:
+        before = instance.__dict__.pop(self._before, {})
+        if "name" in before:  # else the field was not saved
+            self._announce(instance, before["name"])
+
+    def _announce(self, instance: models.Model, old: str) -> None:
+        name = getattr(instance, self.attname).name or ""
+        is_written = instance.__dict__.pop(self.written, False)
+        if name == old and not is_written:
+            return
+        if name:
+            upload = announcing.file_saved(self, instance, name, old, is_written=is_written)
+            self.relation.set_cached_value(instance, upload)
+        else:
+            announcing.file_dropped(self, instance, old)
+
+    def _deleting(self, instance: models.Model, using: str, **__: Any) -> None:
+        instance.__dict__[self._before] = {"name": self._stored_name(instance, using)}
+
+    def _deleted(self, instance: models.Model, **__: Any) -> None:
+        name = instance.__dict__.pop(self._before, {}).get("name")
         if name:
             announcing.file_dropped(self, instance, name)
 
-    def _stored_name(self, instance: models.Model) -> str:
-        """The name in the database, which another process may have changed since the instance was loaded."""
-        rows = type(instance)._base_manager.using(instance._state.db).filter(pk=instance.pk)
-        return rows.values_list(self.attname, flat=True).first() or ""
+    def _stored_name(self, instance: models.Model, using: str) -> str:
+        """The name in the database, which another process may have changed since the instance was loaded.
+
+        In a transaction the row is locked: of two that replace its file, the second knows of the first.
+        """
+        rows = models.QuerySet(type(instance), using=using).filter(pk=instance.pk)
+        if connections[using].in_atomic_block:
+            announcing.begin_to_write(using)
+            no_key = connections[using].features.has_select_for_no_key_update
+            rows = rows.select_for_update(no_key=no_key)
+        return rows.order_by().values_list(self.attname, flat=True).first() or ""
 
     def _check_place(self) -> list[checks.CheckMessage]:
         if callable(self.upload_to) or str(self.upload_to).startswith(_UPLOADS):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
-from django.db.models import Q, QuerySet, Value
+from django.db import router, transaction
+from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from media_worker_django import conf
-from media_worker_django.announcing import is_in_use
+from media_worker_django.announcing import announce_again, databases
 from media_worker_django.models import GOING, UNFINISHED, Position, State, Upload
 from media_worker_django.thumbhashes import data_uri
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from media_worker_client import Message
 
 logger = logging.getLogger("media_worker_django")
+_NOTHING_SHOWN = {"variants": [], "srcset": "", "placeholder": ""}
 _COLOR = re.compile("#[0-9a-f]{6}")  # what pages have in a style
 
 
@@ -34,7 +36,7 @@ class DatabaseCursor:
 
     def load(self) -> str | None:
         """The ID of the last message that was handled."""
-        entry_id = Position.objects.filter(pk=self.stream).values_list("entry_id", flat=True).first()
+        entry_id = self._rows().filter(pk=self.stream).values_list("entry_id", flat=True).first()
         return entry_id or None
 
     def save(self, last_id: str) -> None:
@@ -47,31 +49,39 @@ class DatabaseCursor:
 
     def _update(self, **values: str) -> None:
         # The write comes first: SQLite then waits for its turn.
-        if not Position.objects.filter(pk=self.stream).update(seen=timezone.now(), **values):
-            Position.objects.get_or_create(stream=self.stream, defaults=values)
+        if not self._rows().filter(pk=self.stream).update(seen=timezone.now(), **values):
+            self._rows().get_or_create(stream=self.stream, defaults=values)
+
+    @staticmethod
+    def _rows() -> QuerySet[Position]:
+        return Position.objects.using(router.db_for_write(Position))
 
 
 def receive(message: Message) -> None:
-    """Write down what a message says, in one transaction."""
-    with transaction.atomic():
-        apply(message)
+    """Write down what a message says, in one transaction; of several databases each, for one has the row."""
+    for using in databases():
+        with transaction.atomic(using=using):
+            apply(message, Upload.objects.using(using))
 
 
 def pending_ids() -> list[str]:
     """The uploads whose outcome this app waits for: a listener that has missed messages asks for them."""
-    rows = Upload.objects.filter(Q(due__isnull=False) | Q(state__in=GOING))
-    return [str(pk) for pk in rows.values_list("pk", flat=True)]
+    waiting = Q(due__isnull=False) | Q(state__in=GOING)
+    found = [
+        Upload.objects.using(using).filter(waiting).values_list("pk", flat=True) for using in databases()
+    ]
+    return [str(pk) for pks in found for pk in pks]
 
 
-def apply(message: Message) -> None:
+def apply(message: Message, uploads: QuerySet[Upload]) -> None:
     """Write down what a message says, unless a newer one has said more.
 
     Each row changes in a statement that begins with its condition: SQLite then locks before it reads.
     """
     if message.entry is not None:
-        _refused(message)
+        _refused(message, uploads)
     elif message.id is not None:
-        rows = Upload.objects.filter(pk=message.id)
+        rows = uploads.filter(pk=message.id)
         newer = _newer(message)
         match message.state:
             case "ready":
@@ -119,42 +129,53 @@ def _ready(message: Message, rows: QuerySet[Upload]) -> None:
         replaces=None,
         error_code="",
         error_message="",
-        due=None,
+        due=_still_due(),
         changed=timezone.now(),
     )
 
 
 def _failed(message: Message, rows: QuerySet[Upload]) -> None:
     rows.update(
-        state=State.FAILED, seq=_highest(message), due=None, changed=timezone.now(), **_reason(message)
+        state=State.FAILED,
+        seq=_highest(message),
+        due=_still_due(),
+        changed=timezone.now(),
+        **_reason(message),
     )
 
 
-def _refused(message: Message) -> None:
+def _refused(message: Message, uploads: QuerySet[Upload]) -> None:
     """The event itself was refused: asking again would not help."""
-    rows = Upload.objects.filter(source=message.source or "", state__in=UNFINISHED)
+    rows = uploads.filter(source=message.source or "", state__in=UNFINISHED)
     rows.update(state=State.FAILED, due=None, changed=timezone.now(), **_reason(message))
 
 
 def _deleted(message: Message, rows: QuerySet[Upload]) -> None:
+    if message.raw.get("replaced_by"):
+        # An instance that was loaded before the replacement may have put the old file back into its row.
+        _gone(rows.filter(state__in=[State.READY, *GOING]))
+        return
     # An upload that waits is answered once more: that it was deleted tells of an earlier life.
     rows.filter(state__in=[State.READY, State.FAILED]).update(
-        state=State.DELETED,
-        seq=_highest(message),
-        variants=[],
-        srcset="",
-        placeholder="",
-        due=None,
-        changed=timezone.now(),
+        state=State.DELETED, seq=_highest(message), due=None, changed=timezone.now(), **_NOTHING_SHOWN
     )
-    _gone(rows.filter(state__in=GOING))
+    _gone(rows.filter(state__in=GOING), **_NOTHING_SHOWN)
 
 
-def _gone(rows: QuerySet[Upload]) -> None:
+def _gone(rows: QuerySet[Upload], **shown: Any) -> None:
+    """Delete the rows of uploads that are no more; those whose file is in use after all begin anew."""
     for upload in list(rows):
+        if announce_again(upload, **shown):
+            continue
         count, _models = rows.filter(pk=upload.pk).delete()
-        if count and conf.option("DELETE_ORIGINALS") and not is_in_use(upload.source, rows.db):
-            transaction.on_commit(lambda upload=upload: upload.storage.delete(upload.source), robust=True)
+        if count and conf.option("DELETE_ORIGINALS"):
+            remove = partial(upload.storage.delete, upload.source)
+            transaction.on_commit(remove, using=upload._state.db, robust=True)
+
+
+def _still_due() -> Case:
+    """None, unless an event has not reached Redis yet: the message is the answer to one before it."""
+    return Case(When(due__lte=timezone.now(), then=F("due")), default=None)
 
 
 def _highest(message: Message) -> Greatest:

@@ -64,10 +64,10 @@ def _send_again(cursor: DatabaseCursor, stop: threading.Event) -> None:
         try:
             close_old_connections()
             cursor.touch()
-            if is_first:
+            announcing.send_due()
+            if is_first:  # last, for a table that is not there yet must hold up nothing
                 announcing.announce_missing()
                 is_first = False
-            announcing.send_due()
         except Error:  # the database is away, or busy
             logger.exception("What is due could not be sent; it is tried again")
         if stop.wait(_EVERY_S):

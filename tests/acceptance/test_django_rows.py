@@ -1,0 +1,236 @@
+"""MediaField and the rows of an app: whatever is saved, undone or deleted, no page loses its picture."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.django_shop import DjangoShop, database_of, new_shop
+
+VERSION = "5.2.19"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Beneath the app: one of both a day."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def shop(
+    request: pytest.FixtureRequest, database_kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DjangoShop]:
+    home = tmp_path_factory.mktemp("shop")
+    shop = new_shop(home, VERSION, {"default": database_of(database_kind, home, request)})
+    yield shop
+    shop.close()
+
+
+def test_a_replacement_that_the_database_refuses_leaves_the_old_picture(shop: DjangoShop) -> None:
+    shown = shop.trying(
+        """
+        photo("cat"), photo("dog", "other")
+        media.deliver()
+        cat = Photo.objects.get(title="cat")
+        cat.title, cat.image = "dog", picture("new")
+        try:
+            cat.save()  # outside of a transaction, as is Django's default
+        except IntegrityError:
+            media.deliver()
+            answer = [shown(Photo.objects.get(title="cat").image), states()]
+        """
+    )
+
+    assert shown == [["ready", True], {"old": "ready", "other": "ready"}]
+
+
+def test_a_row_that_the_database_refuses_has_sent_no_event(shop: DjangoShop) -> None:
+    sent = shop.trying(
+        """
+        photo("cat")
+        try:
+            photo("cat", "second")
+        except IntegrityError:
+            answer = [len(media.sent), states()]
+        """
+    )
+
+    assert sent == [1, {"old": "pending"}]
+
+
+def test_what_was_rolled_back_is_announced_when_it_is_saved_again(shop: DjangoShop) -> None:
+    shown = shop.trying(
+        """
+        photo()
+        media.deliver()
+        cat = Photo.objects.get()
+        cat.image = picture("new")
+        try:
+            with transaction.atomic():
+                cat.save()
+                raise KeyError
+        except KeyError:
+            before = shown(Photo.objects.get().image)
+        cat.save()
+        media.deliver()
+        answer = [before, shown(Photo.objects.get().image), states()]
+        """
+    )
+
+    assert shown == [["ready", True], ["ready", True], {"new": "ready"}]
+
+
+@pytest.mark.parametrize("delivered", ["", "media.deliver()"], ids=["in work", "replaced"])
+def test_a_stale_instance_that_is_saved_has_its_old_picture_again(shop: DjangoShop, delivered: str) -> None:
+    answer = shop.trying(
+        f"""
+        photo()
+        media.deliver()
+        stale, cat = Photo.objects.get(), Photo.objects.get()
+        cat.image = picture("new")
+        cat.save()
+        {delivered}
+        stale.title = "tom"
+        stale.save()
+        before = Photo.objects.get().image
+        before = ["old" in before.name, *shown(before)]
+        media.deliver()
+        answer = [before, shown(Photo.objects.get().image)]
+        """
+    )
+
+    assert answer == [[True, "pending", True], ["ready", True]]
+
+
+@pytest.mark.parametrize("how", ["replaced", "deleted"])
+def test_a_file_that_a_row_names_again_is_not_deleted(shop: DjangoShop, how: str) -> None:
+    changes = {"replaced": "one.image = picture('new'); one.save()", "deleted": "one.delete()"}
+    answer = shop.trying(
+        f"""
+        one, two = photo(), photo("dog", "other")
+        media.deliver()
+        with options(DELETE_AFTER=0 if {how!r} == "replaced" else 0.0001):
+            name = one.image.name
+            {changes[how]}
+            Photo.objects.filter(pk=two.pk).update(image=name)  # which tells nobody
+            announcing.send_due()
+            media.deliver()
+            media.deliver()
+        answer = shown(Photo.objects.get(pk=two.pk).image)
+        """
+    )
+
+    assert answer == ["ready", True]
+
+
+def test_of_two_that_replace_a_picture_the_one_that_the_row_has_is_shown(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        photo()
+        media.deliver()
+        one, two = Photo.objects.get(), Photo.objects.get()
+        one.image, two.image = picture("one"), picture("two")
+        one.save()
+        two.save()
+        between = shown(Photo.objects.get().image)
+        media.deliver()
+        answer = [between, shown(Photo.objects.get().image), states()]
+        """
+    )
+
+    assert answer == [["pending", True], ["ready", True], {"one": "deleting", "two": "ready"}]
+
+
+def test_a_file_that_moves_to_another_field_or_row_keeps_its_variants(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        album = Album.objects.create(cover=picture("cover"), back=picture("back"))
+        cat, dog = photo(), photo("dog", "other")
+        media.deliver()
+        before = len(media.sent)
+        album.cover, album.back = album.back.name, album.cover.name
+        album.save()
+        cat.image = dog.image.name
+        cat.save()
+        files = (album.cover, album.back, cat.image)
+        answer = [len(media.sent) - before, states(), [shown(one) for one in files]]
+        """
+    )
+
+    states = {"cover": "ready", "back": "ready", "other": "ready", "old": "deleting"}
+    assert answer == [0, states, [["ready", True]] * 3]
+
+
+@pytest.mark.parametrize("rows", ["Photo.objects.only('title').get()", "Photo.objects.defer('image')"])
+def test_a_row_may_be_deleted_whose_file_was_not_loaded(shop: DjangoShop, rows: str) -> None:
+    assert shop.trying(f"photo(); {rows}.delete(); answer = states()") == {"old": "deleting"}
+
+
+def test_a_stale_instance_that_is_deleted_takes_the_new_picture_along(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        stale = photo()
+        media.deliver()
+        cat = Photo.objects.get()
+        cat.image = picture("new")
+        cat.save()
+        media.deliver()
+        stale.delete()
+        answer = states()
+        """
+    )
+
+    assert answer == {"new": "deleting"}
+
+
+def test_a_model_that_inherits_has_the_pictures_of_its_parent(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        Panorama.objects.create(title="sea", image=picture("old"), overview=picture("overview"))
+        media.deliver()
+        found = Panorama.objects.filter(image_upload__state="ready")
+        [joined] = found.select_related("image_upload", "overview_upload")
+        [fetched] = found.prefetch_related("image_upload")
+        [deferred] = found.only("title")
+        answer = [shown(one.image) for one in (joined, fetched, deferred)] + [shown(joined.overview)]
+        joined.image = picture("new")
+        joined.save()
+        media.deliver()
+        answer += [states()]
+        joined.delete()
+        answer += [states()]
+        """
+    )
+
+    replaced = {"new": "ready", "overview": "ready"}
+    assert answer == [["ready", True]] * 4 + [replaced, dict.fromkeys(replaced, "deleting")]
+
+
+def test_a_proxy_and_bulk_create_announce_their_pictures(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        one = photo("one", "first", PhotoByAnotherName)
+        Photo.objects.bulk_create([Photo(title="two", image=picture("second"))])
+        media.deliver()
+        one.image = picture("third")
+        one.save()
+        media.deliver()
+        answer = [states()]
+        PhotoByAnotherName.objects.all().delete()
+        answer += [states()]
+        """
+    )
+
+    assert answer == [{"second": "ready", "third": "ready"}, {"second": "deleting", "third": "deleting"}]
+
+
+def test_an_instance_made_by_hand_replaces_what_its_row_has(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        cat, dog = photo(), photo("dog", "other")
+        media.deliver()
+        Photo(pk=cat.pk, title="cat", image=dog.image.name).save()
+        answer = states()
+        """
+    )
+
+    assert answer == {"old": "deleting", "other": "ready"}

@@ -1,0 +1,163 @@
+"""A Django project for the tests, with models of each kind, and with a worker that is none."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from scripts.postgres_server import USER, PostgresServer
+from tests.support.clients import ROOT, django, psycopg, redis_py
+from tests.support.django_site import DjangoPackages, DjangoSite, python_for
+from tests.support.postgres import create_database
+
+_SETTINGS = """
+SECRET_KEY = "of a test"
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "media_worker_django", "shop"]
+DATABASES = {databases!r}
+DATABASE_ROUTERS = {routers!r}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+MEDIA_ROOT, MEDIA_URL = {media!r}, "/media/"
+MEDIA_WORKER = {{"REDIS_URL": "redis://127.0.0.1:1/0"}}
+TEMPLATES = [{{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}}]
+USE_TZ = True
+"""
+_MODELS = """
+import uuid
+
+from django.db import models
+from media_worker_django.fields import MediaField
+
+
+class Photo(models.Model):
+    title = models.CharField(max_length=100, unique=True)
+    image = MediaField(blank=True)
+
+
+class WithCover(models.Model):
+    cover = MediaField(blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class Album(WithCover):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    back = MediaField(blank=True)
+
+
+class Panorama(Photo):
+    overview = MediaField(blank=True)
+
+
+class PhotoByAnotherName(Photo):
+    class Meta:
+        proxy = True
+"""
+_TRYING = '''
+"""What the code of each test begins with."""
+
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.management import call_command
+from django.db import IntegrityError, connection, transaction
+from django.test import override_settings
+from media_worker_django import announcing
+from media_worker_django.models import Upload
+from media_worker_django.testing import fake_media
+
+from shop.models import *
+
+
+def picture(name):
+    return ContentFile(b"the bytes of " + name.encode(), f"{name}.jpg")
+
+
+def photo(title="cat", name="old", model=Photo):
+    return model.objects.create(title=title, image=picture(name))
+
+
+@contextmanager
+def empty_shop():
+    """A shop that has nothing, and a worker that is none."""
+    for model in (Photo, Album, Upload):
+        model.objects.all().delete()
+    Upload.objects.all().delete()
+    with fake_media() as media:
+        yield media
+
+
+def options(**changed):
+    return override_settings(MEDIA_WORKER={**settings.MEDIA_WORKER, **changed})
+
+
+def states():
+    """The state of each upload, by the name that `picture` had."""
+    found = Upload.objects.values_list("source", "state")
+    files = [(source.rpartition("/")[2], state) for source, state in found]
+    return {file.partition("_")[0].removesuffix(".jpg"): state for file, state in files}
+
+
+def shown(file):
+    """What becomes of the file of a row, and whether a page has a picture of it."""
+    return [str(file.state), "thumb" in file.variants]
+'''
+
+
+class DjangoShop(DjangoSite):
+    """The project in a folder; code that it runs has an empty shop, and `media`, the worker that is none."""
+
+    def trying(self, code: str) -> object:
+        """Run code in an empty shop; returns what it assigns to `answer`."""
+        lines = "\n".join(f"    {line}" for line in code.splitlines())
+        return self.run(f"from shop.trying import *\nwith empty_shop() as media:\n{lines}\n")
+
+
+def new_shop(
+    home: Path, version: str, databases: Mapping[str, Mapping[str, object]], *, router: str = ""
+) -> DjangoShop:
+    """The project with empty tables in each database; `router` is the code of the class `Router`."""
+    routers = ["shop.router.Router"] if router else []
+    settings = _SETTINGS.format(databases=dict(databases), routers=routers, media=str(home / "media"))
+    for name, text in {
+        "site_settings.py": settings,
+        "shop/__init__.py": "",
+        "shop/models.py": _MODELS,
+        "shop/trying.py": _TRYING,
+        "shop/router.py": router,
+    }.items():
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_text(text)
+    python = python_for(version)
+    paths = [ROOT / "clients/django", ROOT / "clients/python", django(version, python), redis_py("8.1.0")]
+    if any("postgresql" in str(one["ENGINE"]) for one in databases.values()):
+        paths.append(psycopg())
+    packages = DjangoPackages(
+        python, {"PYTHONPATH": ":".join(map(str, paths)), "PYTHONDONTWRITEBYTECODE": "1"}
+    )
+    shop = DjangoShop(home, "site_settings", packages, home / "listener.log")
+    for alias in databases:
+        migrate = f"call_command('migrate', run_syncdb=True, verbosity=0, database={alias!r})"
+        shop.run(f"from django.core.management import call_command; {migrate}")
+    return shop
+
+
+def database_of(kind: str, home: Path, request: pytest.FixtureRequest) -> dict[str, object]:
+    """How Django's settings name an empty database of that kind."""
+    if kind == "sqlite":
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": str(home / "shop.sqlite3"),
+            "OPTIONS": {"timeout": 20},
+        }
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    create_database(server, "shop")
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "shop",
+        "HOST": "127.0.0.1",
+        "PORT": server.port,
+        "USER": USER,
+        "PASSWORD": server.password,
+    }
