@@ -140,6 +140,42 @@ def test_of_two_that_replace_a_picture_the_one_that_the_row_has_is_shown(shop: D
     assert answer == [["pending", True], ["ready", True], {"one": "deleting", "two": "ready"}]
 
 
+def test_a_request_that_replaces_a_picture_waits_for_one_that_does_so(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        from threading import Event, Thread
+        photo()
+        media.deliver()
+        has_read = Event()
+
+        def tell(execute, *about):
+            answer = execute(*about)
+            has_read.set()
+            return answer
+
+        def second():
+            cat = Photo.objects.get()
+            cat.image = picture("two")
+            with transaction.atomic(), connection.execute_wrapper(tell):
+                cat.save()
+            connection.close()
+
+        other = Thread(target=second)
+        with transaction.atomic():
+            cat = Photo.objects.get()
+            cat.image = picture("one")
+            cat.save()
+            other.start()
+            has_read.wait(0.3)  # in vain
+        other.join()
+        media.deliver()
+        answer = [shown(Photo.objects.get().image), states()]
+        """
+    )
+
+    assert answer == [["ready", True], {"one": "deleting", "two": "ready"}]
+
+
 def test_a_file_that_moves_to_another_field_or_row_keeps_its_variants(shop: DjangoShop) -> None:
     answer = shop.trying(
         """
@@ -234,3 +270,50 @@ def test_an_instance_made_by_hand_replaces_what_its_row_has(shop: DjangoShop) ->
     )
 
     assert answer == {"old": "deleting", "other": "ready"}
+
+
+def test_the_answer_to_an_event_does_not_stand_for_one_that_has_not_reached_redis(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        photo()
+        Upload.objects.update(due=timezone.now())  # as of an event about the same file that was not sent
+        media.deliver()
+        answer = [states(), announcing.send_due()]
+        media.deliver()
+        answer += [states(), Upload.objects.filter(due=None).count()]
+        """
+    )
+
+    assert answer == [{"old": "ready"}, 1, {"old": "ready"}, 1]
+
+
+def test_the_longer_an_event_has_no_answer_the_more_seldom_it_is_sent(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        photo()
+        answer = []
+        for waited in (0, 150, 86400):
+            now = timezone.now()
+            Upload.objects.update(due=now, changed=now - timedelta(seconds=waited))
+            announcing.send_due()
+            answer.append(round((Upload.objects.get().due - now).total_seconds() / 10) * 10)
+        """
+    )
+
+    assert answer == [60, 150, 960]
+
+
+def test_while_redis_is_away_one_event_a_round_finds_that_out(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        photo("cat"), photo("dog")
+        Upload.objects.update(due=timezone.now())
+        nobody = MediaClient("redis://127.0.0.1:1/0")
+        with SimpleTestCase().assertLogs("media_worker_django") as logs, conf.instead(nobody):
+            sent = announcing.send_due()
+        due = Upload.objects.filter(due__lte=timezone.now())
+        answer = [sent, len(logs.output), due.count()]
+        """
+    )
+
+    assert answer == [0, 1, 2]

@@ -10,6 +10,7 @@ from tests.support.clients import ROOT, django, psycopg, redis_py
 from tests.support.django_site import DjangoPackages, DjangoSite, python_for
 from tests.support.postgres import create_database
 
+SQLITE = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"timeout": 20}}
 _SETTINGS = """
 SECRET_KEY = "of a test"
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "media_worker_django", "shop"]
@@ -57,13 +58,16 @@ _TRYING = '''
 """What the code of each test begins with."""
 
 from contextlib import contextmanager
+from datetime import timedelta
 
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.management import call_command
-from django.db import IntegrityError, connection, transaction
-from django.test import override_settings
-from media_worker_django import announcing
+from django.db import IntegrityError, connection, connections, transaction
+from django.test import SimpleTestCase, override_settings
+from django.utils import timezone
+from media_worker_client import MediaClient
+from media_worker_django import announcing, conf
 from media_worker_django.models import Upload
 from media_worker_django.testing import fake_media
 
@@ -81,9 +85,10 @@ def photo(title="cat", name="old", model=Photo):
 @contextmanager
 def empty_shop():
     """A shop that has nothing, and a worker that is none."""
-    for model in (Photo, Album, Upload):
-        model.objects.all().delete()
-    Upload.objects.all().delete()
+    for alias in connections:
+        for model in (Photo, Album):
+            model.objects.using(alias).all().delete()
+        Upload.objects.using(alias).all().delete()
     with fake_media() as media:
         yield media
 
@@ -146,11 +151,7 @@ def new_shop(
 def database_of(kind: str, home: Path, request: pytest.FixtureRequest) -> dict[str, object]:
     """How Django's settings name an empty database of that kind."""
     if kind == "sqlite":
-        return {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": str(home / "shop.sqlite3"),
-            "OPTIONS": {"timeout": 20},
-        }
+        return {**SQLITE, "NAME": str(home / "shop.sqlite3")}
     server: PostgresServer = request.getfixturevalue("postgres_server")
     create_database(server, "shop")
     return {

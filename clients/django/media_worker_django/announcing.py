@@ -73,7 +73,7 @@ def retry(uploads: models.QuerySet[Upload]) -> int:
     rows = Upload.objects.using(using).filter(state__in=[State.FAILED, State.DELETED, *UNFINISHED])
     chosen = []
     with _writing(using):
-        for pk in list(uploads.values_list("pk", flat=True)):
+        for pk in list(uploads.using(using).values_list("pk", flat=True)):
             if rows.filter(pk=pk).update(**_fresh(), changed=timezone.now()):
                 chosen.append(Upload.objects.using(using).get(pk=pk))
     transaction.on_commit(partial(send, chosen), using=using, robust=True)
