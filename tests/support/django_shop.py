@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,13 +14,31 @@ from tests.support.postgres import create_database
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"timeout": 20}}
 _SETTINGS = """
 SECRET_KEY = "of a test"
-INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "media_worker_django", "shop"]
+ALLOWED_HOSTS, ROOT_URLCONF = ["localhost"], "shop.urls"
+INSTALLED_APPS = [
+    *(f"django.contrib.{{name}}" for name in ("admin", "auth", "contenttypes", "messages", "sessions")),
+    "shop",
+    "media_worker_django",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
 DATABASES = {databases!r}
 DATABASE_ROUTERS = {routers!r}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MEDIA_ROOT, MEDIA_URL = {media!r}, "/media/"
 MEDIA_WORKER = {{"REDIS_URL": "redis://127.0.0.1:1/0"}}
-TEMPLATES = [{{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}}]
+TEMPLATES = [{{
+    "BACKEND": "django.template.backends.django.DjangoTemplates",
+    "APP_DIRS": True,
+    "OPTIONS": {{"context_processors": [
+        "django.template.context_processors.request",
+        "django.contrib.auth.context_processors.auth",
+        "django.contrib.messages.context_processors.messages",
+    ]}},
+}}]
 USE_TZ = True
 """
 _MODELS = """
@@ -54,6 +73,19 @@ class PhotoByAnotherName(Photo):
     class Meta:
         proxy = True
 """
+_ADMIN = """
+from django.contrib import admin
+
+from shop.models import Photo
+
+admin.site.register(Photo)
+"""
+_URLS = """
+from django.contrib import admin
+from django.urls import path
+
+urlpatterns = [path("admin/", admin.site.urls)]
+"""
 _TRYING = '''
 """What the code of each test begins with."""
 
@@ -62,6 +94,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.core.files.base import ContentFile
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import IntegrityError, connection, connections, transaction
 from django.test import SimpleTestCase, override_settings
@@ -113,7 +146,7 @@ def shown(file):
 class DjangoShop(DjangoSite):
     """The project in a folder; code that it runs has an empty shop, and `media`, the worker that is none."""
 
-    def trying(self, code: str) -> object:
+    def trying(self, code: str) -> Any:
         """Run code in an empty shop; returns what it assigns to `answer`."""
         lines = "\n".join(f"    {line}" for line in code.splitlines())
         return self.run(f"from shop.trying import *\nwith empty_shop() as media:\n{lines}\n")
@@ -129,6 +162,8 @@ def new_shop(
         "site_settings.py": settings,
         "shop/__init__.py": "",
         "shop/models.py": _MODELS,
+        "shop/admin.py": _ADMIN,
+        "shop/urls.py": _URLS,
         "shop/trying.py": _TRYING,
         "shop/router.py": router,
     }.items():

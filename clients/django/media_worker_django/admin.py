@@ -15,9 +15,7 @@ from django.utils.translation import ngettext
 
 from media_worker_django import announcing
 from media_worker_django.models import Upload
-from media_worker_django.templatetags.media import media
-
-_HEIGHT = 75  # px of a picture in the list
+from media_worker_django.templatetags.media import preview
 
 
 @admin.register(Upload)
@@ -46,12 +44,8 @@ class UploadAdmin(admin.ModelAdmin):
 
     @admin.display(description=_("picture"))
     def picture(self, upload: Upload) -> str:
-        """Its smallest variant, else why there is none."""
-        if not upload.variants:
-            return upload.get_state_display()
-        smallest = min(upload.variants, key=lambda one: one["width"] * one["height"])
-        width = round(_HEIGHT * smallest["width"] / smallest["height"])
-        return media(upload, smallest["name"], width=width, height=_HEIGHT)
+        """Its smallest variant, else what stands there."""
+        return preview(upload)
 
     @admin.display(description=_("reason"), ordering="error_code")
     def reason(self, upload: Upload) -> str:

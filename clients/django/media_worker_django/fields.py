@@ -12,10 +12,10 @@ from django.core.files.storage import FileSystemStorage
 from django.db import connections, models
 from django.db.models.fields.files import FieldFile, FileDescriptor
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
-from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext_lazy as _
 
 from media_worker_django import announcing, limits
+from media_worker_django.forms import MediaFormField
 from media_worker_django.models import State, Upload
 
 _UPLOADS = "uploads/"
@@ -26,15 +26,25 @@ class MediaFieldFile(FieldFile):
 
     @property
     def upload(self) -> Upload | None:
-        """The row about it; None where there is no file, and where it was not announced yet."""
-        return getattr(self.instance, self.field.relation.name) if self and self.field.relation else None
+        """The row about it; None where there is no file, and where it was not announced yet.
+
+        Until a file is saved, such as in a form that is shown again, that is the row about the one before it.
+        """
+        if not self or self.field.relation is None:
+            return None
+        if getattr(self.instance, self.field.attname) is self and self._committed:
+            return getattr(self.instance, self.field.relation.name)
+        name = self.name if self._committed else self.field.stored_name(self.instance)
+        rows = Upload.objects.db_manager(hints={"instance": self.instance})
+        return rows.filter(source=name).first() if name else None
 
     @property
     def state(self) -> str:
-        """One of `State`; empty without a file."""
-        if not self:
-            return ""
-        return self.upload.state if self.upload else State.PENDING
+        """One of `State`; empty without a file, and of one that is not saved and takes no other's place."""
+        upload = self.upload
+        if upload is not None:
+            return upload.state
+        return State.PENDING if self and self._committed else ""
 
     @property
     def is_ready(self) -> bool:
@@ -194,10 +204,13 @@ class MediaField(models.FileField):
         saving = model_instance.__dict__.get(self._before)
         if saving is not None:
             # What a failing statement leaves in the row is known only after it: the rest is done there.
-            saving["name"] = "" if add else self._stored_name(model_instance, saving["using"])
+            saving["name"] = "" if add else self._name_to_change(model_instance, saving["using"])
         elif self.relation is not None and file.name:
             self._announce(model_instance, "")  # of `bulk_create`, which sends no signals
         return file
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return super().formfield(**{"form_class": MediaFormField, **kwargs})
 
     def validate(self, value: Any, model_instance: models.Model | None) -> None:
         super().validate(value, model_instance)
@@ -206,7 +219,7 @@ class MediaField(models.FileField):
             raise ValidationError(
                 _("The file has %(size)s; at most %(most)s are accepted."),
                 code="too_large",
-                params={"size": filesizeformat(value.size), "most": filesizeformat(most)},
+                params={"size": limits.megabytes(value.size), "most": limits.limit(most)},
             )
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -243,24 +256,28 @@ class MediaField(models.FileField):
             announcing.file_dropped(self, instance, old)
 
     def _deleting(self, instance: models.Model, using: str, **__: Any) -> None:
-        instance.__dict__[self._before] = {"name": self._stored_name(instance, using)}
+        instance.__dict__[self._before] = {"name": self._name_to_change(instance, using)}
 
     def _deleted(self, instance: models.Model, **__: Any) -> None:
         name = instance.__dict__.pop(self._before, {}).get("name")
         if name:
             announcing.file_dropped(self, instance, name)
 
-    def _stored_name(self, instance: models.Model, using: str) -> str:
-        """The name in the database, which another process may have changed since the instance was loaded.
+    def stored_name(self, instance: models.Model, rows: models.QuerySet[Any] | None = None) -> str:
+        """The name in the database, which may be another than when `instance` was loaded."""
+        if rows is None:
+            rows = type(instance)._base_manager.db_manager(hints={"instance": instance}).all()
+        names = rows.filter(pk=instance.pk).order_by().values_list(self.attname, flat=True)
+        return names.first() or ""
 
-        In a transaction the row is locked: of two that replace its file, the second knows of the first.
-        """
-        rows = models.QuerySet(type(instance), using=using).filter(pk=instance.pk)
+    def _name_to_change(self, instance: models.Model, using: str) -> str:
+        """The same, locked in a transaction: of two that replace a file, the second sees the first's."""
+        rows = models.QuerySet(type(instance), using=using)
         if connections[using].in_atomic_block:
             announcing.begin_to_write(using)
             no_key = connections[using].features.has_select_for_no_key_update
             rows = rows.select_for_update(no_key=no_key)
-        return rows.order_by().values_list(self.attname, flat=True).first() or ""
+        return self.stored_name(instance, rows)
 
     def _check_place(self) -> list[checks.CheckMessage]:
         if callable(self.upload_to) or str(self.upload_to).startswith(_UPLOADS):

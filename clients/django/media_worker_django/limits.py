@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from media_worker_client import MediaError
 from redis.exceptions import RedisError
 
 from media_worker_django import conf
 
 _KEPT_S = 60.0
+_MIB = 2**20
 _known: dict[str, tuple[float, int | None]] = {}
 
 
@@ -29,3 +33,15 @@ def _ask() -> int | None:
     except (MediaError, RedisError, OSError):
         return None
     return told if isinstance(told, int) else None
+
+
+def megabytes(size: int) -> str:
+    """The size of a file, as the worker says it."""
+    if size >= 100_000:
+        return _("%s MB") % number_format(size / 1e6, 1)
+    return ngettext("%s byte", "%s bytes", size) % number_format(size)
+
+
+def limit(size: int) -> str:
+    """A limit, as the worker says it: in whole MiB, if it is."""
+    return _("%s MiB") % number_format(size // _MIB) if size % _MIB == 0 else megabytes(size)

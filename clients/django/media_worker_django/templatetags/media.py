@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from media_worker_django.models import State, Upload
 
 register = template.Library()
+_PREVIEW = 75  # px of its height
 
 
 @register.simple_tag
@@ -21,7 +22,7 @@ def media(
     variant: str = "",
     *,
     sizes: str = "",
-    alt: str = "",
+    alt: str | None = "",
     loading: str = "lazy",
     placeholder: bool = True,
     **attributes: Any,
@@ -33,7 +34,7 @@ def media(
     the class `media-pending` or `media-failed`; without a file there is nothing.
     """
     upload = picture if isinstance(picture, Upload) else getattr(picture, "upload", None)
-    if upload is None and not picture:
+    if upload is None and not getattr(picture, "state", ""):
         return SafeString("")
     shown = upload and ((upload.variant(variant) if variant else None) or upload.largest)
     if not shown:
@@ -42,11 +43,20 @@ def media(
     if not variant and upload.srcset:
         found["srcset"] = upload.srcset_urls
         found["sizes"] = sizes or ("auto, 100vw" if loading == "lazy" else "100vw")
-    found |= {"width": shown["width"], "height": shown["height"], "alt": alt, "loading": loading}
+    found |= {"width": shown["width"], "height": shown["height"], "alt": alt or "", "loading": loading}
     if placeholder and (style := _background(upload)):
         found["style"] = style
     found |= {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
     return format_html("<img{}>", flatatt(found))
+
+
+def preview(upload: Upload | None) -> SafeString:
+    """The smallest picture of an upload, for forms and lists; else what stands there."""
+    if upload is None or not upload.variants:
+        return _nothing_yet(upload)
+    smallest = min(upload.variants, key=lambda one: one["width"] * one["height"])
+    width = round(_PREVIEW * smallest["width"] / smallest["height"])
+    return media(upload, smallest["name"], width=width, height=_PREVIEW)
 
 
 def _nothing_yet(upload: Upload | None) -> SafeString:
