@@ -15,6 +15,10 @@ class Router:
 
     db_for_write = db_for_read
 """
+WITHOUT_UPLOADS = f"""{OF_ITS_OWN}
+    def allow_migrate(self, db, app_label, **hints):
+        return app_label == "shop" if db == "second" else None
+"""
 PRIMARY_AND_REPLICA = """
 class Router:
     def db_for_read(self, model, **hints):
@@ -86,3 +90,13 @@ def test_what_is_decided_is_decided_by_the_primary_and_not_by_a_replica(
     )
 
     assert answer == [1, ["ready", True], 1, "1-0"]
+
+
+def test_a_check_finds_a_database_that_has_no_uploads(shop_with: Callable[[str], DjangoShop]) -> None:
+    code = """
+        from django.core.checks import run_checks
+        answer = [one.id for one in run_checks() if "media" in one.id]
+        """
+
+    assert set(shop_with(WITHOUT_UPLOADS).run(code)) == {"media_worker_django.W009"}
+    assert shop_with(OF_ITS_OWN).run(code) == []

@@ -101,7 +101,7 @@ from django.test import SimpleTestCase, override_settings
 from django.utils import timezone
 from media_worker_client import MediaClient
 from media_worker_django import announcing, conf
-from media_worker_django.models import Upload
+from media_worker_django.models import Position, Upload
 from media_worker_django.testing import fake_media
 
 from shop.models import *
@@ -121,7 +121,8 @@ def empty_shop():
     for alias in connections:
         for model in (Photo, Album):
             model.objects.using(alias).all().delete()
-        Upload.objects.using(alias).all().delete()
+        for model in (Upload, Position):
+            model.objects.using(alias).all().delete()
     with fake_media() as media:
         yield media
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import apps
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -55,15 +54,14 @@ class UploadAdmin(admin.ModelAdmin):
     @admin.display(description=_("used by"))
     def used_by(self, upload: Upload) -> str:
         """The row that has the file."""
-        label, _dot, name = upload.field.rpartition(".")
-        try:
-            model = apps.get_model(label)
-        except (LookupError, ValueError):
+        field = upload.model_field
+        if field is None:
             return ""
-        row = model._base_manager.filter(**{name: upload.source}).first()
+        row = field.model._base_manager.filter(**{field.name: upload.source}).first()
         if row is None:
             return ""
         try:
+            model = field.model
             place = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"
             return format_html('<a href="{}">{}</a>', reverse(place, args=[row.pk]), row)
         except NoReverseMatch:
@@ -78,6 +76,10 @@ class UploadAdmin(admin.ModelAdmin):
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
         return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever has it may retry; a row that was saved as it is shown could overwrite a message's."""
+        return obj is None and super().has_change_permission(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
-from django.db import connections, models, router, transaction
+from django.db import Error, connections, models, router, transaction
 from django.utils import timezone
 from media_worker_client import upload_id
 from redis.exceptions import RedisError
@@ -56,7 +55,7 @@ def file_saved(
             upload.replaces = None if replaces == upload.pk else replaces
         vars(upload).update(field.options_for(instance), field=field.label, **_fresh())
         upload.save(using=using)
-    transaction.on_commit(partial(send, [upload]), using=using, robust=True)
+    _send_on_commit([upload], using)
     return upload
 
 
@@ -76,7 +75,7 @@ def retry(uploads: models.QuerySet[Upload]) -> int:
         for pk in list(uploads.using(using).values_list("pk", flat=True)):
             if rows.filter(pk=pk).update(**_fresh(), changed=timezone.now()):
                 chosen.append(Upload.objects.using(using).get(pk=pk))
-    transaction.on_commit(partial(send, chosen), using=using, robust=True)
+    _send_on_commit(chosen, using)
     return len(chosen)
 
 
@@ -91,7 +90,7 @@ def announce_again(upload: Upload, **shown: Any) -> bool:
     rows = Upload.objects.using(using).filter(pk=upload.pk, state=upload.state)
     if rows.update(**_fresh(), replaces=None, changed=timezone.now(), **shown):
         again = Upload.objects.using(using).get(pk=upload.pk)
-        transaction.on_commit(partial(send, [again]), using=using, robust=True)
+        _send_on_commit([again], using)
     return True
 
 
@@ -107,8 +106,15 @@ def announce_missing() -> int:
             **{f"{field.name}__isnull": False, f"{field.relation.name}__state__isnull": True}
         )
         for instance in unknown.iterator():
-            file_saved(field, instance, getattr(instance, field.attname).name, "", is_written=False)
-            count += 1
+            name = getattr(instance, field.attname).name
+            try:
+                file_saved(field, instance, name, "", is_written=False)
+            except Error:
+                raise
+            except Exception:  # of the app's functions of the instance
+                logger.exception("%s of %s cannot be announced", name, field.label)
+            else:
+                count += 1
     return count
 
 
@@ -135,10 +141,10 @@ def send_due() -> int:
 
 def send(uploads: Iterable[Upload]) -> int:
     """Send the event of each; returns how many. What does not reach Redis is due at once."""
-    sent = 0
+    sent, media = 0, conf.client()
     for upload in uploads:
         try:
-            _send(upload)
+            _send(upload, media)
             sent += 1
         except (RedisError, OSError) as error:
             logger.warning("The event of %s waits for Redis: %s", upload.source, error)
@@ -226,11 +232,10 @@ def _delete(uploads: models.QuerySet[Upload]) -> None:
     if not after:
         ids = list(uploads)
         uploads.update(due=_later())
-        transaction.on_commit(partial(send, ids), using=uploads.db, robust=True)
+        _send_on_commit(ids, uploads.db)
 
 
-def _send(upload: Upload) -> None:
-    media = conf.client()
+def _send(upload: Upload, media: Any) -> None:
     if upload.state == State.DELETING:
         media.delete(str(upload.pk), original=conf.option("DELETE_ORIGINALS"))
         return
@@ -244,6 +249,11 @@ def _send(upload: Upload) -> None:
         media.replace(str(upload.replaces), upload.source, **asked)
     else:
         media.announce(upload.source, **asked)
+
+
+def _send_on_commit(uploads: Sequence[Upload], using: str) -> None:
+    # No `partial`: Django logs the name of a function that has failed, and a partial has none.
+    transaction.on_commit(lambda: send(uploads), using=using, robust=True)
 
 
 def _fresh() -> dict[str, Any]:

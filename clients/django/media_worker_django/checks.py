@@ -13,7 +13,8 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.files.storage import FileSystemStorage
-from django.db import DatabaseError
+from django.db import DatabaseError, router
+from django.db.models import Q
 from django.utils import timezone
 
 from media_worker_django.conf import DEFAULTS
@@ -82,20 +83,41 @@ def check_listener(databases: Sequence[str] | None = None, **_: Any) -> list[Che
     from media_worker_django.models import UNFINISHED, Position, Upload
 
     late = timezone.now() - _PATIENCE
+    waits = Q(state__in=UNFINISHED, changed__lt=late) | Q(due__lt=late)
     found: list[CheckMessage] = []
     for using in databases or ():
         try:
-            waiting = Upload.objects.using(using).filter(state__in=UNFINISHED, changed__lt=late).count()
-            seen = Position.objects.using(using).order_by("-seen").values_list("seen", flat=True).first()
+            waiting = Upload.objects.using(using).filter(waits).count()
+            positions = Position.objects.using(router.db_for_write(Position)).order_by("-seen")
+            seen = positions.values_list("seen", flat=True).first()
         except DatabaseError:  # before the first migration
             continue
         if waiting and (seen is None or seen < late):
-            never = "has never run" if seen is None else f"was last seen at {seen:%Y-%m-%d %H:%M} UTC"
+            never = "has never run" if seen is None else f"was last seen at {seen:%Y-%m-%d %H:%M %Z}".rstrip()
             found.append(
                 Warning(
-                    f"{waiting} uploads wait for an answer, and the listener {never}.",
+                    f"The listener {never}, and for an answer there wait uploads: {waiting}.",
                     hint="Run `manage.py media_listen` as a service beside the web server.",
                     id="media_worker_django.W008",
                 )
             )
     return found
+
+
+@register("media")
+def check_databases(**_: Any) -> list[CheckMessage]:
+    """Each model with a MediaField has the rows of `Upload` in its database."""
+    from media_worker_django.announcing import media_fields
+    from media_worker_django.models import Upload
+
+    models = dict.fromkeys(field.model for field in media_fields())
+    return [
+        Warning(
+            f"{model._meta.label} is in the database {using!r}, where media_worker_django has no tables.",
+            hint="Have your router put them there, too: queries that join them fail.",
+            obj=model,
+            id="media_worker_django.W009",
+        )
+        for model in models
+        if not router.allow_migrate_model(using := router.db_for_write(model), Upload)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from django.apps import apps
@@ -280,7 +281,7 @@ class MediaField(models.FileField):
         return self.stored_name(instance, rows)
 
     def _check_place(self) -> list[checks.CheckMessage]:
-        if callable(self.upload_to) or str(self.upload_to).startswith(_UPLOADS):
+        if callable(self.upload_to) or f"{self.upload_to}/".startswith(_UPLOADS):
             return []
         return [
             checks.Error(
@@ -292,6 +293,15 @@ class MediaField(models.FileField):
         ]
 
     def _check_storage(self) -> list[checks.CheckMessage]:
+        if getattr(self.storage, "file_overwrite", False) or getattr(self.storage, "_allow_overwrite", False):
+            return [
+                checks.Warning(
+                    "The field's storage overwrites files: two pictures of one name become one.",
+                    hint="Set file_overwrite to False in the options of a storage of django-storages.",
+                    obj=self,
+                    id="media_worker_django.W010",
+                )
+            ]
         if not isinstance(self.storage, FileSystemStorage):
             return []
         root = str(self.storage.base_location)
@@ -304,7 +314,7 @@ class MediaField(models.FileField):
                     id="media_worker_django.E005",
                 )
             ]
-        if root.rstrip("/").rpartition("/")[2] == _UPLOADS.rstrip("/"):
+        if Path(root).name == _UPLOADS.rstrip("/") and not (Path(root) / ".media-root.json").exists():
             return [
                 checks.Error(
                     f"MEDIA_ROOT is {root}: it must be the folder above {_UPLOADS}.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
@@ -14,22 +16,22 @@ from media_worker_django import conf
 
 _KEPT_S = 60.0
 _MIB = 2**20
-_known: dict[str, tuple[float, int | None]] = {}
+_known: WeakKeyDictionary[Any, tuple[float, int | None]] = WeakKeyDictionary()
 
 
 def max_bytes() -> int | None:
     """The size that a file may have; None where nobody has said so, or Redis is away. Asked once a minute."""
-    place = str(conf.option("REDIS_URL"))
-    at, found = _known.get(place, (float("-inf"), None))
+    media = conf.client()
+    at, found = _known.get(media, (float("-inf"), None))
     if time.monotonic() - at >= _KEPT_S:
-        found = _ask()
-        _known[place] = (time.monotonic(), found)
+        found = _ask(media)
+        _known[media] = (time.monotonic(), found)
     return found
 
 
-def _ask() -> int | None:
+def _ask(media: Any) -> int | None:
     try:
-        told = conf.client().limits().get("max_bytes")
+        told = media.limits().get("max_bytes")
     except (MediaError, RedisError, OSError):
         return None
     return told if isinstance(told, int) else None

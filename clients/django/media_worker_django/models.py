@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
 from django.core.files.storage import Storage, default_storage
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -66,13 +67,18 @@ class Upload(models.Model):
         return self.source
 
     @property
+    def model_field(self) -> Any:
+        """The field whose file it is; None where a later version of the app has dropped it."""
+        label, _dot, name = self.field.rpartition(".")
+        try:
+            return apps.get_model(label)._meta.get_field(name)
+        except (LookupError, ValueError, FieldDoesNotExist):
+            return None
+
+    @property
     def storage(self) -> Storage:
         """That of the field whose file it is."""
-        try:
-            label, _dot, name = self.field.rpartition(".")
-            return apps.get_model(label)._meta.get_field(name).storage
-        except (LookupError, ValueError, AttributeError):  # a field that a later version of the app dropped
-            return default_storage
+        return getattr(self.model_field, "storage", default_storage)
 
     def url(self, key: str) -> str:
         """Where browsers find what lies under a key; links are as they are."""

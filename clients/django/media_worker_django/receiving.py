@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import router, transaction
@@ -169,8 +168,10 @@ def _gone(rows: QuerySet[Upload], **shown: Any) -> None:
             continue
         count, _models = rows.filter(pk=upload.pk).delete()
         if count and conf.option("DELETE_ORIGINALS"):
-            remove = partial(upload.storage.delete, upload.source)
-            transaction.on_commit(remove, using=upload._state.db, robust=True)
+            remove = upload.storage.delete
+            transaction.on_commit(
+                lambda remove=remove, name=upload.source: remove(name), using=upload._state.db, robust=True
+            )
 
 
 def _still_due() -> Case:

@@ -55,7 +55,7 @@ def preview(upload: Upload | None) -> SafeString:
     if upload is None or not upload.variants:
         return _nothing_yet(upload)
     smallest = min(upload.variants, key=lambda one: one["width"] * one["height"])
-    width = round(_PREVIEW * smallest["width"] / smallest["height"])
+    width = round(_PREVIEW * smallest["width"] / max(1, smallest["height"]))
     return media(upload, smallest["name"], width=width, height=_PREVIEW)
 
 

@@ -68,7 +68,7 @@ def _send_again(cursor: DatabaseCursor, stop: threading.Event) -> None:
             if is_first:  # last, for a table that is not there yet must hold up nothing
                 announcing.announce_missing()
                 is_first = False
-        except Error:  # the database is away, or busy
+        except Exception:  # such as of a database that is away, or busy
             logger.exception("What is due could not be sent; it is tried again")
         if stop.wait(_EVERY_S):
             break

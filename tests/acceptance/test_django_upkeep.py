@@ -1,0 +1,214 @@
+"""What looks after MediaFields: checks, the admin, and what is sent for files that nobody announced."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.django_shop import SQLITE, DjangoShop, new_shop
+
+VERSION = "5.2.19"
+OTHER_MODEL = """
+from django.apps import apps
+
+def ids_of(**options):
+    class Elsewhere(models.Model):
+        image = MediaField(**options)
+
+        class Meta:
+            app_label = "shop"
+
+    try:
+        return [one.id for one in Elsewhere.check()]
+    finally:
+        del apps.all_models["shop"]["elsewhere"]
+        apps.clear_cache()
+"""
+PEOPLE = """
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+UPLOADS = "/admin/media_worker_django/upload/"
+
+
+def person(*permissions):
+    user, _created = User.objects.get_or_create(username="_".join(permissions), is_staff=True)
+    names = [f"{permission}_upload" for permission in permissions]
+    user.user_permissions.set(Permission.objects.filter(codename__in=names))
+    client = Client(SERVER_NAME="localhost")
+    client.force_login(user)
+    return client
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DjangoShop]:
+    home = tmp_path_factory.mktemp("shop")
+    shop = new_shop(home, VERSION, {"default": {**SQLITE, "NAME": str(home / "shop.sqlite3")}})
+    (home / "shop/other_model.py").write_text(f"from shop.trying import *\n{OTHER_MODEL}")
+    (home / "shop/people.py").write_text(PEOPLE)
+    yield shop
+    shop.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ("upload_to='uploads'", []),
+        ("upload_to='uploads/%Y'", []),
+        ("upload_to='uploadsof'", ["media_worker_django.E004"]),
+        ("storage=FileSystemStorage('/srv/uploads')", ["media_worker_django.E006"]),
+        ("storage=Bucket(file_overwrite=True)", ["media_worker_django.W010"]),
+        ("storage=Bucket(file_overwrite=False)", []),
+    ],
+)
+def test_a_check_finds_a_field_that_would_not_work(shop: DjangoShop, options: str, found: list[str]) -> None:
+    answer = shop.trying(
+        f"""
+        from django.core.files.storage import FileSystemStorage, Storage
+        from shop.other_model import ids_of
+
+        class Bucket(Storage):
+            def __init__(self, file_overwrite):
+                self.file_overwrite = file_overwrite
+
+        answer = ids_of({options})
+        """
+    )
+
+    assert answer == found
+
+
+def test_a_storage_root_may_be_called_uploads_where_a_worker_has_been_at_work(shop: DjangoShop) -> None:
+    root = shop.home / "uploads"
+    root.mkdir()
+    (root / ".media-root.json").write_text("{}")
+
+    answer = shop.trying(
+        f"""
+        from django.core.files.storage import FileSystemStorage
+        from shop.other_model import ids_of
+        answer = ids_of(storage=FileSystemStorage({str(root)!r}))
+        """
+    )
+
+    assert answer == []
+
+
+@pytest.mark.parametrize("waiting", ["state='pending', due=None", "state='deleting', due=late"])
+def test_a_check_finds_that_nobody_listens(shop: DjangoShop, waiting: str) -> None:
+    answer = shop.trying(
+        f"""
+        from django.core.checks import run_checks
+        from media_worker_django.receiving import DatabaseCursor
+        late = timezone.now() - timedelta(hours=1)
+        photo()
+        Upload.objects.update(changed=late, {waiting})
+        answer = [[one.id for one in run_checks(databases=["default"])]]
+        DatabaseCursor("media:events").touch()
+        answer += [[one.id for one in run_checks(databases=["default"])]]
+        """
+    )
+
+    assert answer == [["media_worker_django.W008"], []]
+
+
+def test_who_may_only_look_at_uploads_has_none_tried_again(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        from shop.people import UPLOADS, person
+        photo()
+        Upload.objects.update(state="failed")
+        form = {"action": "retry", "_selected_action": [Upload.objects.get().pk]}
+        for permission in ("view", "change"):
+            client = person(permission)
+            assert client.get(UPLOADS).status_code == 200
+            client.post(UPLOADS, form)
+            answer = [*(answer or []), states()]
+        """
+    )
+
+    assert answer == [{"old": "failed"}, {"old": "pending"}]
+
+
+def test_nobody_overwrites_in_the_admin_what_a_message_has_said(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        from shop.people import UPLOADS, person
+        photo()
+        client = person("view", "change", "delete", "add")
+        page = f"{UPLOADS}{Upload.objects.get().pk}/change/"
+        answer = [client.get(page).status_code, client.post(page, {}).status_code]
+        """
+    )
+
+    assert answer == [200, 403]
+
+
+def test_the_admin_has_the_uploads_of_a_field_that_is_no_more(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        from shop.people import UPLOADS, person
+        photo()
+        media.deliver()
+        client = person("view")
+        for field in ("shop.Photo.gone", "shop.Gone.image", "gone.Photo.image", ""):
+            Upload.objects.update(field=field)
+            pages = [UPLOADS, f"{UPLOADS}{Upload.objects.get().pk}/change/"]
+            answer = [*(answer or []), *(client.get(page).status_code for page in pages)]
+        """
+    )
+
+    assert answer == [200] * 8
+
+
+def test_the_list_of_uploads_takes_as_many_queries_for_many_as_for_one(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        from django.test.utils import CaptureQueriesContext
+        from shop.people import UPLOADS, person
+        client = person("view")
+        for title in "abcdefgh":
+            photo(title, title)
+            media.deliver()
+            with CaptureQueriesContext(connection) as queries:
+                client.get(UPLOADS)
+            answer = [*(answer or []), len(queries)]
+        """
+    )
+
+    assert len(set(answer)) == 1
+
+
+def test_a_row_of_which_the_app_can_say_nothing_holds_up_no_other(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        Photo.objects.bulk_create([Photo(title="cat"), Photo(title="dog")])
+        for title in ("cat", "dog"):
+            Photo.objects.filter(title=title).update(image=f"uploads/{title}.jpg")
+        field = Photo._meta.get_field("image")
+        field.metadata = lambda one: {"title": {"dog": "a dog"}[one.title]}
+        try:
+            with SimpleTestCase().assertLogs("media_worker_django", "ERROR"):
+                answer = [announcing.announce_missing(), states()]
+        finally:
+            field.metadata = None
+        """
+    )
+
+    assert answer == [1, {"dog": "pending"}]
+
+
+def test_a_setting_that_is_wrong_is_no_fault_of_an_upload(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        fake = conf._instead.pop()
+        try:
+            with options(REDIS_URL="127.0.0.1"), SimpleTestCase().assertLogs("django.db", "ERROR"):
+                photo()
+        finally:
+            conf._instead.append(fake)
+        answer = states()
+        """
+    )
+
+    assert answer == {"old": "pending"}
