@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts.redis_server import RedisServer, temporary_redis
+from tests.support.django_site import VERSIONS
 from tests.support.picture_folders import corpus_folder
 from tests.support.served import installed
 from tests.support.workplace import Workplace, database_on
@@ -33,6 +34,12 @@ def live(
     place.start("arq")
     yield place
     place.close()
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def django_version(request: pytest.FixtureRequest) -> str:
+    """The Django of an app."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,6 @@ from tests.support.django_site import (
 )
 from tests.support.workplace import Workplace, eventually
 
-NEWEST, OTHERS = "5.2.19", ("4.2.30", "6.0.10", "6.1.3")
 PICTURE, OTHER = ROOT / "scripts/pictures/cairn.jpg", ROOT / "scripts/pictures/egret.jpg"
 AWAY = {"REDIS_URL": "redis://127.0.0.1:1/0"}
 [TEST_OF_AN_APP] = re.findall(r"<!-- test -->\n```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
@@ -45,12 +44,10 @@ NO_PICTURE = Path(__file__)
 JPEG = (200, "ffd8")
 
 
-@pytest.fixture(
-    scope="module", params=[NEWEST, *(pytest.param(one, marks=pytest.mark.campaign) for one in OTHERS)]
-)
-def packages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DjangoPackages:
+@pytest.fixture(scope="module")
+def packages(django_version: str, tmp_path_factory: pytest.TempPathFactory) -> DjangoPackages:
     """The environment of an app: one installation for all tests."""
-    return installed_packages(tmp_path_factory.mktemp("installed"), request.param)
+    return installed_packages(tmp_path_factory.mktemp("installed"), django_version)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import pytest
 
 from tests.support.django_shop import SQLITE, DjangoShop, new_shop
 
-VERSION = "5.2.19"
 OF_ITS_OWN = """
 class Router:
     def db_for_read(self, model, **hints):
@@ -30,14 +29,16 @@ class Router:
 
 
 @pytest.fixture(scope="module")
-def shop_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], DjangoShop]]:
+def shop_with(
+    django_version: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], DjangoShop]]:
     shops: dict[str, DjangoShop] = {}
 
     def with_router(router: str) -> DjangoShop:
         if router not in shops:
             home: Path = tmp_path_factory.mktemp("shop")
             databases = {alias: {**SQLITE, "NAME": str(home / alias)} for alias in ("default", "second")}
-            shops[router] = new_shop(home, VERSION, databases, router=router)
+            shops[router] = new_shop(home, django_version, databases, router=router)
         return shops[router]
 
     yield with_router

@@ -7,13 +7,11 @@ import pytest
 from tests.support.django_pages import images
 from tests.support.django_shop import SQLITE, DjangoShop, new_shop
 
-VERSION = "5.2.19"
-
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DjangoShop]:
+def shop(django_version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DjangoShop]:
     home = tmp_path_factory.mktemp("shop")
-    shop = new_shop(home, VERSION, {"default": {**SQLITE, "NAME": str(home / "shop.sqlite3")}})
+    shop = new_shop(home, django_version, {"default": {**SQLITE, "NAME": str(home / "shop.sqlite3")}})
     yield shop
     shop.close()
 

@@ -6,8 +6,6 @@ import pytest
 
 from tests.support.django_shop import DjangoShop, database_of, new_shop
 
-VERSION = "5.2.19"
-
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def database_kind(request: pytest.FixtureRequest) -> str:
@@ -17,10 +15,13 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def shop(
-    request: pytest.FixtureRequest, database_kind: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    django_version: str,
+    database_kind: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[DjangoShop]:
     home = tmp_path_factory.mktemp("shop")
-    shop = new_shop(home, VERSION, {"default": database_of(database_kind, home, request)})
+    shop = new_shop(home, django_version, {"default": database_of(database_kind, home, request)})
     yield shop
     shop.close()
 

@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.django_shop import SQLITE, DjangoShop, new_shop
 
-VERSION = "5.2.19"
 OTHER_MODEL = """
 from django.apps import apps
 
@@ -41,9 +40,9 @@ def person(*permissions):
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DjangoShop]:
+def shop(django_version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DjangoShop]:
     home = tmp_path_factory.mktemp("shop")
-    shop = new_shop(home, VERSION, {"default": {**SQLITE, "NAME": str(home / "shop.sqlite3")}})
+    shop = new_shop(home, django_version, {"default": {**SQLITE, "NAME": str(home / "shop.sqlite3")}})
     (home / "shop/other_model.py").write_text(f"from shop.trying import *\n{OTHER_MODEL}")
     (home / "shop/people.py").write_text(PEOPLE)
     yield shop

@@ -57,11 +57,11 @@ def redis_py(version: str) -> Path:
     return _by_pip(f"redis=={version}")
 
 
-def _by_pip(wanted: str, python: str = sys.executable) -> Path:
+def _by_pip(wanted: str, python: str = sys.executable, folder: str = "") -> Path:
     uv = find_uv()
     by_pip = [f"{sys.base_prefix}/bin/python3", "-m", "pip", "install", "--quiet", wanted, "--target"]
     by_uv = [uv or "uv", "pip", "install", "--quiet", "--python", python, wanted, "--target"]
-    return _installed(wanted, [by_uv, by_pip] if uv else [by_pip])
+    return _installed(folder or wanted, [by_uv, by_pip] if uv else [by_pip])
 
 
 def django(version: str, python: str) -> Path:
@@ -69,9 +69,9 @@ def django(version: str, python: str) -> Path:
     return _by_pip(f"django=={version}", python)
 
 
-def psycopg() -> Path:
-    """A folder for PYTHONPATH that holds what Django speaks to Postgres with."""
-    return _by_pip("psycopg[binary]==3.3.9")
+def psycopg(python: str) -> Path:
+    """A folder for PYTHONPATH of that Python that holds what Django speaks to Postgres with."""
+    return _by_pip("psycopg[binary]==3.3.9", python, f"psycopg for {Path(python).name}")
 
 
 def ioredis(version: str) -> Path:

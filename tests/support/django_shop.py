@@ -173,7 +173,7 @@ def new_shop(
     python = python_for(version)
     paths = [ROOT / "clients/django", ROOT / "clients/python", django(version, python), redis_py("8.1.0")]
     if any("postgresql" in str(one["ENGINE"]) for one in databases.values()):
-        paths.append(psycopg())
+        paths.append(psycopg(python))
     packages = DjangoPackages(
         python, {"PYTHONPATH": ":".join(map(str, paths)), "PYTHONDONTWRITEBYTECODE": "1"}
     )
@@ -189,10 +189,11 @@ def database_of(kind: str, home: Path, request: pytest.FixtureRequest) -> dict[s
     if kind == "sqlite":
         return {**SQLITE, "NAME": str(home / "shop.sqlite3")}
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    create_database(server, "shop")
+    name = f"shop_{home.name.lower()}"
+    create_database(server, name)
     return {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": "shop",
+        "NAME": name,
         "HOST": "127.0.0.1",
         "PORT": server.port,
         "USER": USER,

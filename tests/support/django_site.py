@@ -22,6 +22,11 @@ EXAMPLE = ROOT / "examples/django"
 LINES_OF_THE_APP = re.findall(
     r"<!-- (append|write): ([\w/.]+) -->\n```\w+\n(.*?)```\n", README.read_text("utf-8"), re.DOTALL
 )
+VERSIONS = [
+    "5.2.19",
+    *(pytest.param(one, marks=pytest.mark.campaign) for one in ("4.2.30", "6.0.10", "6.1.3")),
+]
+"""Of Django: the newest that each supported Python of this project runs, and in a campaign its neighbours."""
 _NEWER = ("python3.14", "python3.13", "python3.12")
 _SAYS_WHERE = "import sys; print(sys._base_executable, *sys.version_info[:2])"
 _TIMEOUT_S = 120
