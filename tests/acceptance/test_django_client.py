@@ -1,6 +1,7 @@
 """The Django app: from the lines of its README to a thumbnail, and what becomes of pictures after that."""
 
 import ast
+import os
 import re
 import signal
 from base64 import b64decode
@@ -100,6 +101,14 @@ def test_fifteen_lines_of_the_readme_put_a_thumbnail_on_a_page(started: DjangoSi
     assert "These are 15 lines" in README.read_text("utf-8")
 
 
+def test_the_packages_have_the_licence_that_they_name(packages: DjangoPackages) -> None:
+    folder = Path(packages.env["PYTHONPATH"].split(os.pathsep)[0])
+
+    licences = {path.parts[-3].split("-")[0] for path in folder.glob("*.dist-info/licenses/LICENSE")}
+
+    assert licences == {"media_worker_client", "media_worker_django"}
+
+
 def test_an_app_tests_its_pictures_without_redis_and_worker(started: DjangoSite, tmp_path: Path) -> None:
     (started.home / "photos/tests.py").write_text(TEST_OF_AN_APP)
 
@@ -158,6 +167,26 @@ def test_a_list_of_pictures_takes_one_query(gallery: DjangoSite) -> None:
 
     assert shown >= 2
     assert len(queries) == 1
+
+
+def test_each_photo_of_a_large_gallery_is_on_a_page_that_others_lead_to(gallery: DjangoSite) -> None:
+    pages = gallery.run(
+        """
+        from django.db import transaction
+        from django.test import Client
+        from photos.models import Photo
+        with transaction.atomic():
+            Photo.objects.bulk_create(Photo(title=f"No. {number}") for number in range(120))
+            client, at, answer = Client(SERVER_NAME="localhost"), "", []
+            while at is not None and len(answer) < 9:
+                answer.append(client.get(f"/{at}").content.decode())
+                at = answer[-1].partition("Older ones")[0].rpartition('"?')
+                at = f"?{at[2].partition(chr(34))[0]}" if "Older ones" in answer[-1] else None
+            transaction.set_rollback(True)
+        """
+    )
+
+    assert all(f"No. {number}<" in "".join(pages) for number in range(120))
 
 
 def test_the_row_about_a_file_is_found_in_each_way_that_django_has(gallery: DjangoSite) -> None:
@@ -307,6 +336,29 @@ def test_a_refused_replacement_leaves_the_old_picture_where_it_is(gallery: Djang
     upload(gallery, OTHER, "Kept", f"/{photo}/edit/")
     await_state(gallery, photo, "ready")
     assert images(page(gallery, f"/{photo}/"))[0]["src"] != old["src"]
+
+
+def test_a_picture_stays_that_a_request_puts_back_which_knew_of_no_replacement(
+    gallery: DjangoSite, live: Workplace
+) -> None:
+    photo = ready(gallery, PICTURE, "Put back")
+    [old] = images(page(gallery, f"/{photo}/"))
+    [worker] = live.workers
+    live.freeze(worker)
+    try:
+        gallery.run(f"from photos.models import Photo; Photo.stale = Photo.objects.get(pk={photo})")
+        upload(gallery, OTHER, "Put back", f"/{photo}/edit/")
+        replacement = name_of(gallery, photo)
+        gallery.run("from photos.models import Photo; Photo.stale.save()")
+        assert state(gallery, photo) == "pending"
+    finally:
+        worker.signal(signal.SIGCONT)
+
+    await_state(gallery, photo, "ready")
+    live.await_end_of(replacement)
+    eventually(lambda: state(gallery, photo) == "ready" and fetch(gallery, old["src"]) == JPEG)
+    assert images(page(gallery, f"/{photo}/")) == [old]
+    assert states_of(gallery, replacement) == ["deleting"]
 
 
 def test_a_deleted_row_takes_its_variants_along_but_not_those_of_its_copy(
