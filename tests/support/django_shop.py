@@ -29,7 +29,7 @@ DATABASES = {databases!r}
 DATABASE_ROUTERS = {routers!r}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MEDIA_ROOT, MEDIA_URL = {media!r}, "/media/"
-MEDIA_WORKER = {{"REDIS_URL": "redis://127.0.0.1:1/0"}}
+MEDIA_WORKER = {{"REDIS_URL": {redis!r}}}
 TEMPLATES = [{{
     "BACKEND": "django.template.backends.django.DjangoTemplates",
     "APP_DIRS": True,
@@ -154,13 +154,24 @@ class DjangoShop(DjangoSite):
 
 
 def new_shop(
-    home: Path, version: str, databases: Mapping[str, Mapping[str, object]], *, router: str = ""
+    home: Path,
+    version: str,
+    databases: Mapping[str, Mapping[str, object]],
+    *,
+    router: str = "",
+    media: Path | None = None,
+    redis: str = "redis://127.0.0.1:1/0",
 ) -> DjangoShop:
     """The project with empty tables in each database; `router` is the code of the class `Router`."""
-    routers = ["shop.router.Router"] if router else []
-    settings = _SETTINGS.format(databases=dict(databases), routers=routers, media=str(home / "media"))
+    settings = _SETTINGS.format(
+        databases=dict(databases),
+        routers=["shop.router.Router"] if router else [],
+        media=str(media or home / "media"),
+        redis=redis,
+    )
     for name, text in {
         "site_settings.py": settings,
+        "manage.py": "from django.core.management import execute_from_command_line as run; run()",
         "shop/__init__.py": "",
         "shop/models.py": _MODELS,
         "shop/admin.py": _ADMIN,
@@ -188,8 +199,11 @@ def database_of(kind: str, home: Path, request: pytest.FixtureRequest) -> dict[s
     """How Django's settings name an empty database of that kind."""
     if kind == "sqlite":
         return {**SQLITE, "NAME": str(home / "shop.sqlite3")}
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    name = f"shop_{home.name.lower()}"
+    return on_postgres(request.getfixturevalue("postgres_server"), f"shop_{home.name.lower()}")
+
+
+def on_postgres(server: PostgresServer, name: str) -> dict[str, object]:
+    """A new database of that name."""
     create_database(server, name)
     return {
         "ENGINE": "django.db.backends.postgresql",

@@ -108,7 +108,12 @@ class DjangoSite:
                 command, cwd=self.home, env=self.env, stdout=subprocess.PIPE, stderr=log, text=True
             )
         assert self._listener.stdout is not None
-        assert self._listener.stdout.readline().startswith("Listening"), self._log.read_text()
+        assert self._listener.stdout.readline().startswith("Listening"), self.log
+
+    @property
+    def log(self) -> str:
+        """What the listener has logged."""
+        return self._log.read_text()
 
     def kill_listener(self) -> None:
         """SIGKILL: no goodbye."""
@@ -116,7 +121,7 @@ class DjangoSite:
 
     def stop_listener(self) -> None:
         """SIGTERM; it ends in order."""
-        assert self._end_listener(signal.SIGTERM) == 0, self._log.read_text()
+        assert self._end_listener(signal.SIGTERM) == 0, self.log
 
     def close(self) -> None:
         """End what runs."""
