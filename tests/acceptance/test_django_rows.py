@@ -273,6 +273,25 @@ def test_an_instance_made_by_hand_replaces_what_its_row_has(shop: DjangoShop) ->
     assert answer == {"old": "deleting", "other": "ready"}
 
 
+def test_a_copy_is_made_of_all_fields_as_by_packages_that_keep_a_history(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        cat, dog = photo(), photo("dog", "other")
+        fields = {field.name: getattr(cat, field.name) for field in Photo._meta.fields}
+        media.deliver()
+        copies = [Photo(**fields), Photo(**{**fields, "image_upload": None})]
+        answer = [shown(one.image) for one in copies]
+        try:
+            Photo(**{**fields, "image_upload": dog.image_upload})
+        except AttributeError as error:
+            answer += [str(error)]
+        """
+    )
+
+    told = "image_upload follows from the file; assign that."
+    assert answer == [["pending", False], ["ready", True], told]
+
+
 def test_the_answer_to_an_event_does_not_stand_for_one_that_has_not_reached_redis(shop: DjangoShop) -> None:
     answer = shop.trying(
         """

@@ -104,8 +104,11 @@ class UploadDescriptor(ForwardManyToOneDescriptor):
 
     def __set__(self, instance: models.Model, value: Any) -> None:
         """Take the row that it is anyway, as `full_clean` does. Raises: AttributeError for another."""
-        if value != self.__get__(instance):
+        if value is None:
+            return
+        if value.source != str(getattr(instance, self.field.from_fields[0])):
             raise AttributeError(f"{self.field.name} follows from the file; assign that.")
+        self.field.set_cached_value(instance, value)
 
 
 class UploadRelation(models.ForeignObject):
