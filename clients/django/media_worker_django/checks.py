@@ -96,7 +96,7 @@ def check_listener(databases: Sequence[str] | None = None, **_: Any) -> list[Che
             never = "has never run" if seen is None else f"was last seen at {seen:%Y-%m-%d %H:%M %Z}".rstrip()
             found.append(
                 Warning(
-                    f"The listener {never}, and for an answer there wait uploads: {waiting}.",
+                    f"Uploads wait for an answer ({waiting}), and the listener {never}.",
                     hint="Run `manage.py media_listen` as a service beside the web server.",
                     id="media_worker_django.W008",
                 )

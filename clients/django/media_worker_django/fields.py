@@ -272,7 +272,7 @@ class MediaField(models.FileField):
         if rows is None:
             rows = type(instance)._base_manager.db_manager(hints={"instance": instance}).all()
         names = rows.filter(pk=instance.pk).order_by().values_list(self.attname, flat=True)
-        return names.first() or ""
+        return next(iter(names), None) or ""  # not `first`: Oracle locks no row of a query that has a limit
 
     def _name_to_change(self, instance: models.Model, using: str) -> str:
         """The same, locked in a transaction: of two that replace a file, the second sees the first's."""

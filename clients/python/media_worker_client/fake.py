@@ -28,7 +28,7 @@ _FILES = {
 _ORIGINAL = {"width": 480, "height": 360, "format": "jpeg", "color": "#5a6b46"}
 _MESSAGES = {
     "source_missing": "There is no such file.",
-    "source_too_large": "The file has 20.5 MB; at most 10.5 MB are accepted.",
+    "source_too_large": "The file has 20.5 MB; at most 10 MiB are accepted.",
     "unsupported_format": "This is no picture of a format that is accepted.",
     "corrupt_image": "The file is damaged or incomplete.",
     "too_many_pixels": "The picture has too many pixels.",
