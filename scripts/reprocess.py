@@ -34,7 +34,8 @@ _PAGE = 200
 _SHOWN = 20  # originals whose uploads are left alone
 _SHORT = 4  # jobs for each worker, or events: with more than that, live uploads go first
 _POLL_INTERVAL_S = 0.2
-_AGO = re.compile(r"(\d+)([hd])")
+_AGO = re.compile(r"(\d+)([mhd])")
+_MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
 
 
 def command(
@@ -45,7 +46,7 @@ def command(
         str | None, typer.Option(metavar="CODE", help="Only those that failed with CODE.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Only those that changed since: 2026-11-21, 36h or 7d.")
+        str | None, typer.Option(help="Only those that changed since: 2026-11-21, 10m, 36h or 7d.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
     as_json: AsJson = False,
@@ -173,11 +174,11 @@ class Reprocessor:
 
 
 def moment_ms(text: str) -> int:
-    """A date, a time, or a span such as 36h or 7d before now, in ms since 1970. Raises: CommandError."""
+    """A date, a time, or a span such as 10m, 36h or 7d before now, in ms since 1970. Raises: CommandError."""
     if ago := _AGO.fullmatch(text):
-        hours = int(ago[1]) * (24 if ago[2] == "d" else 1)
-        return int((datetime.now(UTC).timestamp() - hours * 3600) * 1000)
+        minutes = int(ago[1]) * _MINUTES[ago[2]]
+        return int((datetime.now(UTC).timestamp() - minutes * 60) * 1000)
     try:
         return int(datetime.fromisoformat(text).astimezone(UTC).timestamp() * 1000)
     except (ValueError, OverflowError) as error:
-        raise CommandError(f"{text} is neither a date nor a span such as 36h or 7d.", code=2) from error
+        raise CommandError(f"{text} is neither a date nor a span such as 10m, 36h or 7d.", code=2) from error

@@ -65,7 +65,7 @@ def replay_webhooks(
         str,
         typer.Option(
             metavar="SEQ|TIME",
-            help="Messages after this seq; or made since a date, a time, or a span such as 36h or 7d.",
+            help="Messages after this seq; or made since a date, a time, or a span such as 10m, 36h or 7d.",
         ),
     ],
     endpoint: Annotated[
