@@ -293,6 +293,15 @@ def _report(sent: Sequence[Sent], *, wait: bool, as_json: bool) -> None:
         output.print(table("", ("file", "id"), known[:_ROWS]))
     if len(known) > _ROWS:
         output.print(f"… and {len(known) - _ROWS} more; --json lists all.")
+    if variants := [_row(one, variant) for one in sent for variant in one.variants]:
+        output.print()
+        output.print(table("Variants", ("file", "variant", "#width", "#height", "key"), variants[:_ROWS]))
+    if len(variants) > _ROWS:
+        output.print(f"… and {len(variants) - _ROWS} more; --json lists all.")
     if failed:
         output.print(table("Failed", ("file", "code", "reason"), failed))
     output.print(f"{len(known)} {'ready' if wait else 'enqueued'}, {len(failed)} failed")
+
+
+def _row(sent: Sent, variant: Mapping[str, Any]) -> Sequence[object]:
+    return sent.path.name, variant["name"], variant["width"], variant["height"], variant["key"]

@@ -214,8 +214,13 @@ def test_nothing_but_the_report_is_printed_where_there_is_no_terminal(
 ) -> None:
     ended = media(live.env(), "enqueue", a_file(tmp_path / "a.jpg", pictures.small(26)), "--wait")
 
-    heading, row, summary = ended.stdout.splitlines()
+    heading, row, _, title, columns, *variants, summary = ended.stdout.splitlines()
     assert (heading.split(), row.split()[0]) == (["file", "id"], str(tmp_path / "a.jpg"))
+    assert (title.strip(), columns.split()) == ("Variants", ["file", "variant", "width", "height", "key"])
+    assert [line.split()[:3] for line in variants] == [
+        ["a.jpg", name, "60"] for name in ("thumb", "medium", "large")
+    ]
+    assert all((live.root / line.split()[-1]).is_file() for line in variants)
     assert (summary, ended.stderr) == ("1 ready, 0 failed", "")
 
 
