@@ -28,8 +28,10 @@ async def check_http(settings: Settings) -> Sequence[Finding]:
 def inspect_http(settings: Settings, keys: Sequence[HttpKey], *, is_installed: bool) -> Finding:
     """The finding about a server with those settings and keys."""
     if not is_installed:
-        # Who made keys wants to serve.
-        return Finding(_WHAT, "warning" if keys else "ok", "cannot be started here", f"It {lacking('http')}.")
+        advice = f"It {lacking('http')}."
+        if keys:
+            return Finding(_WHAT, "warning", "there are keys, but it is not installed here", advice)
+        return Finding(_WHAT, "ok", "not installed here, which is fine where nobody uploads over HTTP", advice)
     counting = [key for key in keys if key.revoked_ms is None]
     tokens = "tokens are signed" if settings.http_secret else "no tokens (MEDIA_HTTP_SECRET is not set)"
     detail = f"{counted(len(counting), 'key')}, {len(keys) - len(counting)} revoked; {tokens}"

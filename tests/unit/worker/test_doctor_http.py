@@ -22,7 +22,9 @@ HERE = "127.0.0.1:8080"
         (ELSEWHERE, [], True, "warning", "reached by other machines"),
         ("unix:/run/media.sock", [], True, "warning", "reached by whoever may open that socket"),
         (ELSEWHERE, [REVOKED], True, "warning", "nobody is let in"),
+        (HERE, [], False, "ok", "which is fine where nobody uploads over HTTP"),
         (HERE, [], False, "ok", "extra http"),
+        (HERE, [KEY], False, "warning", "there are keys, but it is not installed"),
         (HERE, [KEY], False, "warning", "extra http"),
     ],
 )
