@@ -124,7 +124,8 @@ def _default(field: FieldInfo) -> str:
         return _CPUS
     if field.default_factory is not None:
         return _CONFINEMENT
-    return f"`{written(field.default)}`" if field.default not in (None, "") else ""
+    text = "" if field.default is None else written(field.default)
+    return f"`{text}`" if text else ""
 
 
 def _formats(settings: Settings) -> Sequence[str]:
