@@ -31,7 +31,9 @@ def inspect_http(settings: Settings, keys: Sequence[HttpKey], *, is_installed: b
         advice = f"It {lacking('http')}."
         if keys:
             return Finding(_WHAT, "warning", "there are keys, but it is not installed here", advice)
-        return Finding(_WHAT, "ok", "not installed here, which is fine where nobody uploads over HTTP", advice)
+        return Finding(
+            _WHAT, "ok", "not installed here, which is fine where nobody uploads over HTTP", advice
+        )
     counting = [key for key in keys if key.revoked_ms is None]
     tokens = "tokens are signed" if settings.http_secret else "no tokens (MEDIA_HTTP_SECRET is not set)"
     detail = f"{counted(len(counting), 'key')}, {len(keys) - len(counting)} revoked; {tokens}"
