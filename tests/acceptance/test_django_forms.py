@@ -36,6 +36,7 @@ def test_a_form_shows_the_picture_that_is_there_and_leads_to_no_original(
     assert [(one["height"], one["src"].startswith("/media/variants/")) for one in images(html)] == [
         ("75", True)
     ]
+    assert images(html)[0]["alt"] == name.rpartition("/")[2]  # or the link would have no name
     assert 'name="image-clear"' in html
     assert 'accept="image/*"' in html
 

@@ -211,3 +211,29 @@ def test_a_setting_that_is_wrong_is_no_fault_of_an_upload(shop: DjangoShop) -> N
     )
 
     assert answer == {"old": "pending"}
+
+
+def test_a_request_with_many_pictures_asks_a_redis_that_gives_no_answer_once(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        import socket
+        silent = socket.create_server(("127.0.0.1", 0))
+        silent.settimeout(0)
+        fake, patience, conf._PATIENCE_S = conf._instead.pop(), conf._PATIENCE_S, 0.1
+        try:
+            with options(REDIS_URL=f"redis://127.0.0.1:{silent.getsockname()[1]}/0"):
+                Photo.objects.bulk_create([Photo(title=one, image=picture(one)) for one in "abc"])
+        finally:
+            conf._instead.append(fake)
+            conf._PATIENCE_S = patience
+        asked = []
+        try:
+            while len(asked) < 9:
+                asked.append(silent.accept())
+        except BlockingIOError:
+            pass
+        answer = [len(asked), states(), Upload.objects.filter(due__lte=timezone.now()).count()]
+        """
+    )
+
+    assert answer == [1, dict.fromkeys("abc", "pending"), 3]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from django.apps import apps
 from django.db import Error, connections, models, router, transaction
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("media_worker_django")
 _SHOWN = ("variants", "srcset", "color", "thumbhash", "placeholder")
 _AT_ONCE = 500
+_REST_S = 3  # of a Redis that is away: a request with many pictures waits for one, and the outbox for none
+_away_until: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 _SELDOM = 16  # times `RESEND_AFTER`: so long at most until the same event is sent again
 
 
@@ -139,23 +143,34 @@ def send_due() -> int:
     return sent
 
 
-def send(uploads: Iterable[Upload]) -> int:
-    """Send the event of each; returns how many. What does not reach Redis is due at once."""
-    sent, media = 0, conf.client()
-    for upload in uploads:
+def send(uploads: Sequence[Upload]) -> int:
+    """Send the event of each until Redis is away; returns how many. What does not reach it is due at once."""
+    media = conf.client()
+    for sent, upload in enumerate(uploads):
+        if time.monotonic() < _away_until.get(media, 0.0):
+            _put_off(uploads[sent:])
+            return sent
         try:
             _send(upload, media)
-            sent += 1
         except (RedisError, OSError) as error:
             logger.warning("The event of %s waits for Redis: %s", upload.source, error)
-            Upload.objects.using(upload._state.db).filter(pk=upload.pk, due__isnull=False).update(
-                due=timezone.now()
-            )
+            _away_until[media] = time.monotonic() + _REST_S
+            _put_off(uploads[sent:])
+            return sent
         except ValueError as error:  # what the client refuses the worker would refuse
-            Upload.objects.using(upload._state.db).filter(pk=upload.pk, state__in=UNFINISHED).update(
+            _rows(upload).filter(state__in=UNFINISHED).update(
                 state=State.FAILED, error_code="invalid_event", error_message=str(error), due=None
             )
-    return sent
+    return len(uploads)
+
+
+def _put_off(uploads: Sequence[Upload]) -> None:
+    for upload in uploads:
+        _rows(upload).filter(due__isnull=False).update(due=timezone.now())
+
+
+def _rows(upload: Upload) -> models.QuerySet[Upload]:
+    return Upload.objects.using(upload._state.db).filter(pk=upload.pk)
 
 
 def is_in_use(name: str, using: str) -> bool:

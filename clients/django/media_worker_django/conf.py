@@ -11,6 +11,7 @@ from django.dispatch import receiver
 from media_worker_client import MediaClient
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError
 from redis.retry import Retry
 
 DEFAULTS: Mapping[str, Any] = {
@@ -50,12 +51,13 @@ def instead(other: Any) -> Iterator[None]:
 
 @lru_cache(1)
 def _client() -> MediaClient:
-    # A request waits no longer than that for a Redis that is away; the outbox waits instead.
+    # A request waits no longer than that for an answer of Redis; the outbox waits instead. Tried again is a
+    # connection that Redis, or something between, has ended since it was used last.
     redis = Redis.from_url(
         option("REDIS_URL"),
         socket_timeout=_PATIENCE_S,
         socket_connect_timeout=_PATIENCE_S,
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), 1, (ConnectionError,)),
     )
     return MediaClient(redis, stream=option("STREAM"), events=option("EVENTS"))
 

@@ -51,12 +51,13 @@ def media(
 
 
 def preview(upload: Upload | None) -> SafeString:
-    """The smallest picture of an upload, for forms and lists; else what stands there."""
+    """The smallest picture of an upload, for forms and lists, where it is a link; else what stands there."""
     if upload is None or not upload.variants:
         return _nothing_yet(upload)
     smallest = min(upload.variants, key=lambda one: one["width"] * one["height"])
     width = round(_PREVIEW * smallest["width"] / max(1, smallest["height"]))
-    return media(upload, smallest["name"], width=width, height=_PREVIEW)
+    name = upload.source.rpartition("/")[2]
+    return media(upload, smallest["name"], alt=name, width=width, height=_PREVIEW)
 
 
 def _nothing_yet(upload: Upload | None) -> SafeString:
