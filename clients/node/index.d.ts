@@ -161,6 +161,8 @@ export interface MediaClientOptions {
   stream?: string;
   /** By default `media:events`. */
   events?: string;
+  /** Ms that a verb waits for a Redis that is away, before it rejects with a MediaTimeout; 5,000. */
+  timeout?: number;
 }
 
 /** Announces uploads on one stream, and listens on the other to what becomes of them. */

@@ -473,6 +473,50 @@ def test_an_app_goes_on_after_a_redis_that_was_killed_and_after_one_that_has_los
     app.run(STOP)
 
 
+def test_verbs_wait_for_a_redis_that_comes_back(
+    app: NodeApp, place: Workplace, redis_that_stops: OwnRedis
+) -> None:
+    sources = [place.put(f"uploads/node/waits-{n}.jpg", pictures.small(n)) for n in (70, 71)]
+    ready = app.run(ANNOUNCE, source=sources[0], group="first")
+    code = """
+    app.patient = new app.MediaClient({ redis: given.url, timeout: 30_000 });
+    await app.patient.limits(); // it is connected
+    """
+    app.run(code, url=place.redis_url)
+    redis_that_stops.kill()
+    code = """
+    const status = app.patient.status(given.id, { timeout: 30_000 });
+    app.verbs = Promise.all([app.patient.announce(given.source), app.patient.limits(), status]);
+    """
+    app.run(code, id=ready["id"], source=sources[1])
+    redis_that_stops.start()
+
+    _, limits, status = app.run("return app.verbs;")
+
+    assert (limits["max_bytes"], status["state"]) == (10_485_760, "ready")
+    place.await_end_of(sources[1])
+    app.run("await app.patient.close();")
+
+
+def test_nothing_is_sent_to_another_database_than_the_one_that_is_named(
+    app: NodeApp, place: Workplace
+) -> None:
+    before = place.redis.dbsize()
+    code = """
+    const media = new app.MediaClient({ redis: given.url, stream: "of-database-99" });
+    const id = app.uploadId("uploads/a.jpg");
+    const verbs = [media.announce("uploads/a.jpg"), media.limits(), media.status(id), media.listen(() => {})];
+    const told = await Promise.all(verbs.map((verb) => verb.catch(({ message }) => message)));
+    await media.close();
+    return told;
+    """
+
+    told = app.run(code, url=f"{place.redis_url.rpartition('/')[0]}/99")
+
+    assert told == ["ERR DB index is out of range"] * 4
+    assert place.redis.dbsize() == before
+
+
 def test_an_outbox_sends_what_has_no_answer_also_behind_what_is_no_event(
     app: NodeApp, place: Workplace
 ) -> None:
@@ -514,17 +558,17 @@ def test_without_the_right_or_the_password_listening_rejects_and_says_why(
     code = """
     const media = new app.MediaClient({ redis: given.url });
     const told = [];
-    for (const options of [{ group: "g" }, {}]) {
-      await media.listen(() => {}, options).catch(({ message }) => told.push(message.split(" ")[0]));
-    }
+    const id = app.uploadId("uploads/a.jpg");
+    const tries = [media.listen(() => {}, { group: "g" }), media.listen(() => {}), media.status(id)];
+    await Promise.all(tries.map((one) => one.catch(({ message }) => told.push(message.split(" ")[0]))));
     await media.close();
     return told;
     """
     at = f"127.0.0.1:{redis_that_stops.port}/0"
 
-    assert app.run(code, url=f"redis://few:few@{at}") == ["NOPERM", "NOPERM"]
-    assert app.run(code, url=f"redis://few:wrong@{at}") == ["WRONGPASS", "WRONGPASS"]
-    assert app.run(code, url=f"redis://{at}") == ["NOAUTH", "NOAUTH"]
+    assert app.run(code, url=f"redis://few:few@{at}") == ["NOPERM"] * 3
+    assert app.run(code, url=f"redis://few:wrong@{at}") == ["WRONGPASS"] * 3
+    assert app.run(code, url=f"redis://{at}") == ["NOAUTH"] * 3
 
 
 def test_a_worker_tells_how_an_upload_is_and_that_there_is_none(app: NodeApp, place: Workplace) -> None:

@@ -95,12 +95,53 @@ def test_what_a_worker_would_not_understand_is_refused_where_it_is_sent(app: Nod
       () => media.delete("7"),
       async () => new app.MediaClient({ redis: "http://127.0.0.1" }),
       async () => new app.MediaClient({ redis: {} }),
+      async () => new app.MediaClient({ redis: "redis://127.0.0.1/media" }),
       () => new app.MediaClient().listen("no function"),
     ];
     return Promise.all(tries.map((one) => one().then(() => null, ({ name }) => name)));
     """
 
-    assert app.run(code) == ["TypeError"] * 6
+    assert app.run(code) == ["TypeError"] * 7
+
+
+VERBS_OF_A_REDIS_THAT_IS_AWAY = """
+const server = app.require("node:net").createServer((socket) => socket.on("error", () => {}));
+await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+const { port } = server.address();
+if (!given.answers) await new Promise((resolve) => server.close(resolve));
+const url = `redis://127.0.0.1:${port}`;
+const options = { maxRetriesPerRequest: null, keyPrefix: given.prefix };
+const Redis = app.require("ioredis");
+const shared = given.kind === "redis" ? new Redis(url, options).on("error", () => {}) : null;
+const media = new app.MediaClient({ redis: shared ?? url, timeout: 200 });
+const id = app.uploadId("uploads/a.jpg");
+const verbs = {
+  announce: () => media.announce("uploads/a.jpg"),
+  replace: () => media.replace(id, "uploads/b.jpg"),
+  delete: () => media.delete(id),
+  limits: () => media.limits(),
+  status: () => media.status(id, { timeout: 200 }),
+};
+const told = [];
+for (const [name, verb] of Object.entries(verbs)) {
+  const { name: kind, code, message } = await verb().then(() => ({ name: "resolved" }), (error) => error);
+  told.push([name, kind, code, /^(Redis|No worker) has .* within 200 ms/.test(message)]);
+}
+await media.close();
+shared?.disconnect();
+server.close();
+return told;
+"""
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["silent", "nobody"])
+@pytest.mark.parametrize(("kind", "prefix"), [("url", ""), ("redis", ""), ("redis", "shop:")])
+def test_a_verb_ends_in_time_while_redis_is_away(app: NodeApp, answers: bool, kind: str, prefix: str) -> None:
+    verbs = ["announce", "replace", "delete", "limits", "status"]
+
+    told = app.run(VERBS_OF_A_REDIS_THAT_IS_AWAY, answers=answers, kind=kind, prefix=prefix)
+
+    assert told == [[verb, "MediaTimeout", "timeout", True] for verb in verbs]
 
 
 def test_the_package_has_what_it_needs_and_brings_nothing(tmp_path: Path) -> None:

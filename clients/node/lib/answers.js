@@ -1,12 +1,13 @@
 "use strict";
 // Questions to the worker, and its answers, which come on the stream of messages.
 
-const { OwnConnection, edgesOf, entriesOf, eventOf } = require("./connection.js");
+const { OwnConnection, edgesOf, entriesOf, eventOf, isFatal } = require("./connection.js");
 const { MediaTimeout } = require("./errors.js");
 const { toUpload } = require("./message.js");
 const { pause } = require("./pause.js");
 
 const BLOCK = 2_000; // ms
+const PAUSE = 200; // ms
 const EARLY_MOST = 1_000; // answers that are kept until it is known which question they answer
 
 /** Asks for states, any number at a time, with one connection that reads while somebody waits. */
@@ -19,6 +20,7 @@ class Answers {
   #open;
   #reading = null; // a promise: from its end on the stream is read
   #stream;
+  #trouble = null; // why the stream cannot be read
   #waiting = new Map();
 
   /** `ask` puts a question on the stream of events, and returns its ID there. */
@@ -31,9 +33,8 @@ class Answers {
   /** The state of an upload; null: there is no such upload. Rejects: MediaTimeout after `timeout` ms. */
   async status(id, timeout, signal) {
     signal?.throwIfAborted();
-    const late = new MediaTimeout(`No worker has told the state of ${id} within ${timeout} ms.`);
     const given = new AbortController();
-    const timer = setTimeout(() => given.abort(late), timeout);
+    const timer = setTimeout(() => given.abort(this.#late(id, timeout)), timeout);
     const abort = () => given.abort(signal.reason);
     signal?.addEventListener("abort", abort, { once: true });
     this.#asking += 1;
@@ -52,7 +53,18 @@ class Answers {
   close() {
     this.#closed.abort();
     this.#connection?.close();
-    for (const { reject } of this.#waiting.values()) reject(new Error("The client was closed."));
+    this.#reject(new Error("The client was closed."));
+  }
+
+  #late(id, timeout) {
+    const cause = this.#trouble ?? undefined;
+    const why = cause === undefined ? "" : ` Redis is away: ${cause.cause?.message ?? cause.message}`;
+    return new MediaTimeout(`No worker has told the state of ${id} within ${timeout} ms.${why}`, { cause });
+  }
+
+  #reject(error) {
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
   }
 
   #answer(id, signal) {
@@ -65,6 +77,7 @@ class Answers {
       const ask = async () => {
         this.#reading ??= this.#begin();
         await this.#reading;
+        if (signal.aborted) return;
         entry = await this.#ask({ status: id });
         const early = this.#early.get(entry);
         if (early !== undefined) resolve(early);
@@ -75,13 +88,21 @@ class Answers {
   }
 
   async #begin() {
-    try {
-      this.#connection ??= this.#open();
-      const { last } = await edgesOf(this.#connection, this.#stream);
-      this.#read(last);
-    } catch (error) {
-      this.#reading = null;
-      throw error;
+    for (;;) {
+      try {
+        this.#connection ??= this.#open();
+        const { last } = await edgesOf(this.#connection, this.#stream);
+        this.#trouble = null;
+        this.#read(last);
+        return;
+      } catch (error) {
+        this.#trouble = error;
+        if (isFatal(error) || this.#asking === 0 || this.#closed.signal.aborted) {
+          this.#reading = null;
+          throw error;
+        }
+        await pause(PAUSE, this.#closed.signal); // Redis may come back before the time is over
+      }
     }
   }
 
@@ -94,8 +115,11 @@ class Answers {
           last = id;
           this.#take(eventOf(fields));
         }
-      } catch {
-        await pause(200, signal); // whoever waits hears of it when the time is over
+        this.#trouble = null;
+      } catch (error) {
+        this.#trouble = error;
+        if (isFatal(error)) this.#reject(error);
+        await pause(PAUSE, signal); // whoever waits hears of it when the time is over
       }
     }
     this.#reading = null;

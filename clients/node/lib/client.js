@@ -10,6 +10,7 @@ const { MediaError } = require("./errors.js");
 const { deleteEvent, uploadEvent } = require("./events.js");
 const { GroupListener } = require("./group.js");
 const { checkId } = require("./ids.js");
+const { Sender } = require("./sender.js");
 const { MemoryCursor, MemorySeqs } = require("./stores.js");
 const { TailListener } = require("./tail.js");
 
@@ -18,19 +19,16 @@ class MediaClient {
   #answers;
   #closed = new AbortController();
   #events;
-  #isOwn;
   #limits;
   #listening = new Set();
-  #redis; // as it was given
-  #sender; // the same without a prefix of keys
+  #redis; // the app's, or one that is only duplicated
+  #sender;
   #stream;
 
-  constructor({ redis = "redis://127.0.0.1:6379/0", stream = "media:uploads", events = "media:events" } = {}) {
+  /** `timeout`: ms that a verb waits for a Redis that is away, 5,000. */
+  constructor({ redis = "redis://127.0.0.1:6379/0", stream = "media:uploads", events = "media:events", timeout = 5_000 } = {}) {
     this.#redis = redisFor(redis);
-    const hasPrefix = Boolean(this.#redis.options?.keyPrefix);
-    this.#sender = hasPrefix ? this.#redis.duplicate({ keyPrefix: "", lazyConnect: true }) : this.#redis;
-    if (hasPrefix) this.#sender.on("error", () => {}); // each command tells it to its caller
-    this.#isOwn = typeof redis === "string";
+    this.#sender = new Sender(this.#redis, typeof redis === "string", timeout);
     this.#stream = stream;
     this.#events = events;
     this.#limits = /.:uploads$/.test(stream) ? stream.replace(/uploads$/, "limits") : `${stream}:limits`;
@@ -66,7 +64,7 @@ class MediaClient {
 
   /** What an upload may be: the document of `GET /v1/limits`. Rejects: MediaError, where no worker has told it. */
   async limits() {
-    const told = await this.#sender.get(this.#limits);
+    const told = await this.#sender.run("get", this.#limits);
     if (told === null) throw new MediaError("limits_unknown", `There is no ${this.#limits}: no worker of this version has started.`);
     return JSON.parse(told);
   }
@@ -116,12 +114,11 @@ class MediaClient {
     this.#closed.abort();
     this.#answers.close();
     await Promise.allSettled(this.#listening);
-    if (this.#isOwn || this.#sender !== this.#redis) this.#sender.disconnect();
-    if (this.#isOwn) this.#redis.disconnect();
+    this.#sender.close();
   }
 
   #add(event) {
-    return this.#sender.xadd(this.#stream, "*", "event", JSON.stringify(event));
+    return this.#sender.run("xadd", this.#stream, "*", "event", JSON.stringify(event));
   }
 }
 

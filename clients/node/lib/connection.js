@@ -22,11 +22,12 @@ const OWN = {
   replyMapping: "legacy",
   retryStrategy: (times) => Math.min(RETRIES_MOST, 50 * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2),
   socketTimeout: undefined,
+  stringNumbers: false,
 };
 
-const FATAL = /^(NOAUTH|WRONGPASS|NOPERM|WRONGTYPE|ERR unknown command|ERR AUTH)/;
+const FATAL = /^(NOAUTH|WRONGPASS|NOPERM|WRONGTYPE|ERR unknown command|ERR AUTH|ERR (invalid )?DB index)/;
 
-/** Whether another try cannot help: a right or a password is missing. */
+/** Whether another try cannot help: a right, a password or the database is missing. */
 function isFatal(error) {
   return error?.name === "ReplyError" && FATAL.test(error.message);
 }
@@ -44,10 +45,10 @@ function openUrl(url) {
   if (!/^(redis|rediss|unix):\/\//.test(url)) {
     throw new TypeError("The URL of a Redis begins with redis://, rediss:// or unix://; for others, such as Sentinels, give a Redis of ioredis.");
   }
+  const database = /^rediss?:\/\/[^/?]*\/([^?]*)/.exec(url)?.[1] ?? "";
+  if (!/^\d*$/.test(database)) throw new TypeError(`The database in the URL of a Redis is a number, not ${database}.`);
   const Redis = require("ioredis");
-  const redis = new Redis(url, { lazyConnect: true });
-  redis.on("error", () => {}); // each command tells it to its caller
-  return redis;
+  return new Redis(url, { lazyConnect: true }); // it is duplicated, and never connected itself
 }
 
 /** A connection of the client's own. */
@@ -55,6 +56,7 @@ class OwnConnection {
   #lastError = null;
   #patience = ANSWERS_WITHIN;
   #redis;
+  #selected = null;
   #stops = new Map(); // what ends a command -> its name
 
   constructor(redis) {
@@ -63,7 +65,7 @@ class OwnConnection {
   }
 
   /** A command's reply; it may take `blocksFor` ms by itself. A Redis that is silent is connected to anew. */
-  run(command, args, blocksFor = 0) {
+  run(command, args, blocksFor = 0, patience = this.#patience) {
     return new Promise((resolve, reject) => {
       const ended = (settle) => (value) => {
         clearTimeout(timer);
@@ -74,10 +76,23 @@ class OwnConnection {
       const timer = setTimeout(() => {
         this.#redis.disconnect(true);
         stop(new Error(`Redis has not answered ${command} in time.`));
-      }, blocksFor + this.#patience);
+      }, blocksFor + patience);
       this.#stops.set(stop, command);
-      this.#redis[command](...args).then(ended(resolve), stop);
+      this.#select()
+        .then(() => this.#redis[command](...args))
+        .then(ended(resolve), stop);
     });
+  }
+
+  /** ioredis goes on in the database 0 where it may not have the one that it is told. */
+  async #select() {
+    const { db } = this.#redis.options;
+    if (!Number(db)) return;
+    this.#selected ??= this.#redis.select(db).catch((error) => {
+      this.#selected = null;
+      throw error;
+    });
+    await this.#selected;
   }
 
   /** ioredis tells that it has tried as often as it may, not why in vain. */
