@@ -177,6 +177,54 @@ def test_a_request_that_replaces_a_picture_waits_for_one_that_does_so(shop: Djan
     assert answer == [["ready", True], {"one": "deleting", "two": "ready"}]
 
 
+def test_two_processes_may_announce_the_same_file_at_once(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        from threading import Event, Thread
+        Photo.objects.bulk_create([Photo(title="cat")])
+        Photo.objects.update(image="uploads/cat.jpg")
+        answer, has_written = [], Event()
+
+        def second():
+            try:
+                answer.append(announcing.announce_missing())
+            except Exception as error:
+                answer.append(repr(error))
+            has_written.set()
+            connection.close()
+
+        other = Thread(target=second)
+        with transaction.atomic():
+            answer.append(announcing.announce_missing())
+            other.start()
+            has_written.wait(0.3)  # in vain
+        other.join()
+        answer.append(states())
+        """
+    )
+
+    assert answer == [1, 1, {"cat": "pending"}]
+
+
+def test_what_a_message_says_while_a_file_is_announced_again_is_kept(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        cat = photo()
+        field = Photo._meta.get_field("image")
+        field.owner = lambda cat: media.deliver() and ""  # a message that comes just then
+        try:
+            cat.image.save("old.jpg", picture("old"), save=False)
+            cat.image.name = Upload.objects.get().source  # as with a storage that overwrites
+            cat.save()
+        finally:
+            field.owner = ""
+        answer = [shown(Photo.objects.get().image), Upload.objects.get().seq]
+        """
+    )
+
+    assert answer == [["pending", True], 1]
+
+
 def test_a_file_that_moves_to_another_field_or_row_keeps_its_variants(shop: DjangoShop) -> None:
     answer = shop.trying(
         """

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from django.apps import apps
@@ -50,15 +51,14 @@ def file_saved(
             if is_replaced:
                 _drop(old, field, using)
             return upload
-        shown, replaces = _superseded(old, using) if is_replaced else ({}, None)
-        if upload is None:
-            upload = Upload(id=upload_id(name), source=name, **shown)
-        elif not upload.variants:
-            vars(upload).update(shown)
+        changes = {"source": name, **field.options_for(instance), "field": field.label, **_fresh()}
         if is_replaced:  # else what it is to replace stays
-            upload.replaces = None if replaces == upload.pk else replaces
-        vars(upload).update(field.options_for(instance), field=field.label, **_fresh())
-        upload.save(using=using)
+            shown, replaces = _superseded(old, using)
+            changes["replaces"] = None if replaces == UUID(upload_id(name)) else replaces
+            if upload is None or not upload.variants:
+                changes |= shown
+        # Another process may have announced it as well, or a message have changed what is not in `changes`.
+        upload, _created = rows.update_or_create(id=upload_id(name), defaults=changes)
     _send_on_commit([upload], using)
     return upload
 
