@@ -13,6 +13,8 @@ from redis.exceptions import NoPermissionError
 
 from media_worker_client import MediaClient, MediaError, MediaTimeout, MemoryCursor, Message, Outbox
 from scripts.redis_server import RedisServer
+from tests.support.listening_app import listening_app
+from tests.support.workplace import eventually
 
 PAGE = (Path(__file__).parents[2] / "clients/python/README.md").read_text("utf-8")
 RIGHTS = dict(re.findall(r"^\| (.+?) \| (`~.*) \|$", PAGE.partition("## Rights on Redis")[2], re.MULTILINE))
@@ -69,6 +71,18 @@ def test_a_listener_needs_the_rights_of_its_row(
     options: dict[str, Any] = {"group": "my-app"} if kind == "group" else {"cursor": MemoryCursor()}
     with media_with(server, admin, rights if all_of_them else needed) as media:
         assert hears(media, **options) == "upload.ready"
+
+
+def test_a_listener_from_now_on_needs_the_rights_of_its_row(server: RedisServer, admin: Any) -> None:
+    with media_with(server, admin, rights_of("with neither")) as media, listening_app(media) as app:
+        eventually(lambda: admin.info("clients")["blocked_clients"] == 1)
+        admin.xadd("media:events", {"event": json.dumps({"type": "upload.ready", "seq": 2, "id": UPLOAD})})
+        app.await_count(1)
+    poor = [right for right in rights_of("with neither") if not right.startswith("+xinfo")]
+    with media_with(server, admin, poor) as media, pytest.raises(NoPermissionError):
+        media.listen(print)  # it would take all old messages for new ones
+
+    assert [message.seq for message in app.heard] == [2]
 
 
 def test_questions_need_the_rights_of_their_rows(server: RedisServer, admin: Any) -> None:

@@ -9,6 +9,7 @@ from contextlib import closing
 from types import TracebackType
 from typing import Any, TypeVar
 
+import redis as redis_py
 from redis import asyncio as redis_asyncio
 from redis.client import NEVER_DECODE
 
@@ -42,6 +43,8 @@ class AsyncMediaClient:
         """`redis` is a URL, or a client of `redis.asyncio`. `stream` and `events` are the worker's
         `MEDIA_STREAM` and `MEDIA_EVENTS`.
         """
+        if isinstance(redis, redis_py.Redis):
+            raise TypeError("That Redis is one for threads: give one of redis.asyncio, or use MediaClient.")
         self._is_own = isinstance(redis, str)
         self.redis: redis_asyncio.Redis = (
             redis_asyncio.Redis.from_url(redis, socket_timeout=SOCKET_TIMEOUT_S)

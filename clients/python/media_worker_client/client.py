@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -9,12 +10,14 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import redis as redis_py
+from redis import asyncio as redis_asyncio
 from redis.client import NEVER_DECODE
 
 from media_worker_client.announcing import Announcing
 from media_worker_client.asking import ask_status, read_limits, send
 from media_worker_client.connections import SOCKET_TIMEOUT_S, block_s
 from media_worker_client.cursors import Cursor, SeqStore
+from media_worker_client.errors import NotAwaitedError
 from media_worker_client.events import UploadId
 from media_worker_client.listening import listen
 from media_worker_client.messages import Message, Upload
@@ -42,6 +45,8 @@ class MediaClient(Announcing):
         """`redis` is a URL, or a client of redis-py. `stream` and `events` are the worker's
         `MEDIA_STREAM` and `MEDIA_EVENTS`.
         """
+        if isinstance(redis, redis_asyncio.Redis):
+            raise TypeError("That Redis is one for asyncio: give it to AsyncMediaClient.")
         self._is_own = isinstance(redis, str)
         self.redis: redis_py.Redis = (
             redis_py.Redis.from_url(redis, socket_timeout=SOCKET_TIMEOUT_S)
@@ -177,6 +182,13 @@ def _take(step: Step, redis: redis_py.Redis | None) -> Any:  # noqa: ANN401 (wha
         execute: Any = redis.execute_command
         return execute(*step.words, **{NEVER_DECODE: True}, **step.options)
     if isinstance(step, Call):
-        return step.function(*step.arguments)
+        result = step.function(*step.arguments)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise NotAwaitedError(
+                f"{step.function!r} is for asyncio: use AsyncMediaClient, AsyncOutbox or AsyncFakeMedia."
+            )
+        return result
     time.sleep(step.seconds)
     return None

@@ -50,10 +50,13 @@ class FileCursor:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
 
+    def __repr__(self) -> str:
+        return f"FileCursor({str(self._path)!r})"
+
     def load(self) -> str | None:
         """The last ID; None without a file, and for one that a power failure has emptied."""
         try:
-            return self._path.read_text("ascii").strip() or None
+            return self._path.read_text("ascii", "backslashreplace").strip() or None
         except FileNotFoundError:
             return None
 

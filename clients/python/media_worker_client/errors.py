@@ -21,6 +21,10 @@ class MediaError(Exception):
         return type(self), (self.code, self.message, self.status)
 
 
+class NotAwaitedError(TypeError):
+    """A function for asyncio was given to a client for threads, which cannot await it."""
+
+
 class MediaTimeout(MediaError):
     """No worker has answered within the time."""
 

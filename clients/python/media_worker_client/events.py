@@ -37,17 +37,20 @@ def upload_event(
 
     Raises: ValueError, TypeError where a worker would refuse it.
     """
-    event: dict[str, Any] = {"source": _source(source), "id": upload_id(source) if id is None else _id(id)}
+    event: dict[str, Any] = {
+        "source": _source(source),
+        "id": upload_id(source) if id is None else id_text(id),
+    }
     if recipe is not None:
-        event["recipe"] = recipe
+        event["recipe"] = _text("recipe", recipe)
     if metadata:
         event["metadata"] = _metadata(metadata)
     if owner is not None:
         event["owner"] = _owner(owner)
     if traceparent is not None:
-        event["traceparent"] = traceparent
+        event["traceparent"] = _text("traceparent", traceparent)
     if replaces is not None:
-        event["replaces"] = _id(replaces)
+        event["replaces"] = id_text(replaces)
         if event["replaces"] == event["id"]:
             raise ValueError(
                 "An upload cannot replace itself: name another source, or announce the same one again."
@@ -57,17 +60,17 @@ def upload_event(
 
 def delete_event(id: UploadId, *, original: bool = False, traceparent: str | None = None) -> dict[str, Any]:
     """The event that an upload is to be deleted, `original` and all. Raises: ValueError for no UUID."""
-    event: dict[str, Any] = {"delete": _id(id)}
+    event: dict[str, Any] = {"delete": id_text(id)}
     if original:
         event["original"] = True
     if traceparent is not None:
-        event["traceparent"] = traceparent
+        event["traceparent"] = _text("traceparent", traceparent)
     return event
 
 
 def status_question(id: UploadId) -> dict[str, Any]:
     """The question what the state of an upload is. Raises: ValueError for no UUID."""
-    return {"status": _id(id)}
+    return {"status": id_text(id)}
 
 
 def encoded(event: Event) -> str:
@@ -75,11 +78,25 @@ def encoded(event: Event) -> str:
     return json.dumps(event, allow_nan=False, separators=(",", ":"))
 
 
-def _id(given: UploadId) -> str:
-    return str(given if isinstance(given, uuid.UUID) else uuid.UUID(given))
+def id_text(given: UploadId) -> str:
+    """An upload's id as everybody writes it. Raises: ValueError, TypeError for what is no UUID."""
+    if isinstance(given, uuid.UUID):
+        return str(given)
+    try:
+        return str(uuid.UUID(_text("id", given)))
+    except ValueError:
+        raise ValueError(f"An upload's id is a UUID: {given!r}") from None
+
+
+def _text(what: str, given: str) -> str:
+    """What must be a text, and is not where it comes from somewhere else. Raises: TypeError."""
+    if not isinstance(given, str):
+        raise TypeError(f"An event's {what} is a text: {given!r}")
+    return given
 
 
 def _source(source: str) -> str:
+    _text("source", source)
     if not source.startswith(_UPLOADS):
         raise ValueError(f"A source begins with {_UPLOADS}, and is the original's key: {source!r}")
     if any(segment in ("", ".", "..") for segment in source.split("/")):
@@ -94,14 +111,20 @@ def _source(source: str) -> str:
 
 
 def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    size = len(json.dumps(metadata, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode())
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"Metadata is an object: {metadata!r}")
+    try:
+        text = json.dumps(metadata, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("Metadata is nested too deeply.") from None
+    size = len(text.encode())
     if size > _MAX_METADATA_BYTES:
         raise ValueError(f"Metadata has at most {_MAX_METADATA_BYTES} bytes as JSON, this one {size}.")
     return dict(metadata)
 
 
 def _owner(owner: str) -> str:
-    if not 1 <= len(owner) <= _MAX_OWNER:
+    if not 1 <= len(_text("owner", owner)) <= _MAX_OWNER:
         raise ValueError(f"An owner has 1 to {_MAX_OWNER} characters, this one {len(owner)}.")
     if _has_control(owner):
         raise ValueError(f"An owner has no control character: {owner!r}")

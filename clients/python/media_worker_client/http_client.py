@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TypeVar, Union
 from urllib.parse import quote, urlencode, urlsplit
 
 from media_worker_client.errors import MediaError, MediaTimeout
-from media_worker_client.events import UploadId
+from media_worker_client.events import UploadId, id_text
 from media_worker_client.messages import Message, Upload, parse_message, parse_upload
 
 T = TypeVar("T")
@@ -268,7 +268,7 @@ def _opened(body: Picture | None) -> BinaryIO:
 
 
 def _id(given: UploadId) -> str:
-    return quote(str(given if isinstance(given, uuid.UUID) else uuid.UUID(given)))
+    return quote(id_text(given))
 
 
 def _base64url(data: bytes) -> str:

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ClusterDownError,
     ConnectionError,
+    MasterDownError,
+    OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 
 from media_worker_client.cursors import MemorySeqs
+from media_worker_client.errors import NotAwaitedError
 from media_worker_client.events import UploadId, encoded, status_question
 from media_worker_client.messages import STARTED, STATUS, Message, parse_message, read_document
 from media_worker_client.reading import MOST_WAITING, TRIMMED, CursorReader, GroupReader, Listening
@@ -39,19 +44,20 @@ log = logging.getLogger("media_worker_client")
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0  # while Redis is away
 _STOP_POLL_S = 0.5
-_AWAY = (ConnectionError, TimeoutError, ReadOnlyError, OSError)
+_AWAY = (
+    ConnectionError,
+    TimeoutError,
+    OSError,
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
 _REFUSED = (AuthenticationError, AuthorizationError)
 """Of these redis-py says that the connection failed; but no other try will do better."""
-_AWAY_REPLIES = (
-    "LOADING",
-    "MASTERDOWN",
-    "READONLY",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-    "OOM",
-    "MISCONF",
-    "NOREPLICAS",
-)
+_AWAY_REPLIES = ("BUSY ", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN")
+"""How other replies begin that tell the same. redis-py leaves it out where it has an error of its own."""
 _GONE_REPLIES = ("NOGROUP", "UNBLOCKED")
 """How replies begin that tell that the stream, and with it the group, is there no more."""
 
@@ -59,6 +65,7 @@ _GONE_REPLIES = ("NOGROUP", "UNBLOCKED")
 def listen(asked: Listening) -> Steps[None]:
     """Hand messages to the handler until the listener is stopped; ride out the absence of Redis."""
     listener = _Listener(asked)
+    yield from listener.load()
     pauses = _Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, asked.jitter)
     while not asked.stopped():
         try:
@@ -132,10 +139,20 @@ class _Listener:
         self._waiting_ids: set[str] = set()
         self._questions: set[str] = set()
         self._answered = MemorySeqs()
+        self._lost = ""
+        self._asking = _Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S, asked.jitter)
+        self._asking_due = float("-inf")
+        self._pending: Mapping[str, None] | None = None
+        """What the app waits for, as it said since the messages were read that are at hand."""
+
+    def load(self) -> Steps[None]:
+        """Have the app say where to begin."""
+        yield from self._reader.load()
 
     def open(self) -> Steps[None]:
         """Begin, or go on after Redis was away: first with what was delivered and not handled."""
         yield from self._reader.open()
+        yield from self._reader.forget_consumers()
         yield from self._catch_up()
 
     def turn(self) -> Steps[None]:
@@ -160,6 +177,7 @@ class _Listener:
     # -- what is read
 
     def _take(self, batch: list[Entry]) -> Steps[None]:
+        self._pending = None
         for at, (entry_id, fields) in enumerate(batch):
             if self._reader.is_keeping_due():
                 yield from self._reader.keep([*self._waiting_ids, *(left for left, _ in batch[at:])])
@@ -187,20 +205,23 @@ class _Listener:
             self._questions.discard(message.entry or "")
             return None
         if message.type == STATUS and message.state != "unknown":
+            self._questions.discard(self._question_of(message))
             return None  # it is under way, and its outcome will come
         return message
 
     def _attempt(self, message: Message) -> Steps[bool]:
         """Have a message handled, unless it is old; returns whether that is done."""
-        if (yield from self._is_news(message)):
-            try:
+        try:
+            if (yield from self._is_news(message)):
                 yield Call(self._asked.handler, (message,))
-            except Exception:
-                log.exception(
-                    "The handler failed at %s of upload %s; it is tried again", message.type, message.id
-                )
-                return False
-            yield from self._note(message)
+                yield from self._note(message)
+        except NotAwaitedError:
+            raise
+        except Exception:
+            log.exception(
+                "The handler failed at %s of upload %s; it is tried again", message.type, message.id
+            )
+            return False
         yield from self._reader.settle(message.entry_id or "")
         return True
 
@@ -215,6 +236,8 @@ class _Listener:
         if message.is_answer:
             if self._question_of(message) in self._questions:
                 return bool(message.seq == 0 or message.seq >= last)
+            if message.state == "unknown":  # another consumer of the group may have asked, or one before it
+                return message.id in (yield from self._pending_ids())
             return bool(message.seq > max(last, self._answered.get(message.id) or 0))
         return bool(message.seq == 0 or message.seq > last)
 
@@ -240,11 +263,14 @@ class _Listener:
         self._waiting_ids.add(message.entry_id or "")
 
     def _retry(self) -> Steps[None]:
+        self._pending = None
         now = self._asked.clock()
         for order, waiting in list(self._waiting.items()):
             if waiting.due > now:
                 continue
             while waiting.messages:
+                if self._reader.is_keeping_due():
+                    yield from self._reader.keep(list(self._waiting_ids))
                 message = waiting.messages[0]
                 if not (yield from self._attempt(message)):
                     waiting.due = self._asked.clock() + waiting.retries.next_s()
@@ -263,19 +289,59 @@ class _Listener:
     # -- what was lost
 
     def _catch_up(self) -> Steps[None]:
-        """Where messages may have been lost, ask for the state of what the app waits for."""
-        lost = self._reader.take_lost()
-        if not lost:
+        """Where messages may have been lost, ask for the state of what the app waits for.
+
+        What fails is tried again, and holds up no message.
+        """
+        self._lost = self._reader.take_lost() or self._lost
+        if not self._lost or self._asked.clock() < self._asking_due:
             return
         if self._asked.pending is None:
-            if lost == TRIMMED:
+            if self._lost == TRIMMED:
                 log.warning("Messages of %s were trimmed before they were read here", self._asked.events)
+        elif not (yield from self._ask()):
+            self._asking_due = self._asked.clock() + self._asking.next_s()
             return
-        ids: Iterable[UploadId] = yield Call(self._asked.pending)
+        self._asking.reset()
+        self._lost = ""
+
+    def _ask(self) -> Steps[bool]:
+        """Ask for the state of all that the app waits for; returns whether that is done."""
+        self._pending = None
+        try:
+            ids = yield from self._pending_ids()
+        except NotAwaitedError:
+            raise
+        except Exception:
+            log.exception("`pending` failed; it is called again")
+            return False
         for upload in ids:
-            question = encoded(status_question(upload))
-            reply = yield command("XADD", self._asked.stream, "*", "event", question)
+            try:
+                reply = yield command(
+                    "XADD", self._asked.stream, "*", "event", encoded(status_question(upload))
+                )
+            except OutOfMemoryError as error:  # which hands out messages all the same
+                log.warning(
+                    "Redis takes no questions for the state of uploads; they are asked again: %s", error
+                )
+                return False
             self._questions.add(as_text(reply))
+        return True
+
+    def _pending_ids(self) -> Steps[Mapping[str, None]]:
+        """The uploads that the app waits for, in its order; it is asked once for the messages at hand."""
+        if self._pending is None:
+            found: dict[str, None] = {}
+            given: Iterable[UploadId] = (
+                () if self._asked.pending is None else (yield Call(self._asked.pending))
+            )
+            for upload in given:
+                try:
+                    found[status_question(upload)["status"]] = None
+                except (TypeError, ValueError) as error:
+                    log.warning("`pending` names %r, which is no upload's id: %s", upload, error)
+            self._pending = found
+        return self._pending
 
 
 def _order_of(message: Message) -> str:

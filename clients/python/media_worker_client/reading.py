@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from typing import Any
 from redis.exceptions import NoPermissionError, ResponseError, TimeoutError
 
 from media_worker_client.cursors import Cursor, SeqStore
+from media_worker_client.errors import NotAwaitedError
 from media_worker_client.messages import Message
 from media_worker_client.steps import Call, Entry, Steps, as_text, command, entries_in, entries_of, place
 
@@ -28,6 +30,7 @@ COUNT = 32
 """Entries that are read at once; a listener that is stopped ends after them."""
 _CHECK_S = 30.0  # between two looks whether the stream was trimmed, while nothing comes
 _START = "0-0"
+_ID = re.compile(r"[0-9]+(-[0-9]+)?")
 
 
 @dataclass
@@ -48,6 +51,8 @@ class Listening:
     """Whether nobody else will ever have that consumer's name."""
     claim_after_s: float = 60.0
     cursor: Cursor | None = None
+    forget_after_s: float = 86_400.0
+    """After so long, a consumer that reads no more and has left nothing is taken out of the group."""
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
 
@@ -71,18 +76,22 @@ class Reader:
         self._checked = float("-inf")
         self._known_gap: tuple[str, str | None] | None = None
 
+    def load(self) -> Steps[None]:
+        """Have the app say where to begin. Raises: whatever the app's own cursor does."""
+        yield from ()
+
     def take_lost(self) -> str:
         """Whether messages may have been lost since this was asked last, and how."""
         lost, self._lost = self._lost, ""
         return lost
 
-    def _info(self) -> Steps[_StreamInfo | None]:
-        """What is on the stream; None where there is none, or where this may not be asked."""
+    def _info(self) -> Steps[_StreamInfo]:
+        """What is on the stream. Raises: NoPermissionError where this may not be asked."""
         self._checked = self._asked.clock()
         try:
             reply = yield command("XINFO STREAM", self._asked.events)
         except NoPermissionError:
-            return None
+            raise
         except ResponseError as error:
             if "no such key" in str(error).lower():
                 return _StreamInfo(None, _START)
@@ -94,9 +103,12 @@ class Reader:
         )
 
     def _check(self, position: str) -> Steps[_StreamInfo | None]:
-        """Note whether entries behind `position` were trimmed."""
-        info = yield from self._info()
-        if info is None or place(position) == place(_START) or place(position) >= place(info.last):
+        """Note whether entries behind `position` were trimmed; None where this may not be asked."""
+        try:
+            info = yield from self._info()
+        except NoPermissionError:
+            return None
+        if place(position) == place(_START) or place(position) >= place(info.last):
             return info
         gap = (position, info.first)
         if (info.first is None or place(position) < place(info.first)) and gap != self._known_gap:
@@ -135,6 +147,18 @@ class GroupReader(Reader):
         yield from self._check(self._position)
         self._backlog_after = "0"
         self._claimed = float("-inf")
+
+    def forget_consumers(self) -> Steps[None]:
+        """Take those out of the group that have ended long ago: each process without a stable name is one."""
+        try:
+            consumers = yield command("XINFO CONSUMERS", self._asked.events, self._group)
+        except NoPermissionError:
+            return
+        for one in consumers:
+            name, idle_s = as_text(one["name"]), one["idle"] / 1000
+            is_gone = one["pending"] == 0 and idle_s > self._asked.forget_after_s
+            if is_gone and name != self._asked.consumer:
+                yield command("XGROUP DELCONSUMER", self._asked.events, self._group, name)
 
     def backlog(self) -> Steps[list[Entry]]:
         """What was delivered to this consumer and never acknowledged, some at a time."""
@@ -183,6 +207,8 @@ class GroupReader(Reader):
         if self._asked.clock() - self._claimed < self._asked.claim_after_s / 3:
             return []
         self._claimed = self._asked.clock()
+        # Where the client of redis-py itself has sent a read again, ours has what the first reply held.
+        self._backlog_after = "0"
         who = (self._asked.events, self._group, self._asked.consumer)
         idle_ms = int(self._asked.claim_after_s * 1000)
         found: list[Entry] = []
@@ -212,7 +238,10 @@ class GroupReader(Reader):
 
     def leave(self, *, has_waiting: bool) -> Steps[None]:
         """Remove a consumer whom nobody will be again, unless others are to take what it has left."""
-        if self._asked.is_own_name and not has_waiting:
+        if not self._asked.is_own_name or has_waiting:
+            return
+        # With a consumer goes what it has: also what it was given on a connection that broke.
+        if not entries_in((yield from self._read_group("0", "COUNT", 1))):
             yield command("XGROUP DELCONSUMER", self._asked.events, self._group, self._asked.consumer)
 
     def _acknowledge(self) -> Steps[None]:
@@ -246,9 +275,13 @@ class CursorReader(Reader):
 
     def __init__(self, asked: Listening) -> None:
         super().__init__(asked)
+        self._loaded: str | None = None
         self._position: str | None = None
         self._settled = _START
         """Up to here all is handled."""
+        self._kept: str | None = None
+        """The cursor has this, as far as is known here."""
+        self._is_unkept_told = False
         self._read: OrderedDict[str, bool] = OrderedDict()
         """What was read after that, and whether it is handled."""
 
@@ -256,6 +289,7 @@ class CursorReader(Reader):
         """Begin behind what is handled."""
         if self._position is None:
             self._settled = yield from self._first_position()
+            self._kept = self._settled
         self._position = self._settled
         info = yield from self._check(self._position)
         if info is not None and place(info.last) < place(self._position):
@@ -263,16 +297,28 @@ class CursorReader(Reader):
             self._position, self._settled, self._lost = _START, _START, TRIMMED
             self._read.clear()
 
-    def _first_position(self) -> Steps[str]:
-        if self._asked.cursor is None:  # from now on
-            self._lost = NEW
-            info = yield from self._info()
-            return _START if info is None else info.last
+    def load(self) -> Steps[None]:
+        """Ask the cursor. Raises: ValueError for what is no ID, and whatever the cursor does."""
+        if self._asked.cursor is None:
+            return
         saved = yield Call(self._asked.cursor.load)
         if saved is None:
-            self._lost = NEW
+            return
+        self._loaded = as_text(saved)
+        if not _ID.fullmatch(self._loaded):
+            raise ValueError(f"{self._asked.cursor!r} has {saved!r}, which is no ID of a stream of Redis.")
+
+    def _first_position(self) -> Steps[str]:
+        if self._loaded is not None:
+            return self._loaded
+        self._lost = NEW
+        if self._asked.cursor is not None:
             return _START
-        return as_text(saved)
+        return (yield from self._info()).last  # from now on
+
+    def forget_consumers(self) -> Steps[None]:
+        """Nothing."""
+        yield from ()
 
     def backlog(self) -> Steps[list[Entry]]:
         """Nothing: what was not handled is read again."""
@@ -281,6 +327,7 @@ class CursorReader(Reader):
 
     def read(self, block_s: float) -> Steps[list[Entry]]:
         """What is new."""
+        yield from self._keep_cursor()
         before = self._position or _START
         block_ms = max(1, int(block_s * 1000))
         words = ("COUNT", COUNT, "BLOCK", block_ms, "STREAMS", self._asked.events, before)
@@ -314,16 +361,29 @@ class CursorReader(Reader):
         """Note that it is handled, and move the cursor up to the first that is not."""
         if entry_id in self._read:
             self._read[entry_id] = True
-        before = self._settled
         while self._read and self._read[next(iter(self._read))]:
             self._settled, _ = self._read.popitem(last=False)
-        if self._settled != before and self._asked.cursor is not None:
-            yield Call(self._asked.cursor.save, (self._settled,))
+        yield from self._keep_cursor()
 
     def has_settled(self, entry_id: str) -> bool:
         """Whether it is handled, and comes again because something before it is not."""
         return self._read.get(entry_id, False)
 
     def leave(self, *, has_waiting: bool) -> Steps[None]:
-        """Nothing."""
-        yield from ()
+        """Keep the cursor, if that did not go before."""
+        yield from self._keep_cursor()
+
+    def _keep_cursor(self) -> Steps[None]:
+        """Have the cursor kept where it has moved; what fails is tried again, and what was handled is."""
+        if self._settled == self._kept or self._asked.cursor is None:
+            return
+        try:
+            yield Call(self._asked.cursor.save, (self._settled,))
+        except NotAwaitedError:
+            raise
+        except Exception:
+            if not self._is_unkept_told:
+                log.exception("The cursor could not be kept; it is tried again: %r", self._asked.cursor)
+            self._is_unkept_told = True
+        else:
+            self._kept, self._is_unkept_told = self._settled, False

@@ -95,6 +95,14 @@ def test_what_else_the_worker_refuses_is_refused_at_once(about: dict[str, Any]) 
         upload_event("uploads/a.jpg", **about)
 
 
+def test_metadata_that_are_nested_too_deeply_are_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(2000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="nested"):
+        upload_event("uploads/a.jpg", metadata={"deep": deep})
+
+
 def test_an_upload_does_not_replace_itself() -> None:
     with pytest.raises(ValueError, match="cannot replace itself"):
         upload_event("uploads/a.jpg", replaces=upload_id("uploads/a.jpg"))

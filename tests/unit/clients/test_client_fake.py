@@ -142,6 +142,13 @@ def test_an_outbox_sends_what_is_behind_an_event_that_no_worker_takes(
         {"delete": "7"},
         {"source": "uploads/b.jpg", "size": 9},
         {},
+        {"source": None},
+        {"delete": 7},
+        {"source": "uploads/b.jpg", "id": 7},
+        {"source": "uploads/b.jpg", "replaces": 7},
+        {"source": "uploads/b.jpg", "recipe": 7},
+        {"source": "uploads/b.jpg", "owner": 42},
+        {"source": "uploads/b.jpg", "metadata": [["post", 7]]},
     ]
 
     assert Outbox(media, lambda: [*bad, {"source": "uploads/c.jpg"}]).flush() == 1
