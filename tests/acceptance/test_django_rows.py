@@ -385,3 +385,37 @@ def test_while_redis_is_away_one_event_a_round_finds_that_out(shop: DjangoShop) 
     )
 
     assert answer == [0, 1, 2]
+
+
+def test_a_redis_that_hangs_holds_up_one_request_a_moment_and_others_not_at_all(shop: DjangoShop) -> None:
+    """It takes connections and answers nothing, as one that is stopped, or behind a network that is down."""
+    answer = shop.trying(
+        """
+        from socket import create_server
+        from time import monotonic
+        fake = conf._instead.pop()
+        try:
+            with create_server(("127.0.0.1", 0)) as silent, options(
+                REDIS_URL=f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+            ), SimpleTestCase().assertLogs("media_worker_django", "WARNING") as logs:
+                took = []
+                for name in ("cat", "dog", "cow"):
+                    began = monotonic()
+                    photo(name, name)
+                    took.append(monotonic() - began)
+                tries = len(logs.output)
+        finally:
+            conf._instead.append(fake)
+        due = Upload.objects.filter(due__lte=timezone.now()).count()
+        answer = [took[0], max(took[1:]), tries, due]
+        announcing.send_due()
+        media.deliver()
+        answer.append(states())
+        """
+    )
+
+    first, others, tries, due, afterwards = answer
+    assert first < 3
+    assert others < 0.5
+    assert (tries, due) == (1, 3)
+    assert afterwards == {"cat": "ready", "dog": "ready", "cow": "ready"}

@@ -25,7 +25,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """Each setting with its default; README says what each means. The last two are seconds."""
 
-_PATIENCE_S = 5
+_PATIENCE_S = 2
 _instead: list[Any] = []
 
 
