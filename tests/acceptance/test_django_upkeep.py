@@ -237,3 +237,64 @@ def test_a_request_with_many_pictures_asks_a_redis_that_gives_no_answer_once(sho
     )
 
     assert answer == [1, dict.fromkeys("abc", "pending"), 3]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_of_the_picture"),
+    [
+        ("corrupt_image", True),
+        ("unsupported_format", True),
+        ("too_many_pixels", True),
+        ("source_missing", False),
+        ("internal_error", False),
+        ("storage_full", False),
+        ("a_code_of_a_later_worker", False),
+    ],
+)
+def test_visitors_are_told_what_is_wrong_with_their_picture_and_operators_all_else(
+    shop: DjangoShop, code: str, is_of_the_picture: bool
+) -> None:
+    told, shown, kept, logged = shop.trying(
+        f"""
+        import logging
+        from django.template import Context, Template
+        media.fail("uploads/cat.jpg", {code!r}, "These words say why.")
+        Photo.objects.bulk_create([Photo(title="cat")])
+        Photo.objects.update(image="uploads/cat.jpg")
+        announcing.announce_missing()
+        with SimpleTestCase().assertLogs("media_worker_django") as logs:
+            media.deliver()
+            logging.getLogger("media_worker_django").info("that is all")
+        found = Photo.objects.get()
+        page = Template("{{% load media %}}{{% media image %}}").render(Context({{"image": found.image}}))
+        answer = [found.image.error, page, found.image.upload.error_message, logs.output[:-1]]
+        """
+    )
+
+    words = "These words say why." if is_of_the_picture else "The picture could not be processed."
+    assert (told, words in shown) == (words, True)
+    assert kept == "These words say why."
+    assert [("These words say why." in line, code in line) for line in logged] == (
+        [] if is_of_the_picture else [(True, True)]
+    )
+
+
+def test_the_listener_says_that_the_worker_has_another_folder(shop: DjangoShop) -> None:
+    logged = shop.trying(
+        """
+        from django.core.files.storage import default_storage
+        name = default_storage.save("uploads/lost.jpg", picture("lost"))
+        media.fail(name, "source_missing")
+        Photo.objects.bulk_create([Photo(title="lost")])
+        Photo.objects.update(image=name)
+        announcing.announce_missing()
+        with SimpleTestCase().assertLogs("media_worker_django", "ERROR") as logs:
+            media.deliver()
+        answer = logs.output
+        """
+    )
+
+    assert len(logged) == 2
+    assert "(source_missing)" in logged[0]
+    assert "MEDIA_STORAGE_URL" in logged[1]
+    assert str(shop.home / "media") in logged[1]

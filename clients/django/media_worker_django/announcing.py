@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("media_worker_django")
 _SHOWN = ("variants", "srcset", "color", "thumbhash", "placeholder")
 _AT_ONCE = 500
-_REST_S = 3  # of a Redis that is away: a request with many pictures waits for one, and the outbox for none
+_REST_S = 10  # of a Redis that is away: a request with many pictures waits for one, and the outbox for none
 _away_until: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 _SELDOM = 16  # times `RESEND_AFTER`: so long at most until the same event is sent again
 
@@ -158,6 +158,7 @@ def send(uploads: Sequence[Upload]) -> int:
             _put_off(uploads[sent:])
             return sent
         except ValueError as error:  # what the client refuses the worker would refuse
+            logger.exception("The event of %s is refused", upload.source)
             _rows(upload).filter(state__in=UNFINISHED).update(
                 state=State.FAILED, error_code="invalid_event", error_message=str(error), due=None
             )

@@ -59,8 +59,8 @@ class MediaFieldFile(FieldFile):
 
     @property
     def error(self) -> str:
-        """Why there are no variants of it, for people; empty where there are."""
-        return self.upload.error_message if self.upload else ""
+        """Why there are no variants of it, for the person who uploaded it; empty where there are."""
+        return self.upload.reason if self.upload else ""
 
     @property
     def variants(self) -> Mapping[str, str]:

@@ -29,6 +29,11 @@ class State(models.TextChoices):
 UNFINISHED = (State.PENDING, State.PROCESSING)
 GOING = (State.REPLACED, State.DELETING)
 """The states of an upload whose file no row of the app names any more."""
+OF_THE_PICTURE = (
+    *("source_too_large", "too_many_pixels", "too_much_memory", "unsupported_format", "corrupt_image"),
+    *("decode_timeout", "decoder_crashed"),
+)
+"""The codes of what is wrong with a picture. The others are for those who run the app and the worker."""
 
 
 class Upload(models.Model):
@@ -65,6 +70,16 @@ class Upload(models.Model):
 
     def __str__(self) -> str:
         return self.source
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, for the person who uploaded the file; empty if it did not.
+
+        Of what is not the picture's fault it says no more: `error_message` is for those who run the app.
+        """
+        if not self.error_code or self.error_code in OF_THE_PICTURE:
+            return self.error_message
+        return str(_("The picture could not be processed."))
 
     @property
     def model_field(self) -> Any:

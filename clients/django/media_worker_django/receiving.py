@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import SuspiciousOperation
+from django.core.files.storage import FileSystemStorage
 from django.db import router, transaction
 from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.db.models.functions import Greatest
@@ -13,7 +16,7 @@ from django.utils import timezone
 
 from media_worker_django import conf
 from media_worker_django.announcing import announce_again, databases
-from media_worker_django.models import GOING, UNFINISHED, Position, State, Upload
+from media_worker_django.models import GOING, OF_THE_PICTURE, UNFINISHED, Position, State, Upload
 from media_worker_django.thumbhashes import data_uri
 
 if TYPE_CHECKING:
@@ -134,19 +137,39 @@ def _ready(message: Message, rows: QuerySet[Upload]) -> None:
 
 
 def _failed(message: Message, rows: QuerySet[Upload]) -> None:
-    rows.update(
+    count = rows.update(
         state=State.FAILED,
         seq=_highest(message),
         due=_still_due(),
         changed=timezone.now(),
         **_reason(message),
     )
+    if count:
+        _tell(rows.model._base_manager.using(rows.db).filter(pk=message.id).first())
+
+
+def _tell(upload: Upload | None) -> None:
+    """Have the log say what no visitor can help."""
+    if upload is None or upload.error_code in OF_THE_PICTURE:
+        return
+    logger.error("%s failed (%s): %s", upload.source, upload.error_code, upload.error_message)
+    storage = upload.storage
+    if upload.error_code == "source_missing" and isinstance(storage, FileSystemStorage):
+        with suppress(OSError, SuspiciousOperation):
+            if storage.exists(upload.source):
+                logger.error(
+                    "It is in %s: is that what the worker's MEDIA_STORAGE_URL names?", storage.location
+                )
 
 
 def _refused(message: Message, uploads: QuerySet[Upload]) -> None:
     """The event itself was refused: asking again would not help."""
     rows = uploads.filter(source=message.source or "", state__in=UNFINISHED)
-    rows.update(state=State.FAILED, due=None, changed=timezone.now(), **_reason(message))
+    for upload in list(rows):
+        failed = {"state": State.FAILED, **_reason(message)}
+        if rows.filter(pk=upload.pk).update(**failed, due=None, changed=timezone.now()):
+            vars(upload).update(failed)
+            _tell(upload)
 
 
 def _deleted(message: Message, rows: QuerySet[Upload]) -> None:

@@ -62,7 +62,7 @@ def preview(upload: Upload | None) -> SafeString:
 
 def _nothing_yet(upload: Upload | None) -> SafeString:
     if upload is not None and upload.state == State.FAILED:
-        return format_html('<span class="media-failed">{}</span>', upload.error_message)
+        return format_html('<span class="media-failed">{}</span>', upload.reason)
     if upload is not None and upload.state == State.DELETED:
         return format_html('<span class="media-failed">{}</span>', _("The picture was deleted."))
     return format_html('<span class="media-pending">{}</span>', _("The picture is being prepared."))
