@@ -109,20 +109,30 @@ def test_the_packages_have_the_licence_that_they_name(packages: DjangoPackages) 
     assert licences == {"media_worker_client", "media_worker_django"}
 
 
-def test_an_app_tests_its_pictures_without_redis_and_worker(started: DjangoSite, tmp_path: Path) -> None:
+def test_an_app_tests_its_pictures_without_redis_and_worker_and_their_folder(
+    started: DjangoSite, live: Workplace, tmp_path: Path
+) -> None:
     (started.home / "photos/tests.py").write_text(TEST_OF_AN_APP)
+    before = sorted((live.root / "uploads").rglob("cat*"))
 
     failures = started.run(
         f"""
         from django.conf import settings
         from django.test import override_settings
         from django.test.utils import get_runner
-        with override_settings(MEDIA_ROOT={str(tmp_path)!r}, MEDIA_WORKER={AWAY!r}):
-            answer = get_runner(settings)(verbosity=0).run_tests(["photos"])
+        import tempfile
+        tempfile.tempdir = {str(tmp_path)!r}
+        try:
+            with override_settings(MEDIA_WORKER={AWAY!r}):
+                answer = get_runner(settings)(verbosity=0).run_tests(["photos"])
+        finally:
+            tempfile.tempdir = None
         """
     )
 
     assert failures == 0
+    assert list(tmp_path.rglob("cat*.jpg"))
+    assert sorted((live.root / "uploads").rglob("cat*")) == before
 
 
 def test_the_field_needs_one_column_of_the_apps_own(gallery: DjangoSite) -> None:
