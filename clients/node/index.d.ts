@@ -237,8 +237,8 @@ export interface Gap {
 /** `media serve`, with a key or a token. */
 export class HttpMediaClient {
   constructor(url: string | URL, key?: string | null, options?: HttpClientOptions);
-  /** Upload bytes, or the file of that path. */
-  upload(picture: string | Uint8Array | ArrayBuffer | Blob, options?: HttpUploadOptions): Promise<Upload>;
+  /** Upload bytes, or the file of that path, or of a `file:` URL. */
+  upload(picture: string | URL | Uint8Array | ArrayBuffer | Blob, options?: HttpUploadOptions): Promise<Upload>;
   /** An upload; null: there is none, or it was deleted. */
   status(id: string, options?: { wait?: number; signal?: AbortSignal }): Promise<Upload | null>;
   delete(id: string, options?: { original?: boolean; signal?: AbortSignal }): Promise<void>;

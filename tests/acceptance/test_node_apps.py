@@ -162,6 +162,47 @@ def test_a_server_that_asks_for_a_longer_pause_than_the_timeout_is_not_waited_fo
     assert app.run(code) == ["too_many_requests", 429, "Slowly.", 1]
 
 
+def test_what_is_not_the_server_is_told_at_once_and_gets_no_upload_twice(app: NodeApp) -> None:
+    code = """
+    const asked = [];
+    const answers = {
+      "/moved": [301, "", { Location: "https://elsewhere.example/v1/uploads" }],
+      "/kept": [308, "", { Location: "https://elsewhere.example/v1/uploads" }],
+      "/site": [200, "<html>", {}],
+      "/null": [200, "null", {}],
+    };
+    const server = app.require("node:http").createServer((request, response) => {
+      asked.push(request.method);
+      const [status, body, headers] = answers[request.url.slice(0, request.url.indexOf("/v1"))];
+      response.writeHead(status, headers);
+      request.resume().on("end", () => response.end(body));
+    });
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const told = [];
+    for (const base of Object.keys(answers)) {
+      const http = new app.HttpMediaClient(`http://127.0.0.1:${server.address().port}${base}`, "mw_key");
+      const refusal = ({ code, status }) => told.push([code, status]);
+      await http.upload(Buffer.from("picture")).catch(refusal);
+    }
+    server.close();
+    return [told, asked];
+    """
+
+    told, asked = app.run(code)
+
+    assert told == [["http_error", status] for status in (301, 308, 200, 200)]
+    assert asked == ["POST"] * 4
+
+
+def test_a_wait_that_is_too_long_is_the_longest_of_the_server(app: NodeApp) -> None:
+    code = """
+    const { state } = await app.http.upload(Buffer.from(given.picture, "base64"), { wait: 1e9 });
+    return state;
+    """
+
+    assert app.run(code, picture=base64(pictures.small(7))) == "ready"
+
+
 def test_a_token_and_the_limits_are_those_of_the_server(app: NodeApp, face: FaceProcess) -> None:
     code = """
     const { token } = await app.http.token({ maxBytes: 100_000, count: 1 });

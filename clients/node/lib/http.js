@@ -9,6 +9,7 @@ const { toMessage, toUpload } = require("./message.js");
 const { backOff, pause } = require("./pause.js");
 
 const AGAIN = new Set([408, 429, 502, 503, 504]);
+const WAIT_MOST = 30; // seconds, of the server
 const SILENT_FOR = 45_000; // ms without a byte of a stream, which has a comment each 15 s
 
 /** `media serve`, with a key or a token. */
@@ -25,7 +26,9 @@ class HttpMediaClient {
    * `timeout`: ms that an answer may take, beside the seconds that a call waits by itself.
    */
   constructor(url, key = null, { secret = null, timeout = 60_000, tries = 5 } = {}) {
-    this.#url = String(url).replace(/\/+$/, "");
+    if (!/^https?:\/\/[^/]/.test(url)) throw new TypeError("The URL of media serve begins with http:// or https://.");
+    this.#url = new URL(url).href.replace(/\/+$/, "");
+    new Headers({ Authorization: `Bearer ${key}` }); // throws at once, where no try would help
     this.#key = key;
     this.#secret = secret;
     this.#timeout = timeout;
@@ -39,7 +42,10 @@ class HttpMediaClient {
    */
   async upload(picture, options = {}) {
     const { contentType, filename, recipe, metadata, owner, idempotencyKey = randomUUID(), wait, signal } = options;
-    const body = typeof picture === "string" ? await readFile(picture) : picture;
+    const body = typeof picture === "string" || picture instanceof URL ? await readFile(picture) : picture;
+    if (!(ArrayBuffer.isView(body) || body instanceof ArrayBuffer || body instanceof Blob)) {
+      throw new TypeError("A picture is a path, or bytes: another try sends them again, which a stream cannot.");
+    }
     const about = filename === undefined ? metadata : { filename, ...metadata };
     const headers = { "Content-Type": contentType ?? (body.type || "application/octet-stream"), "Idempotency-Key": idempotencyKey };
     if (recipe !== undefined) headers["Media-Recipe"] = recipe;
@@ -116,7 +122,7 @@ class HttpMediaClient {
       heard();
       const headers = { Accept: "text/event-stream", "Last-Event-ID": String(last) };
       const path = `/v1/events${id === undefined ? "" : `?id=${checkId(id)}`}`;
-      const answer = await fetch(this.#url + path, { headers: this.#with(headers), signal: silence.signal });
+      const answer = await fetch(this.#url + path, { redirect: "manual", headers: this.#with(headers), signal: silence.signal });
       if (!answer.ok) throw await problemOf(answer);
       let text = "";
       const decoder = new TextDecoder();
@@ -142,20 +148,22 @@ class HttpMediaClient {
     for (let tries = 1; ; tries++) {
       const patience = new AbortController();
       const late = new MediaTimeout(`The server has not answered for ${this.#timeout} ms.`);
-      const timer = setTimeout(() => patience.abort(late), this.#timeout + (wait ?? 0) * 1000);
+      const timer = setTimeout(() => patience.abort(late), this.#timeout + seconds(wait ?? 0) * 1000);
       const stop = () => patience.abort(signal.reason);
       if (signal?.aborted) stop();
       signal?.addEventListener("abort", stop, { once: true });
       let failure;
       let after = 0;
       try {
-        const answer = await fetch(this.#url + path, { ...request, headers: this.#with(headers), signal: patience.signal });
-        if (answer.ok) return JSON.parse((await answer.text()) || "null");
-        failure = await problemOf(answer);
+        const how = { ...request, redirect: "manual", headers: this.#with(headers), signal: patience.signal };
+        const answer = await fetch(this.#url + path, how);
+        const document = answer.ok ? documentOf(await answer.text()) : undefined;
+        if (document !== undefined) return document;
+        failure = answer.ok ? notJson(answer) : await problemOf(answer);
         after = Number(answer.headers.get("retry-after")) * 1000 || 0;
       } catch (error) {
         if (signal?.aborted) throw signal.reason;
-        failure = error instanceof MediaError ? error : new MediaError("unreachable", "The server does not answer.", null, { cause: error });
+        failure = error instanceof MediaError ? error : unreachable(this.#url, error);
       } finally {
         clearTimeout(timer);
         signal?.removeEventListener("abort", stop);
@@ -183,6 +191,9 @@ class HttpMediaClient {
 /** Why the server, or a proxy before it, refuses. */
 async function problemOf(answer) {
   const text = await answer.text();
+  const location = answer.headers.get("location");
+  // To follow would turn an upload into a question, or take the key elsewhere.
+  if (answer.status < 400 && location !== null) return new MediaError("http_error", `The server is at another URL: ${location}`, answer.status);
   try {
     const { code, detail, title } = JSON.parse(text);
     return new MediaError(code ?? "http_error", detail ?? title ?? text, answer.status);
@@ -191,13 +202,32 @@ async function problemOf(answer) {
   }
 }
 
+/** A document of JSON; undefined: it is none. */
+function documentOf(text) {
+  try {
+    const document = JSON.parse(text || "{}");
+    return typeof document === "object" ? (document ?? undefined) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function notJson(answer) {
+  return new MediaError("http_error", `The answer of ${answer.url} is no JSON: this is not media serve.`, answer.status);
+}
+
+function unreachable(url, error) {
+  const why = error.cause?.message || error.cause?.code || error.message;
+  return new MediaError("unreachable", `${url} does not answer: ${why}`, null, { cause: error });
+}
+
 function split(line) {
   const [name] = line.split(":", 1);
   return [name, line.slice(name.length + 1).replace(/^ /, "")];
 }
 
 function seconds(wait) {
-  return Math.max(0, Math.ceil(wait));
+  return Math.min(WAIT_MOST, Math.max(0, Math.ceil(wait)));
 }
 
 /** JSON that a header may hold. */
