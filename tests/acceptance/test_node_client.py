@@ -195,6 +195,94 @@ def test_repeated_and_stale_messages_are_dropped_and_what_is_about_no_upload_is_
     assert pending(place, stream, "g") == 0
 
 
+def test_a_number_that_no_worker_gives_hides_no_later_message(
+    app: NodeApp, place: Workplace, stream: str, send: Send
+) -> None:
+    sent: list[Any] = [2**53, 1e300, "7", None, True, -3, 5, 5, 6]
+    for seq in sent:
+        send("a", seq)
+    code = """
+    const box = new app.Box();
+    const stop = new AbortController();
+    const listening = app.own.listen(box.put, { group: "g", signal: stop.signal });
+    await box.until((got) => got.find(({ seq }) => seq === 6));
+    stop.abort();
+    await listening;
+    return box.items.map(({ seq }) => seq);
+    """
+
+    assert app.run(code) == [0] * 6 + [5, 6]
+
+
+def test_what_json_may_say_of_prototypes_changes_none(app: NodeApp, place: Workplace, stream: str) -> None:
+    about = '"__proto__": {"polluted": 1}'
+    event = f'{{"type": "upload.ready", "id": "a", "seq": 1, {about}, "metadata": {{{about}}}}}'
+    place.redis.xadd(stream, {"event": event})
+    code = """
+    const box = new app.Box();
+    const stop = new AbortController();
+    const listening = app.own.listen(box.put, { group: "g", signal: stop.signal });
+    const message = await box.until(([one]) => one);
+    stop.abort();
+    await listening;
+    return [message.polluted, message.metadata.polluted, {}.polluted].filter((one) => one !== undefined);
+    """
+
+    assert app.run(code) == []
+
+
+def test_a_cursor_that_is_no_place_in_a_stream_is_refused(app: NodeApp, stream: str, tmp_path: Path) -> None:
+    file = tmp_path / "cursor"
+    file.write_text("17634a")
+    code = """
+    const cursor = new app.FileCursor(given.file);
+    return app.own.listen(() => {}, { cursor }).catch(({ name, message }) => [name, message]);
+    """
+
+    assert app.run(code, file=str(file)) == ["TypeError", 'A cursor has the ID of an entry, not "17634a".']
+
+
+def test_messages_go_on_where_the_way_to_tell_errors_fails_later(
+    app: NodeApp, place: Workplace, stream: str, send: Send
+) -> None:
+    send("a", 1)
+    send("b", 2)
+    code = """
+    const box = new app.Box();
+    const stop = new AbortController();
+    const onError = async () => { throw new Error("it cannot be told"); };
+    const handler = ({ id }) => {
+      if (id === "a" && box.items.length === 0) throw new Error("no");
+      box.put(id);
+    };
+    const options = { group: "g", signal: stop.signal, onError, retry: { first: 10 } };
+    const listening = app.own.listen(handler, options);
+    await box.until((got) => got.length === 2);
+    stop.abort();
+    await listening;
+    return box.items;
+    """
+
+    assert app.run(code) == ["b", "a"]
+
+
+def test_a_process_may_have_many_listeners(app: NodeApp, place: Workplace, stream: str) -> None:
+    code = """
+    const warnings = [];
+    const warned = ({ message }) => warnings.push(message);
+    process.on("warning", warned);
+    const media = new app.MediaClient(given.options);
+    const listening = Array.from({ length: 20 }, (_, n) => media.listen(() => {}, { group: `g${n}` }));
+    await new Promise(setImmediate);
+    await media.close();
+    await Promise.all(listening);
+    process.off("warning", warned);
+    return warnings;
+    """
+
+    assert app.run(code, options={"redis": place.redis_url, "events": stream}) == []
+
+
 def test_that_work_begins_is_told_unless_a_later_message_was_seen(
     app: NodeApp, place: Workplace, stream: str, send: Send
 ) -> None:

@@ -97,11 +97,63 @@ def test_what_a_worker_would_not_understand_is_refused_where_it_is_sent(app: Nod
       async () => new app.MediaClient({ redis: {} }),
       async () => new app.MediaClient({ redis: "redis://127.0.0.1/media" }),
       () => new app.MediaClient().listen("no function"),
+      () => new app.MediaClient().listen(() => {}, { group: "" }),
+      () => new app.MediaClient().listen(() => {}, { group: "g", block: 0 }),
+      () => new app.MediaClient().listen(() => {}, { group: "g", claimAfter: NaN }),
+      async () => new app.HttpMediaClient("localhost:8000"),
+      async () => new app.HttpMediaClient("http://localhost", "no\\nkey"),
+      () => new app.HttpMediaClient("http://localhost").upload(app.require("node:stream").Readable.from(["a"])),
+      () => new app.HttpMediaClient("http://localhost").upload(),
     ];
     return Promise.all(tries.map((one) => one().then(() => null, ({ name }) => name)));
     """
 
-    assert app.run(code) == ["TypeError"] * 7
+    assert app.run(code) == ["TypeError"] * 14
+
+
+def test_the_fake_gives_what_comes_out_of_a_stream_and_answers_questions(app: NodeApp) -> None:
+    code = """
+    const media = new app.FakeMedia();
+    const got = [];
+    media.listen((message) => { message.metadata.seen = true; });
+    media.listen((message) => got.push(message));
+    const metadata = { when: new Date(0), nothing: undefined };
+    const id = await media.announce("uploads/a.jpg", { metadata });
+    const refusal = ({ name }) => name;
+    const refused = await media.announce("uploads/b.jpg", { metadata: { big: 7n } }).catch(refusal);
+    await media.send({ status: id });
+    await media.send({ status: app.uploadId("uploads/unknown.jpg") });
+    await media.deliver();
+    const noHandler = await media.listen("no function").catch(refusal);
+    const told = got.map(({ type, state, metadata }) => [type, state, metadata]);
+    return [told, refused, noHandler, media.sent.length];
+    """
+
+    got, refused, no_handler, sent = app.run(code)
+
+    when = {"when": "1970-01-01T00:00:00.000Z"}
+    ready = ["upload.ready", "ready", when]
+    assert got == [ready, ready, ["upload.status", "unknown", {}]]
+    assert (refused, no_handler, sent) == ("TypeError", "TypeError", 3)
+
+
+def test_an_app_whose_way_of_telling_errors_fails_lives_on(app: NodeApp) -> None:
+    code = """
+    const box = new app.Box();
+    const fails = (throws) => (error) => {
+      box.put(error.message);
+      if (throws) throw new Error("it cannot be told");
+      return Promise.reject(new Error("it cannot be told"));
+    };
+    const pending = () => { throw new Error("no rows"); };
+    const outboxes = [true, false].map((throws) =>
+      new app.Outbox(new app.FakeMedia(), { pending, every: 10, onError: fails(throws) }).start());
+    await box.until((got) => got.length >= 6);
+    await Promise.all(outboxes.map((outbox) => outbox.stop()));
+    return new Set(box.items).size;
+    """
+
+    assert app.run(code) == 1
 
 
 VERBS_OF_A_REDIS_THAT_IS_AWAY = """

@@ -2,6 +2,7 @@
 // The client for apps that share Redis with the worker.
 
 const { randomUUID } = require("node:crypto");
+const { setMaxListeners } = require("node:events");
 const { hostname } = require("node:os");
 const { Answers } = require("./answers.js");
 const { OwnConnection, redisFor } = require("./connection.js");
@@ -27,6 +28,7 @@ class MediaClient {
 
   /** `timeout`: ms that a verb waits for a Redis that is away, 5,000. */
   constructor({ redis = "redis://127.0.0.1:6379/0", stream = "media:uploads", events = "media:events", timeout = 5_000 } = {}) {
+    setMaxListeners(0, this.#closed.signal); // one for each that listens
     this.#redis = redisFor(redis);
     this.#sender = new Sender(this.#redis, typeof redis === "string", timeout);
     this.#stream = stream;
@@ -78,6 +80,8 @@ class MediaClient {
     const { group, consumer, cursor, pending, signal, seqs = new MemorySeqs(), onError = tell } = options;
     const { block = 5_000, claimAfter = 30_000, retry = {} } = options;
     if (typeof handler !== "function") throw new TypeError("A handler is a function.");
+    if (group !== undefined && (typeof group !== "string" || group === "")) throw new TypeError("A group is a name.");
+    if (!(block > 0 && claimAfter > 0)) throw new TypeError("`block` and `claimAfter` are ms, above 0.");
     if (group !== undefined && cursor !== undefined) throw new TypeError("A group has its own cursor: give one of both.");
     const stop = new AbortController();
     const abort = () => stop.abort();

@@ -2,7 +2,7 @@
 // One message to the app's handler, unless it is repeated or stale.
 
 const { eventOf } = require("./connection.js");
-const { MediaError } = require("./errors.js");
+const { MediaError, report } = require("./errors.js");
 const { isPast, keyOf, subjectOf, toHandle } = require("./message.js");
 
 const ASKS_EVERY = 10_000; // ms
@@ -14,8 +14,8 @@ class Delivery {
   #ask;
   #asked = -Infinity;
   #handler;
+  #onError;
   #pending;
-  #report;
   #seqs;
 
   /** `ask` puts a question on the stream of events. */
@@ -23,7 +23,7 @@ class Delivery {
     this.#handler = handler;
     this.#ask = ask;
     this.#pending = pending;
-    this.#report = onError;
+    this.#onError = onError;
     this.#seqs = seqs;
   }
 
@@ -51,11 +51,7 @@ class Delivery {
 
   /** Tell the app of an error that it would not see otherwise. */
   report(error, message = null) {
-    try {
-      this.#report(error, message);
-    } catch {
-      // the app's own way of telling fails; its messages go on
-    }
+    report(this.#onError, error, message);
   }
 
   /** Ask for the state of all that waits for a message, at most every 10 s; whether it was asked. */

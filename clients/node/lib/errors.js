@@ -18,4 +18,9 @@ class MediaTimeout extends MediaError {
   }
 }
 
-module.exports = { MediaError, MediaTimeout };
+/** Tell an app's `onError`: where that fails itself, also later, nothing else does. */
+function report(onError, ...about) {
+  new Promise((resolve) => resolve(onError(...about))).catch(() => {});
+}
+
+module.exports = { MediaError, MediaTimeout, report };

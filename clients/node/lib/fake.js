@@ -22,6 +22,11 @@ const REASONS = {
   unsupported_format: "The file is not a picture that is accepted.",
 };
 
+/** As it comes out of a stream. */
+function copy(value) {
+  return JSON.parse(JSON.stringify(value));
+}
+
 /** The verbs of MediaClient; `deliver()` gives the messages to those that listen. */
 class FakeMedia {
   #failures = new Map();
@@ -58,16 +63,18 @@ class FakeMedia {
     await this.send(deleteEvent(id, options));
   }
 
-  async send(event) {
+  async send(given) {
+    const event = copy(given);
     this.sent.push(event);
-    if (event.delete !== undefined) this.#delete(event.delete, { original: event.original ? "trashed" : "kept" });
+    if (event.status !== undefined) this.#answer(checkId(event.status), `${this.sent.length}-0`);
+    else if (event.delete !== undefined) this.#delete(event.delete, { original: event.original ? "trashed" : "kept" });
     else await this.#upload(uploadEvent(event.source, event));
     return `${this.sent.length}-0`;
   }
 
   async status(id) {
     const raw = this.#uploads.get(checkId(id));
-    return raw === undefined ? null : toUpload({ ...raw, type: "upload.status" });
+    return raw === undefined ? null : toUpload({ ...copy(raw), type: "upload.status" });
   }
 
   async limits() {
@@ -77,6 +84,7 @@ class FakeMedia {
 
   /** Resolves at `signal`, as that of MediaClient does. */
   async listen(handler, { signal } = {}) {
+    if (typeof handler !== "function") throw new TypeError("A handler is a function.");
     if (signal?.aborted) return;
     const listening = { handler };
     this.#handlers.add(listening);
@@ -95,16 +103,23 @@ class FakeMedia {
   async deliver() {
     const given = [];
     while (this.#queue.length > 0) {
-      const message = toHandle(this.#queue[0], `${this.#queue[0].seq}-0`);
-      for (const { handler } of [...this.#handlers]) await handler(message);
+      const [raw] = this.#queue;
+      const message = () => toHandle(copy(raw), `${raw.seq}-0`); // each handler has one of its own
+      for (const { handler } of [...this.#handlers]) await handler(message());
       this.#queue.shift();
-      given.push(message);
+      given.push(message());
     }
     return given;
   }
 
   async close() {
     for (const { end } of this.#handlers) end();
+  }
+
+  #answer(id, entry) {
+    const known = this.#uploads.get(id);
+    const about = known ?? { id, seq: 0, source: null, state: "unknown", metadata: {} };
+    this.#queue.push({ ...about, type: "upload.status", time: new Date().toISOString(), entry });
   }
 
   async #upload({ source, id, recipe = "default", metadata = {}, replaces }) {

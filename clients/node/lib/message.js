@@ -13,7 +13,7 @@ const OUTCOMES = ["ready", "failed", "deleted"];
 function toUpload(raw) {
   const upload = {
     id: raw.id ?? null,
-    seq: raw.seq ?? 0,
+    seq: Number.isSafeInteger(raw.seq) && raw.seq >= 0 ? raw.seq : 0, // no other is of a worker, nor may it hide later ones
     source: raw.source ?? null,
     state: raw.state ?? STATES[raw.type] ?? null,
     recipe: raw.recipe ?? null,

@@ -2,6 +2,7 @@
 // Sends again what has no answer: with it, no upload is lost to a Redis that was away or has lost its data.
 
 const { deleteEvent, uploadEvent } = require("./events.js");
+const { report } = require("./errors.js");
 const { checkId } = require("./ids.js");
 const { pause } = require("./pause.js");
 
@@ -59,14 +60,14 @@ class Outbox {
       if (event?.status !== undefined) return { status: checkId(event.status) };
       return event?.delete === undefined ? uploadEvent(event?.source, event) : deleteEvent(event.delete, event);
     } catch (error) {
-      this.#onError(error);
+      report(this.#onError, error);
       return null;
     }
   }
 
   async #run(signal) {
     while (!signal.aborted) {
-      await this.send().catch(this.#onError);
+      await this.send().catch((error) => report(this.#onError, error));
       await pause(this.#every, signal);
     }
   }

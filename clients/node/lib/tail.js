@@ -6,6 +6,10 @@ const { backOff, pause } = require("./pause.js");
 
 const COUNT = 100; // entries that are read at once
 
+class BadCursor extends TypeError {
+  name = "TypeError";
+}
+
 /** Reads messages, and moves the cursor behind each that the handler has taken. */
 class TailListener {
   #connection;
@@ -38,7 +42,7 @@ class TailListener {
         }
       } catch (error) {
         if (this.#signal.aborted) return;
-        if (isFatal(error)) throw error;
+        if (isFatal(error) || error instanceof BadCursor) throw error;
         this.#delivery.report(error);
         if (failed > 0) await pause(backOff(failed, 100, 5_000), this.#signal);
         failed += 1;
@@ -48,6 +52,7 @@ class TailListener {
 
   async #start() {
     const saved = (await this.#cursor.load()) ?? "0-0";
+    if (!/^(\$|\d+(-\d+)?)$/.test(saved)) throw new BadCursor(`A cursor has the ID of an entry, not ${JSON.stringify(saved)}.`);
     return saved === "$" ? (await edgesOf(this.#connection, this.#stream)).last : saved;
   }
 
