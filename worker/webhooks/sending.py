@@ -210,7 +210,7 @@ class WebhookSender:
         text = given.decode("latin-1").strip()
         seconds = float(text) if text.isdecimal() else 0.0
         if text and not text.isdecimal():
-            with suppress(ValueError):
+            with suppress(ValueError, OverflowError):
                 seconds = parsedate_to_datetime(text).timestamp() - self._now_ms() / 1000
         return min(max(seconds, 0.0), MOST_PAUSE_S)
 

@@ -53,6 +53,27 @@ async def test_a_status_counts_though_the_body_does_not_come_within_the_time(
     assert answer.outcome == outcome
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "Wed, 21 Oct 99999999999 07:28:00 GMT",
+        "Wed, 21 Oct 2030 07:28:00 +99999999999999999999",
+        "Wed, 99 Oct 2030 07:28:00 GMT",
+        "soon",
+        "-5",
+    ],
+)
+async def test_a_retry_after_that_names_no_time_asks_for_no_pause(given: str) -> None:
+    async def refuse(writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 503 X\r\nretry-after: {given}\r\ncontent-length: 4\r\n\r\nbusy".encode())
+        await writer.drain()
+
+    async with sending_to(refuse, timeout_s=10) as sender:
+        answer = await sender.send("msg_1", b"{}")
+
+    assert (answer.outcome, answer.problem, answer.pause_s) == ("refused", "it answered 503: busy", 0)
+
+
 async def test_of_interim_answers_without_end_no_more_is_read_than_may_come() -> None:
     sent = 0
 
