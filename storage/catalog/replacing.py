@@ -15,12 +15,15 @@ from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
 from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import uploads, variants
 
+MOST_AT_ONCE = 100  # uploads in whose place one comes: others wait for the transaction
+
 _ONE = select(uploads).where(uploads.c.id == bindparam("upload"))
 _READ = PreparedStatement(_ONE)
 _LOCK = PreparedStatement(_ONE.with_for_update(key_share=True))
 _END = PreparedStatement(
     update(uploads).where(uploads.c.id == bindparam("upload"), uploads.c.state.not_in(GOING))
 )
+_LEAVE = PreparedStatement(update(uploads).where(uploads.c.id == bindparam("upload")))
 _ADD = insert(uploads).on_conflict_do_nothing(index_elements=["id"]).returning(uploads.c.id)
 _SUPERSEDE_ALL = PreparedStatement(
     update(variants)
@@ -46,14 +49,16 @@ async def find_replaced(
     """The rows in whose place an upload comes once it is ready; None: there is no upload that it names.
 
     They are the one that it names, the one that this was to replace and has not replaced, and so on. None of
-    them is going, and none was announced again after the event that asks for it.
+    them is going, and none was announced again after the event that asks for it. Of a long chain there is one
+    more than `MOST_AT_ONCE`.
     """
     if claim.replaces is None:
         return []
     statement = _LOCK if lock else _READ
     found: dict[str, Row] = {}
     following: str | None = str(claim.replaces.id)
-    while following is not None and following not in (*found, str(claim.upload.id)):
+    mine = str(claim.upload.id)
+    while following not in (None, mine) and following not in found and len(found) <= MOST_AT_ONCE:
         rows = await statement.rows(connection, {"upload": following})
         if not rows and not found:
             return None
@@ -73,7 +78,10 @@ def _may_go(row: Row, claim: Claim, domains: Sequence[Domain]) -> bool:
 async def replace_uploads(
     connection: AsyncConnection, outcome: Ready, now: int, domains: Sequence[Domain]
 ) -> Sequence[Message]:
-    """Take the place of what a ready upload replaces; returns the messages about that."""
+    """Take the place of what a ready upload replaces; returns the messages about that.
+
+    What is too much at once it replaces when it is ready again, or whoever replaces it.
+    """
     claim = outcome.claim
     if claim.replaces is None:
         return []
@@ -84,8 +92,10 @@ async def replace_uploads(
         if app is not None or await _leave_tombstone(connection, claim, now):
             return [_never_there(claim, claim.replaces.id, now, app)]
         rows = await find_replaced(connection, claim, domains, lock=True) or ()
+    if len(rows) > MOST_AT_ONCE:
+        await _LEAVE.count(connection, {"upload": str(claim.upload.id), "replaces": rows[MOST_AT_ONCE]["id"]})
     told = []
-    for row in rows:
+    for row in rows[:MOST_AT_ONCE]:
         fate = outcome.originals.get(UUID(row["id"]), OriginalFate.KEPT)
         told.append(await take_place(connection, row, claim.upload.id, claim.replaces.asked, fate, now))
     return [message for message in told if message is not None]

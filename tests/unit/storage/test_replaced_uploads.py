@@ -1,12 +1,14 @@
 """Uploads that take the place of others: at once, in one transaction, and only once they are ready."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
 from sqlalchemy import select, update
 
+from storage.catalog import replacing
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import (
     Committed,
@@ -268,6 +270,24 @@ async def test_who_replaces_an_upload_that_was_to_replace_another_replaces_both(
     assert [message.id for message in committed.replaced] == [DOG, CAT]
     assert {message.replaced_by for message in committed.replaced} == {EMU}
     assert await try_claim(catalog, DOG) is None
+
+
+async def test_of_a_long_chain_some_are_replaced_at_once_and_the_others_later(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replacing, "MOST_AT_ONCE", 2)
+    chain = [uuid5(CAT, str(number)) for number in range(4)]
+    await cat_is_ready(catalog)
+    await take(catalog, *(instead(2 + n, of, by) for n, (of, by) in enumerate(pairwise([CAT, *chain, DOG]))))
+    first = await finish(catalog)
+    assert [message.id for message in first.replaced] == [chain[3], chain[2]]
+    assert (await upload(catalog)).state is State.READY
+    await take(catalog, instead(10, of=DOG, by=EMU))
+
+    assert [message.id for message in (await finish(catalog, EMU)).replaced] == [DOG, chain[1]]
+    await take(catalog, replace(instead(11, by=EMU), replaces=None))
+    assert [message.id for message in (await finish(catalog, EMU)).replaced] == [chain[0], CAT]
+    assert (await row_of(catalog, EMU))["replaces"] is None
 
 
 @pytest.mark.sqlite
