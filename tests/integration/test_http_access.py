@@ -65,8 +65,8 @@ async def test_a_method_that_a_route_lacks_is_said(client: httpx.AsyncClient, me
     answer = await client.request(method, "/healthz")
 
     assert (answer.status_code, answer.json()["code"]) == (405, "bad_request")
-    assert answer.headers["allow"] == "GET"
-    assert answer.json()["detail"] == "That path takes GET, and no other method."
+    assert answer.headers["allow"] == "GET, HEAD"
+    assert answer.json()["detail"] == "That path takes GET, HEAD, and no other method."
 
 
 async def test_a_method_that_no_route_of_a_path_has_is_answered_with_those_of_all(
@@ -74,7 +74,7 @@ async def test_a_method_that_no_route_of_a_path_has_is_answered_with_those_of_al
 ) -> None:
     answers = [await client.patch(path) for path in ("/v1/uploads", f"/v1/uploads/{UUID(int=1)}")]
 
-    assert [answer.headers["allow"] for answer in answers] == ["GET, POST", "DELETE, GET"]
+    assert [answer.headers["allow"] for answer in answers] == ["GET, HEAD, POST", "DELETE, GET, HEAD"]
 
 
 async def test_a_secret_is_told_once_and_known_by_its_digest(opened: OpenFace) -> None:

@@ -21,6 +21,7 @@ from worker.http import (
 )
 from worker.http.console import routes as console
 from worker.http.face import Face
+from worker.http.heads import answer_heads
 from worker.http.layers import LayeredApplication
 from worker.queue import connect, job_queue_of, queue_on
 from worker.settings import Settings
@@ -58,6 +59,7 @@ def build(face: Face) -> FastAPI:
         redirect_slashes=False,
     )
     routers = [routes(face) for routes in ROUTES]
+    answer_heads(routers)
     problems.install(app, routers)
     for router in routers:
         app.router.routes += router.routes  # of an included router FastAPI looks for the route twice

@@ -65,7 +65,6 @@ def routes(face: Face) -> APIRouter:
         return await answer(request, key, left_s)
 
     router.get(PATH, response_class=Response, responses=_RESPONSES)(variant)
-    router.head(PATH, include_in_schema=False)(variant)
     return router
 
 

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from worker.http.access_log import AccessLog, Proxies
 from worker.http.compression import Compression
 from worker.http.face import Face
+from worker.http.heads import WithoutBodies
 from worker.http.problems import Problem
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -59,7 +60,7 @@ class LayeredApplication(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """The layers: the outermost sees all."""
         settings = self._face.settings
-        app: ASGIApp = Compression(super().build_middleware_stack())
+        app: ASGIApp = WithoutBodies(Compression(super().build_middleware_stack()))
         if settings.http_origins:
             app = _Origins(
                 app, settings.http_origins, _METHODS, _ASKED_WITH, expose_headers=_EXPOSED, max_age=_FRESH_S

@@ -1,6 +1,7 @@
 """The description of the API: what FastAPI finds out, with keys and problems."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from http import HTTPStatus
 from typing import Any
 
@@ -55,7 +56,9 @@ _CODES = {
 
 def describe(routers: Sequence[APIRouter]) -> dict[str, Any]:
     """The OpenAPI document of an application with these routes."""
-    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    routes = [
+        _without_head(route) for router in routers for route in router.routes if isinstance(route, APIRoute)
+    ]
     document = get_openapi(title=TITLE, version=VERSION, description=DESCRIPTION, routes=routes)
     components = document.setdefault("components", {})
     components["securitySchemes"] = _SCHEMES
@@ -66,6 +69,13 @@ def describe(routers: Sequence[APIRouter]) -> dict[str, Any]:
     for route, operation in _operations(routes, document):
         _describe(route, operation)
     return _without_null_parameters(document)
+
+
+def _without_head(route: APIRoute) -> APIRoute:
+    """The same route without HEAD, which is GET's and no operation of its own."""
+    described = copy(route)
+    described.methods = (route.methods or set()) - {"HEAD"}
+    return described
 
 
 def _operations(

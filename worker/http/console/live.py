@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from worker.http.console.pages import Console
-from worker.http.console.paths import ROOT, ConsoleQuery
+from worker.http.console.paths import LIVE, ConsoleQuery
 from worker.http.console.visitors import Visitor
 from worker.http.events import EventsResponse, EventWriter, last_event_id
 from worker.http.streams import Streams
@@ -48,7 +48,7 @@ def add_to(router: APIRouter, console: Console) -> None:
     face = console.face
     streams = Streams(face.settings.http_streams)
 
-    @router.get(f"{ROOT}/live", include_in_schema=False)
+    @router.get(LIVE, include_in_schema=False)
     async def live(
         request: Request,
         query: Annotated[LiveQuery, Query()],

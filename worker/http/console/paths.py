@@ -9,6 +9,7 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, model_validator
 
 ROOT = "/console"
+LIVE = f"{ROOT}/live"  # a stream
 
 
 class ConsoleQuery(BaseModel):

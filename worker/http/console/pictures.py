@@ -58,7 +58,6 @@ def add_to(router: APIRouter, console: Console) -> None:
 
     path = f"{ROOT}/variants/{{first}}/{{second}}/{{file}}"
     router.get(path, include_in_schema=False)(variant)
-    router.head(path, include_in_schema=False)(variant)
 
     @router.get(f"{ROOT}/originals/{{upload_id}}", include_in_schema=False)
     async def original(

@@ -1,6 +1,7 @@
 """The console's pages together."""
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
@@ -20,9 +21,11 @@ from worker.http.console import (
     uploads,
 )
 from worker.http.console.pages import Console, console_route
-from worker.http.console.paths import ROOT
+from worker.http.console.paths import LIVE, ROOT
 from worker.http.face import Face
-from worker.http.problems import not_found
+from worker.http.problems import Problem, not_found
+
+_NOT_ALLOWED = HTTPStatus.METHOD_NOT_ALLOWED
 
 PAGES: Sequence[Callable[[APIRouter, Console], None]] = (
     static.add_to,
@@ -53,6 +56,8 @@ def routes(face: Face) -> APIRouter:
     async def unknown(path: str, request: Request) -> Response:
         """Say that there is no such page, in the console's own words."""
         await console.visitors.visitor(request)
+        if request.scope["path"] == LIVE:  # by another method than its own
+            raise Problem("bad_request", "That path takes GET alone.", _NOT_ALLOWED, {"Allow": "GET"})
         raise not_found(f"The console has no page {path[:100]!r}.")
 
     return router
