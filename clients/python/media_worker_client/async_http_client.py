@@ -32,7 +32,7 @@ class AsyncHttpMediaClient:
         idempotency_key: str | None = None,
         wait: float = 0,
     ) -> Upload:
-        """Upload a picture: its bytes, or the path of its file."""
+        """Upload a picture: its bytes, the path of its file, or a file that is open."""
         return await asyncio.to_thread(
             self._client.upload,
             picture,

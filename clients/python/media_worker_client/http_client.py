@@ -13,10 +13,11 @@ import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, Union
+from typing import Any, BinaryIO, TypeVar, Union, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from media_worker_client.errors import MediaError, MediaTimeout
@@ -24,8 +25,8 @@ from media_worker_client.events import UploadId, id_text
 from media_worker_client.messages import Message, Upload, parse_message, parse_upload
 
 T = TypeVar("T")
-Picture = Union[bytes, str, "os.PathLike[str]"]
-"""The picture itself, or the path of its file."""
+Picture = Union[bytes, str, "os.PathLike[str]", BinaryIO]
+"""The picture itself, the path of its file, or that file, opened for bytes; it is read from the beginning."""
 
 _AGAIN = (408, 425, 429, 502, 503, 504)
 _TRIES = 4
@@ -39,6 +40,13 @@ class _Answer:
     status: int
     headers: Mapping[str, str]
     document: Any
+
+    def content(self) -> Mapping[str, Any]:
+        """The object of JSON that was answered. Raises: MediaError where there is none."""
+        if isinstance(self.document, dict):
+            return self.document
+        said = f"The server answered with {self.status} and no object of JSON: is it the URL of media serve?"
+        raise MediaError("unexpected_answer", said, self.status)
 
 
 class HttpMediaClient:
@@ -63,6 +71,10 @@ class HttpMediaClient:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"The URL of media serve begins with http:// or https://: {url!r}")
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise ValueError(
+                "The key has a character that no header may have: is it a line break at its end?"
+            )
         self._is_tls = parts.scheme == "https"
         self._host, self._port = parts.hostname, parts.port
         self._base = parts.path.rstrip("/")
@@ -83,8 +95,8 @@ class HttpMediaClient:
         idempotency_key: str | None = None,
         wait: float = 0,
     ) -> Upload:
-        """Upload a picture: its bytes, or the path of its file. With `wait`, the answer has the variants if
-        they are there within so many seconds, 30 at most.
+        """Upload a picture: its bytes, the path of its file, or a file that is open. With `wait`, the answer
+        has the variants if they are there within so many seconds, 30 at most.
 
         `filename` goes into the metadata. The same `idempotency_key` is the same upload, also of another
         process; without, each call is an upload of its own. `owner` needs the `secret`.
@@ -104,7 +116,7 @@ class HttpMediaClient:
         authorization = None if owner is None else self._sign({"owner": owner}, 600)["token"]
         path = "/v1/uploads"
         answer = self._request("POST", path, headers, picture, authorization, patience_s=wait)
-        return parse_upload(answer.document)
+        return parse_upload(answer.content())
 
     def status(self, id: UploadId, *, wait: float = 0) -> Upload | None:
         """The upload as it is, or within `wait` seconds (30 at most) its outcome; None where there is none of
@@ -117,7 +129,7 @@ class HttpMediaClient:
             if error.status == http.client.NOT_FOUND and error.code == "not_found":
                 return None
             raise
-        return parse_upload(answer.document)
+        return parse_upload(answer.content())
 
     def delete(self, id: UploadId, *, original: bool = False) -> None:
         """Delete an upload, with `original` also what was uploaded; an unknown one is an error (404)."""
@@ -148,11 +160,11 @@ class HttpMediaClient:
         body = {**given, "expires_in": expires_in, **({} if count is None else {"count": count})}
         headers = {"Content-Type": "application/json"}
         answer = self._request("POST", "/v1/tokens", headers, json.dumps(body, allow_nan=False).encode())
-        return dict(answer.document)
+        return dict(answer.content())
 
     def limits(self) -> dict[str, Any]:
         """What uploads may be: `max_bytes`, `max_pixels`, `formats`, `recipes`; it needs no key."""
-        return dict(self._request("GET", "/v1/limits").document)
+        return dict(self._request("GET", "/v1/limits").content())
 
     def events(self, since: int = 0) -> Iterator[Message]:
         """The messages after that `seq`, up to now; go on later with the `seq` of the last one.
@@ -162,7 +174,7 @@ class HttpMediaClient:
         """
         while True:
             query = urlencode({"since": since, "limit": _PAGE})
-            page = self._request("GET", f"/v1/events?{query}", {"Accept": "application/json"}).document
+            page = self._request("GET", f"/v1/events?{query}", {"Accept": "application/json"}).content()
             yield from messages_of(page)
             if page.get("next") is None:
                 return
@@ -222,13 +234,15 @@ class HttpMediaClient:
                     raise _unanswered(error, self._url("")) from error
                 pause_s = 0.0
             else:
-                if answer.status < http.client.BAD_REQUEST:
+                # The try before may have deleted it, though its answer was lost.
+                is_deleted = method == "DELETE" and tries > 1 and answer.status == http.client.NOT_FOUND
+                if answer.status < http.client.MULTIPLE_CHOICES or is_deleted:
                     return answer
-                if tries == _TRIES or answer.status not in _AGAIN:
-                    raise _refused(answer)
                 pause_s = _retry_after_s(answer)
+                if tries == _TRIES or answer.status not in _AGAIN or pause_s > self._timeout:
+                    raise _refused(answer)
             usual_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (tries - 1))
-            self._sleep(min(_LONGEST_PAUSE_S, max(pause_s, usual_s)))
+            self._sleep(max(pause_s, usual_s))
         raise AssertionError("unreachable")
 
     def _try(
@@ -240,6 +254,7 @@ class HttpMediaClient:
         has_body = method == "POST"
         more = {"Content-Length": str(size)} if has_body else {}
         try:
+            connection.connect()
             # A server that refuses a body by its length does not read it; its answer may be here already.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, self._base + path, body if has_body else None, {**headers, **more})
@@ -254,17 +269,27 @@ def messages_of(page: Mapping[str, Any]) -> Iterator[Message]:
     gap = page.get("gap")
     if gap:
         yield Message(type="gap", id=None, seq=int(gap["to"]), source=None, state=None, raw=gap)
-    for document in page["items"]:
+    for document in page.get("items") or ():
         message = parse_message(document)
         if message is not None:
             yield message
 
 
-def _opened(body: Picture | None) -> BinaryIO:
-    """A body to read, from its beginning for each try. Raises: OSError for a file that cannot be read."""
+def _opened(body: Picture | None) -> AbstractContextManager[BinaryIO]:
+    """A body to read, from its beginning for each try; what the app has opened, it closes.
+
+    Raises: OSError for a file that cannot be read, TypeError for one of text.
+    """
     if body is None:
         return BytesIO()
-    return BytesIO(body) if isinstance(body, (bytes, bytearray, memoryview)) else Path(body).open("rb")
+    if hasattr(body, "read"):
+        file = cast(BinaryIO, body)
+        if not isinstance(file.read(0), bytes):
+            raise TypeError("A picture is a binary file: open it with the mode rb.")
+        return contextlib.nullcontext(file)
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return BytesIO(body)
+    return Path(body).open("rb")
 
 
 def _id(given: UploadId) -> str:
@@ -288,6 +313,11 @@ def _document(answer: http.client.HTTPResponse) -> Any:  # noqa: ANN401 (JSON; N
 
 def _refused(answer: _Answer) -> MediaError:
     """What a problem (RFC 9457) says; a proxy has pages of its own."""
+    if answer.status < http.client.BAD_REQUEST:
+        there = answer.headers.get("location", "another URL, which it does not name")
+        return MediaError(
+            "redirected", f"The server redirects to {there}: give the URL there.", answer.status
+        )
     problem = answer.document if isinstance(answer.document, dict) else {}
     reason = http.client.responses.get(answer.status, "")
     code, detail = problem.get("code"), problem.get("detail")
@@ -308,4 +338,4 @@ def _unanswered(error: Exception, url: str) -> MediaError:
 
 def _retry_after_s(answer: _Answer) -> float:
     given = answer.headers.get("retry-after", "")
-    return float(given) if given.isdigit() else 0.0
+    return float(given) if given.isascii() and given.isdigit() else 0.0
