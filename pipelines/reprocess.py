@@ -44,7 +44,8 @@ class Selection:
     def checkpoint(self, recipes: Recipes) -> str:
         """The name of its checkpoint; the recipes count where they decide what is stale."""
         names = self.filter.state, self.filter.recipe, self.filter.code, self.since
-        selection = repr((*names, self.stale, self.missing, recipes if self.stale else ""))
+        ids = sorted(str(one) for one in self.filter.ids or ())
+        selection = repr((*names, self.stale, self.missing, recipes if self.stale else "", *ids))
         return f"reprocess-{hashlib.sha256(selection.encode()).hexdigest()[:16]}"
 
     async def among(

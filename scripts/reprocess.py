@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
 from scripts.progress import Progress
+from scripts.show import parse_id
 from scripts.terminal import (
     AsJson,
     CommandError,
@@ -21,6 +23,7 @@ from scripts.terminal import (
     run,
 )
 from storage.blobs import Storage
+from storage.catalog.paging import PAGE
 from storage.catalog.records import State, Upload
 from storage.keys import shown
 
@@ -39,6 +42,9 @@ _MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
 
 
 def command(
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="Only this upload; may be given again.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Only uploads of this recipe.")] = None,
     stale: Annotated[bool, typer.Option("--stale", help="Only those made by an older recipe.")] = False,
     missing: Annotated[bool, typer.Option("--missing", help="Only those with a missing file.")] = False,
@@ -67,7 +73,8 @@ def command(
         require_one_of("recipe", recipe, settings.recipe_book)
         require_one_of("code", failed, CODES)
         state = State.READY if failed is None else State.FAILED
-        found_by = Filter(state, recipe, failed, None if since is None else moment_ms(since))
+        since_ms = None if since is None else moment_ms(since)
+        found_by = Filter(state, recipe, failed, since_ms, _parse_ids(ids))
         async with open_stores(settings) as stores, open_queue(settings) as queue:
             await queue.ownership.check_not_of_another(stores.catalog.id)
             others = find_other_recipes(await queue.heartbeats.reporting(), settings) if stale else None
@@ -77,15 +84,33 @@ def command(
             selection = Selection(found_by, since, stale, missing)
             reprocessor = Reprocessor(settings, stores.catalog, stores.blobs, queue, selection)
             queued = await reprocessor.run(limit)
-        differing = reprocessor.differing
+        differing, unselected = reprocessor.differing, [str(one) for one in reprocessor.unselected]
         if as_json:
-            print_json({"queued": queued, "differing": differing})
+            print_json({"queued": queued, "differing": differing, "unselected": unselected})
         else:
             output.print(f"{counted_are(queued, 'upload')} queued again.")
             _print_differing(differing)
-        return 1 if differing or others else 0
+            for one in unselected:
+                print_error(f"{one}: there is no such upload, or {_why_not(failed, recipe, since)}.")
+        return 1 if differing or unselected or others else 0
 
     run(body)
+
+
+def _parse_ids(ids: Sequence[str] | None) -> Sequence[UUID] | None:
+    if not ids:
+        return None
+    found = sorted({parse_id(one) for one in ids}, key=str)
+    if len(found) > PAGE:
+        raise CommandError(f"At most {PAGE} uploads can be named at once.", code=2)
+    return found
+
+
+def _why_not(failed: str | None, recipe: str | None, since: str | None) -> str:
+    reasons = ["it is not ready" if failed is None else f"it has not failed with {failed}"]
+    reasons += [] if recipe is None else [f"is not of the recipe {recipe}"]
+    reasons += [] if since is None else [f"has not changed since {since}"]
+    return ", or ".join(reasons)
 
 
 def _print_differing(differing: Mapping[str, str]) -> None:
@@ -103,7 +128,8 @@ def _print_differing(differing: Mapping[str, str]) -> None:
 class Reprocessor:
     """One back-fill, whose progress the catalog keeps.
 
-    `differing` says by original why its uploads were left alone.
+    `differing` says by original why its uploads were left alone; `unselected` are ids that were asked for,
+    and of which no upload is so.
     """
 
     settings: "Settings"
@@ -112,6 +138,7 @@ class Reprocessor:
     queue: "Queue"
     selection: "Selection"
     differing: dict[str, str] = field(default_factory=dict)
+    unselected: list[UUID] = field(default_factory=list)
 
     async def run(self, limit: int | None) -> int:
         """Queue what is selected, from where the same back-fill stopped; returns how many uploads."""
@@ -119,6 +146,8 @@ class Reprocessor:
         checkpoint = self.catalog.checkpoint(selection.checkpoint(recipes))
         after = (await checkpoint.load() or {}).get("after", "")
         total = await backfill.count(selection.filter, after)
+        if selection.filter.ids is not None:
+            self.unselected.extend(await backfill.unselected(selection.filter, after))
         if after:
             print_error(f"Resuming where the last run stopped; {counted_are(total, 'upload')} left.")
         queued, at_once = 0, self.settings.uploads_per_job

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select
 
@@ -13,12 +14,16 @@ from storage.catalog.tables import uploads, variants
 
 @dataclass(frozen=True)
 class Filter:
-    """Which uploads are selected: in which state, of which recipe, failed how, changed since when (ms)."""
+    """Which uploads are selected: in which state, of which recipe, failed how, changed since when (ms).
+
+    And of which ids, at most `paging.PAGE` of them; None: of any.
+    """
 
     state: State = State.READY
     recipe: str | None = None
     code: str | None = None
     since_ms: int | None = None
+    ids: Sequence[UUID] | None = None
 
 
 class Backfill:
@@ -46,6 +51,13 @@ class Backfill:
         async with self._database.reading(patient=True) as connection:
             return (await connection.execute(query)).scalar_one()
 
+    async def unselected(self, wanted: Filter, after: str) -> Sequence[UUID]:
+        """Those ids of the filter, after the id `after`, of which it selects no upload."""
+        query = select(uploads.c.id).where(*_conditions(wanted, after))
+        async with self._database.reading() as connection:
+            found = {UUID(each) for each in (await connection.execute(query)).scalars()}
+        return [one for one in wanted.ids or () if str(one) > after and one not in found]
+
 
 def _conditions(wanted: Filter, after: str) -> list[ColumnElement[bool]]:
     conditions = [uploads.c.state == wanted.state, uploads.c.id > after]
@@ -55,4 +67,6 @@ def _conditions(wanted: Filter, after: str) -> list[ColumnElement[bool]]:
         conditions.append(uploads.c.error_code == wanted.code)
     if wanted.since_ms is not None:
         conditions.append(uploads.c.changed_ms >= wanted.since_ms)
+    if wanted.ids is not None:
+        conditions.append(uploads.c.id.in_([str(one) for one in wanted.ids]))
     return conditions

@@ -44,6 +44,7 @@ from tests.support.workplace import Workplace, database_on, eventually
 from worker.queue import open_queue
 from worker.queue.jobs import Jobs
 from worker.settings import Settings
+from worker.upload_ids import default_id
 
 pytestmark = pytest.mark.rotating(6, of="module")
 
@@ -168,11 +169,32 @@ def test_an_option_says_which_uploads_are_done_again(
     ended = media(assorted.env, "reprocess", "--json", *options)
 
     assert ended.returncode == 0
-    assert document(ended) == {"queued": len(names), "differing": {}}
+    assert document(ended) == {"queued": len(names), "differing": {}, "unselected": []}
     assert set(assorted.queued()) == names
     assert assorted.sql("SELECT count(*) FROM uploads WHERE state = 'queued' AND job_id = ''") == [
         (len(names),)
     ]
+
+
+async def test_uploads_are_named_by_their_ids_or_sources_and_what_is_not_so_is_told(
+    installation: UploadsWithoutWorker,
+) -> None:
+    chosen, by_source, other = [await installation.upload(name) for name in ("one", "two", "other")]
+    failed = await installation.upload("failed", code="corrupt_image")
+    source = f"uploads/two-{by_source}.jpg"  # whose default id is none that an upload has
+    named = [str(chosen), str(chosen), str(failed), source]
+    answer = media(
+        installation.env, "reprocess", "--json", *(word for one in named for word in ("--id", one))
+    )
+
+    unselected = sorted([str(failed), str(default_id(source))])
+    assert document(answer) == {"queued": 1, "differing": {}, "unselected": unselected}
+    assert (answer.returncode, installation.queued()) == (1, ["one"])
+    said = media(installation.env, "reprocess", "--failed", "corrupt_image", "--id", str(other))
+    assert f"{other}: there is no such upload, or it has not failed with corrupt_image." in said.stderr
+    assert said.returncode == 1
+    assert media(installation.env, "reprocess", "--id", str(other)).returncode == 0
+    assert media(installation.env, "reprocess", "--id", "one.jpg").returncode == 2
 
 
 @pytest.fixture
@@ -223,7 +245,9 @@ def test_what_is_not_asked_for_is_not_named_although_its_original_is_gone(
         path.unlink()
     failed = media(worn.env, "reprocess", "--stale", "--failed", "corrupt_image", "--json")
 
-    assert [document(ended) for ended in (current, failed)] == [{"queued": 0, "differing": {}}] * 2
+    assert [document(ended) for ended in (current, failed)] == [
+        {"queued": 0, "differing": {}, "unselected": []}
+    ] * 2
     assert (current.returncode, failed.returncode) == (0, 0)
 
 
@@ -280,7 +304,7 @@ async def test_an_original_that_another_ready_upload_was_made_of_is_of_the_right
 
     answer = document(media(installation.env, "reprocess", "--missing", "--json"))
 
-    assert (answer, installation.queued()) == ({"queued": 1, "differing": {}}, ["first"])
+    assert (answer, installation.queued()) == ({"queued": 1, "differing": {}, "unselected": []}, ["first"])
 
 
 @pytest.mark.parametrize(

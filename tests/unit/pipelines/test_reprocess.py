@@ -99,3 +99,12 @@ def test_each_backfill_has_a_checkpoint_of_its_own_and_the_recipes_count_where_t
     assert len({one.checkpoint(BUILT_IN) for one in (anything, *others)}) == 1 + len(others)
     assert anything.checkpoint(changed) == anything.checkpoint(BUILT_IN)
     assert others[0].checkpoint(changed) != others[0].checkpoint(BUILT_IN)
+
+
+def test_a_back_fill_of_some_uploads_resumes_none_of_others() -> None:
+    def checkpoint(*numbers: int) -> str:
+        ids = [UUID(int=number) for number in numbers] or None
+        return Selection(Filter(ids=ids), None, stale=False, missing=False).checkpoint(BUILT_IN)
+
+    assert len({checkpoint(), checkpoint(1), checkpoint(2), checkpoint(1, 2)}) == 4
+    assert checkpoint(1, 2) == checkpoint(2, 1)

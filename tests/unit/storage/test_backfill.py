@@ -99,3 +99,17 @@ async def test_what_is_queued_again_keeps_what_it_has(catalog: Catalog) -> None:
     assert queued == [again]
     assert found is not None
     assert (found.state, len(found.variants)) == (State.QUEUED, 1)
+
+
+async def test_ids_select_uploads_that_are_so_and_the_others_are_told(catalog: Catalog) -> None:
+    done, other, waiting, nobody = (UUID(int=number) for number in range(1, 5))
+    await take(catalog, *(upload_event(1, one, f"uploads/{one}") for one in (done, other, waiting)))
+    for one in (done, other):
+        await commit(catalog, ready(await claim(catalog, one)))
+    wanted = Filter(ids=[done, waiting, nobody])
+
+    assert [upload.id for upload in await catalog.backfill.page(wanted, "", 10)] == [done]
+    assert await catalog.backfill.count(wanted, "") == 1
+    assert await catalog.backfill.unselected(wanted, "") == [waiting, nobody]
+    assert await catalog.backfill.unselected(wanted, str(waiting)) == [nobody]
+    assert await catalog.backfill.page(Filter(ids=[]), "", 10) == []
