@@ -7,12 +7,13 @@ const media = new MediaClient({ redis: REDIS_URL });
 const photos = new Map(); // a table of your database; here what Redis keeps is read again at each start
 const browsers = new Set();
 const show = (photo, browser) => browser.write(`data: ${JSON.stringify(photo)}\n\n`);
-const upload = multer({ dest: `${STORAGE}/uploads/photos`, limits: { fileSize: 10_485_760 } });
+const upload = multer({ dest: `${STORAGE}/uploads/photos`, limits: { fileSize: 10_485_760 }, defParamCharset: "utf8" });
 
 const app = express();
-app.use(express.static(new URL("public", import.meta.url).pathname));
+app.use(express.static(`${import.meta.dirname}/public`));
 app.use("/variants", express.static(`${STORAGE}/variants`, { immutable: true, maxAge: "1y" }));
 app.post("/photos", upload.single("photo"), async ({ file }, response) => {
+  if (!file) return response.sendStatus(400);
   const metadata = { filename: file.originalname };
   response.json({ id: await media.announce(`uploads/photos/${file.filename}`, { metadata }) });
 });

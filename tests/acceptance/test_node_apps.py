@@ -30,6 +30,7 @@ __all__ = ["Browser", "browser", "visitor"]
 EXAMPLE = ROOT / "examples/express"
 PICTURE = ROOT / "scripts/pictures/cairn.jpg"
 SNIPPETS = re.findall(r"<!-- run -->\n```js\n(.*?)```", (CLIENT / "README.md").read_text("utf-8"), re.DOTALL)
+APPS = "my äpps"  # as people name their folders
 _TIMEOUT_S = 60.0
 
 
@@ -37,10 +38,10 @@ _TIMEOUT_S = 60.0
 def place(
     redis_server: RedisServer, migrated: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workplace]:
-    """A workplace with a worker, and a folder for apps at `apps`."""
+    """A workplace with a worker, and a folder for apps."""
     place = installed(tmp_path_factory.mktemp("place"), redis_server.url, migrated)
     place.start()
-    install(place.home / "apps", "6.0.0", express() / "express", express() / "multer")
+    install(place.home / APPS, "6.0.0", express() / "express", express() / "multer")
     yield place
     place.close()
 
@@ -57,7 +58,7 @@ def key(place: Workplace) -> str:
 
 @pytest.fixture(scope="module")
 def app(place: Workplace, face: FaceProcess, key: str) -> Iterator[NodeApp]:
-    app = NodeApp(place.home / "apps")
+    app = NodeApp(place.home / APPS)
     app.run("app.http = new app.HttpMediaClient(given.url, given.key);", url=face.url, key=key)
     yield app
     app.kill()
@@ -237,7 +238,7 @@ def test_with_the_secret_of_the_server_an_upload_is_its_owners(app: NodeApp, fac
 
 def run_snippet(code: str, place: Workplace, **variables: str) -> subprocess.Popen[str]:
     """What the page shows, as a module beside the installed package."""
-    script = place.home / "apps/snippet.mjs"
+    script = place.home / APPS / "snippet.mjs"
     script.write_text(code)
     env = {"PATH": os.environ["PATH"], **variables}
     return subprocess.Popen(
@@ -251,7 +252,7 @@ def test_what_the_page_of_the_client_shows_does_what_it_says(
 ) -> None:
     by_redis, fake, by_http = SNIPPETS
     source = place.put("uploads/2026/11/cat.jpg", PICTURE.read_bytes())
-    shutil.copy(PICTURE, place.home / "apps/cat.jpg")
+    shutil.copy(PICTURE, place.home / APPS / "cat.jpg")
 
     with run_snippet(by_redis, place, REDIS_URL=place.redis_url) as listening:
         assert listening.stdout is not None
@@ -270,7 +271,7 @@ def test_what_the_page_of_the_client_shows_does_what_it_says(
 @contextmanager
 def running(place: Workplace, port: int) -> Iterator[str]:
     """The app of examples/express, until it is killed."""
-    home = place.home / "apps"
+    home = place.home / APPS
     shutil.copytree(EXAMPLE, home, dirs_exist_ok=True)
     variables = {"PORT": str(port), "REDIS_URL": place.redis_url, "STORAGE": str(place.root)}
     env = {"PATH": os.environ["PATH"], **variables}
@@ -316,14 +317,22 @@ def test_the_app_has_at_most_30_lines() -> None:
 def test_the_app_tells_the_outcome_of_an_upload_and_serves_its_variants(port: int) -> None:
     url = f"http://127.0.0.1:{port}"
 
-    ready = upload(url, "cat.jpg", PICTURE.read_bytes())
+    ready = upload(url, "Käse 🐈.jpg", PICTURE.read_bytes())
     failed = upload(url, "note.pdf", b"%PDF-1.7")
 
-    assert (ready["state"], ready["metadata"]) == ("ready", {"filename": "cat.jpg"})
+    assert (ready["state"], ready["metadata"]) == ("ready", {"filename": "Käse 🐈.jpg"})
     picture = httpx.get(f"{url}/{ready['variants'][0]['key']}", trust_env=False)
     assert (picture.status_code, picture.headers["content-type"]) == (200, "image/jpeg")
     assert "immutable" in picture.headers["cache-control"]
     assert (failed["state"], failed["error"]["code"]) == ("failed", "unsupported_format")
+
+
+def test_the_app_shows_its_page_and_refuses_a_form_without_a_photo(port: int) -> None:
+    page = httpx.get(f"http://127.0.0.1:{port}", trust_env=False)
+    refused = httpx.post(f"http://127.0.0.1:{port}/photos", trust_env=False)
+
+    assert "<title>Photos</title>" in page.text
+    assert refused.status_code == 400
 
 
 def test_the_app_knows_after_its_death_what_it_knew_before(port: int) -> None:
