@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from scripts.redis_server import RedisServer
+from tests.support.clients import program
+from tests.support.node_app import install
 from tests.support.ports import free_port
 from tests.support.snippets import blocks, snippets, take
 from tests.support.workplace import Workplace, database_on, eventually
@@ -73,7 +75,8 @@ def small_app(
 ) -> Iterator[SmallApp]:
     folder = tmp_path_factory.mktemp("app")
     take(PAGE, folder)
-    place = Workplace(tmp_path_factory.mktemp("live"), database_on(redis_server.url), migrated)
+    live = tmp_path_factory.mktemp("live")
+    place = Workplace(live, database_on(redis_server.url), migrated, MEDIA_STARTED="1")
     place.start()
     app = SmallApp(place, folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -94,8 +97,9 @@ def small_app(
 def test_every_example_of_the_page_has_a_name_and_is_run_here() -> None:
     text = Path(__file__).read_text("utf-8")
 
-    assert blocks(PAGE, "python") == [code for language, code in snippets(PAGE).values()]
-    assert [name for name in snippets(PAGE) if f'"{name}"' not in text] == []
+    named = [code for _, code in snippets(PAGE).values()]
+    assert blocks(PAGE, "python") + blocks(PAGE, "js") == named
+    assert [name for name in snippets(PAGE) if name not in text] == []
 
 
 def test_the_row_of_a_photo_says_that_it_is_ready_and_what_a_page_shows(small_app: SmallApp) -> None:
@@ -228,3 +232,69 @@ def test_the_tests_of_the_page_need_neither_redis_nor_worker(tmp_path: Path) -> 
 
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
+
+
+ON_NODE = """
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { Redis } from "ioredis";
+import { events } from "./browsers.mjs";
+import { add, media } from "./photos.mjs";
+import { uploadId } from "media-worker-client";
+
+const server = createServer((request, response) => events(request.url.slice(1), response)).listen(0);
+await once(server, "listening");
+const listening = import("./listen.mjs");
+const redis = new Redis(process.env.REDIS_URL);
+while (!(await redis.client("LIST")).includes("cmd=xread ")); // it hears what comes from now on
+redis.disconnect();
+const source = "uploads/node/cat.jpg";
+const { body } = await fetch(`http://localhost:${server.address().port}/${uploadId(source)}`);
+const states = [];
+let id;
+for await (const bytes of body) {
+  for (const [, data] of new TextDecoder().decode(bytes).matchAll(/^data: (.*)$/gm)) {
+    const row = JSON.parse(data);
+    states.push(row && [row.state, row.ahead, row.srcset?.split(" ")[0]]);
+    if (row?.state === "ready") process.emit("SIGTERM");
+  }
+  if (states.at(-1)?.[0] === "ready") break;
+  id ??= await add(source, "node");
+}
+await listening;
+server.closeAllConnections();
+server.close();
+console.log(JSON.stringify(states));
+"""
+
+
+def test_a_browser_of_the_app_on_node_sees_its_photo_come(small_app: SmallApp, tmp_path: Path) -> None:
+    take(PAGE, install(tmp_path))
+    (tmp_path / "main.mjs").write_text(ON_NODE)
+    small_app.place.put("uploads/node/cat.jpg", PICTURE)
+
+    done = node(tmp_path, "main.mjs", REDIS_URL=small_app.place.redis_url)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *between, ready = json.loads(done.stdout)
+    assert (first, ready[0]) == (None, "ready")
+    assert ["processing", 0] in [[state, ahead] for state, ahead, _ in between]
+    assert (small_app.place.root / ready[2]).is_file()
+
+
+def test_the_tests_of_the_page_on_node_need_neither_redis_nor_worker(tmp_path: Path) -> None:
+    take(PAGE, install(tmp_path))
+
+    done = node(
+        tmp_path, "--test", "photos.test.mjs", NODE_ENV="test", REDIS_URL=f"redis://127.0.0.1:{free_port()}"
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert "# pass 2" in done.stdout
+
+
+def node(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What Node does with these files."""
+    env = {"PATH": os.environ["PATH"], **variables}
+    command = [program("node"), *words]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60)
