@@ -44,12 +44,18 @@ def test_a_listener_goes_on_after_its_database_was_away(
     shop.listen()
     shop.run(ADD)
     eventually(lambda: shop.run(STATES) == ["ready"])
-    shop.run("from shop.trying import *; Upload.objects.update(state='pending', seq=0); connection.close()")
+    source = shop.run(
+        """
+        from shop.trying import *
+        Upload.objects.update(state="pending", seq=0)
+        answer = Photo.objects.get().image.name
+        connection.close()
+        """
+    )
 
     postgres.stop()
-    source = next(live.root.glob("uploads/**/*.jpg")).relative_to(live.root)
-    live.send({"source": str(source)})
-    live.await_end_of(str(source), times=2)
+    live.send({"source": source})
+    live.await_end_of(source, times=2)
     eventually(lambda: "The handler failed" in shop.log)
     postgres.start()
 
