@@ -8,12 +8,10 @@ from typing import Any
 
 from django.apps import apps
 from django.core import checks
-from django.core.exceptions import ValidationError
 from django.core.files.storage import FileSystemStorage
 from django.db import connections, models
 from django.db.models.fields.files import FieldFile, FileDescriptor
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
-from django.utils.translation import gettext_lazy as _
 
 from media_worker_django import announcing, limits
 from media_worker_django.forms import MediaFormField
@@ -147,6 +145,7 @@ class MediaField(models.FileField):
     """
 
     attr_class = MediaFieldFile
+    default_validators = [limits.validate_size]
     descriptor_class = MediaDescriptor
     relation: UploadRelation | None = None
 
@@ -215,16 +214,6 @@ class MediaField(models.FileField):
 
     def formfield(self, **kwargs: Any) -> Any:
         return super().formfield(**{"form_class": MediaFormField, **kwargs})
-
-    def validate(self, value: Any, model_instance: models.Model | None) -> None:
-        super().validate(value, model_instance)
-        most = limits.max_bytes() if value and not value._committed else None
-        if most is not None and value.size > most:
-            raise ValidationError(
-                _("The file has %(size)s; at most %(most)s are accepted."),
-                code="too_large",
-                params={"size": limits.megabytes(value.size), "most": limits.limit(most)},
-            )
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         return [*super().check(**kwargs), *self._check_place(), *self._check_storage()]

@@ -6,6 +6,7 @@ import time
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from django.core.exceptions import ValidationError
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -35,6 +36,17 @@ def _ask(media: Any) -> int | None:
     except (MediaError, RedisError, OSError):
         return None
     return told if isinstance(told, int) else None
+
+
+def validate_size(file: Any) -> None:
+    """Refuse a new file that is larger than a worker takes. Raises: ValidationError."""
+    most = None if getattr(file, "_committed", False) else max_bytes()
+    if most is not None and file.size > most:
+        raise ValidationError(
+            _("The file has %(size)s; at most %(most)s are accepted."),
+            code="too_large",
+            params={"size": megabytes(file.size), "most": limit(most)},
+        )
 
 
 def megabytes(size: int) -> str:
