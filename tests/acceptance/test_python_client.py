@@ -4,12 +4,23 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from media_worker_client import HttpMediaClient, MediaClient, MediaError, MediaTimeout, Outbox, upload_id
+from media_worker_client import (
+    HttpMediaClient,
+    MediaClient,
+    MediaError,
+    MediaTimeout,
+    Message,
+    Outbox,
+    upload_id,
+)
+from media_worker_client.fake import FakeMedia
 from scripts import readme
 from scripts.redis_server import RedisServer
 from tests.support import pictures
@@ -129,6 +140,58 @@ def test_a_replaced_upload_goes_once_the_new_one_is_ready(
     told = [(message.id, message.type) for message in heard if message.id in (old, new)]
     assert told[-2:] == [(new, "upload.ready"), (old, "upload.deleted")]
     assert [message.raw.get("replaced_by") for message in heard if message.id == old][-1] == new
+
+
+def told_of(message: Message) -> dict[str, Any]:
+    """What an app may go by, without what is of its picture or its time."""
+    return {
+        "fields": set(message.raw),
+        "about": (message.type, message.state, message.id, message.source, message.metadata),
+        "error": (message.error and message.error.code, message.entry is not None),
+        "original": message.original if isinstance(message.original, str) else None,
+        "more": [message.raw.get(name) for name in ("recipe", "replaces", "replaced_by", "traceparent")],
+    }
+
+
+def test_the_fake_tells_what_a_worker_tells(place: Workplace, media: MediaClient, app: ListeningApp) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    cat, text, new = (f"uploads/fake/{name}" for name in ("cat.jpg", "text.jpg", "new.jpg"))
+    for source, data in ((cat, pictures.small(41)), (text, b"no"), (new, pictures.small(42))):
+        place.put(source, data)
+    fake = FakeMedia()
+    fake.fail(text, "unsupported_format")
+    unknown = str(uuid4())
+    steps: list[tuple[int, Callable[[MediaClient | FakeMedia], object]]] = [
+        (1, lambda media: media.announce(cat, metadata={"post": 7, "of": (1, 2)}, traceparent=trace)),
+        (1, lambda media: media.announce(text, metadata={"of": [{1: "one"}]}, owner="42")),
+        (1, lambda media: media.announce(new, id=upload_id(cat))),
+        (2, lambda media: media.replace(upload_id(cat), new, metadata={"post": 8}, traceparent=trace)),
+        (2, lambda media: media.replace(unknown, new, metadata={"post": 8})),
+        (1, lambda media: media.delete(unknown, original=True)),
+        (1, lambda media: media.delete(upload_id(new), traceparent=trace)),
+        (1, lambda media: media.delete(upload_id(new))),
+    ]
+    since = len(app.heard)
+    expected = since
+    for count, step in steps:
+        step(media)
+        step(fake)
+        expected += count
+        app.await_count(expected)
+    fake.fail(cat, "unknown_recipe")
+    media.announce(cat, recipe="huge")
+    fake.announce(cat)
+    app.await_count(expected + 1)
+
+    assert [told_of(one) for one in fake.deliver()] == [told_of(one) for one in app.heard[since:]]
+    for upload in (upload_id(cat), upload_id(text), upload_id(new), unknown):
+        real, faked = media.status(upload), fake.status(upload)
+        assert real is not None
+        assert faked is not None
+        names = ("id", "state", "source", "seq", "metadata", "attempts", "original", "thumbhash", "srcset")
+        assert [getattr(faked, name) for name in names] == [
+            getattr(real, name) if name != "seq" else real.seq - app.heard[since].seq + 1 for name in names
+        ]
 
 
 def test_a_listener_hears_of_a_worker_what_was_trimmed_under_it(place: Workplace) -> None:

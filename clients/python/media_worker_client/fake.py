@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +14,7 @@ from media_worker_client import async_client
 from media_worker_client.announcing import Announcing
 from media_worker_client.client import run
 from media_worker_client.cursors import Cursor, SeqStore
-from media_worker_client.events import UploadId, event_of, status_question
+from media_worker_client.events import UploadId, encoded, event_of, status_question
 from media_worker_client.messages import Message, Upload, parse_message, parse_upload
 from media_worker_client.options import Stop
 from media_worker_client.steps import Call, Steps
@@ -26,6 +27,8 @@ _FILES = {
     "large": "large.jpg",
 }  # small pictures are not enlarged
 _ORIGINAL = {"width": 480, "height": 360, "format": "jpeg", "color": "#5a6b46"}
+_REFUSED = {"invalid_event", "unknown_recipe"}
+"""What is wrong with an event: it is answered, and the upload stays as it is."""
 _MESSAGES = {
     "source_missing": "There is no such file.",
     "source_too_large": "The file has 20.5 MB; at most 10 MiB are accepted.",
@@ -51,7 +54,7 @@ class FakeMedia(Announcing):
         self._failures: dict[str, tuple[str, str]] = {}
         self._uploads: dict[str, dict[str, Any]] = {}
         self._undelivered: list[dict[str, Any]] = []
-        self._handlers: list[Callable[[Message], Any]] = []
+        self._handlers: list[tuple[str | None, Callable[[Message], Any]]] = []
         self._seq = 0
 
     # -- what a test says
@@ -77,7 +80,7 @@ class FakeMedia(Announcing):
         while self._undelivered:
             message = parse_message(self._undelivered[0], f"{self._undelivered[0]['seq']}-0")
             assert message is not None
-            for handler in self._handlers:
+            for handler in self._listeners():
                 yield Call(handler, (message,))
             self._undelivered.pop(0)
             delivered.append(message)
@@ -114,10 +117,11 @@ class FakeMedia(Announcing):
         """Take an event, and have its messages wait. Raises: ValueError for what a worker would refuse."""
         taken = event_of(event)
         self.sent.append(taken)
-        if "delete" in taken:
-            self._delete(taken["delete"])
+        arrived = json.loads(encoded(taken))  # a worker has nothing but JSON
+        if "delete" in arrived:
+            self._delete(arrived)
         else:
-            self._process(taken)
+            self._process(arrived)
         return f"{len(self.sent)}-0"
 
     def listen(
@@ -132,8 +136,11 @@ class FakeMedia(Announcing):
         seqs: SeqStore | None = None,
         claim_after: float = 60.0,
     ) -> None:
-        """Have `deliver` call `handler`, too; it returns at once."""
-        self._handlers.append(handler)
+        """Have `deliver` call `handler`, too; it returns at once.
+
+        Of the listeners of a group one has the messages: the one that came last.
+        """
+        self._handlers.append((group, handler))
 
     def close(self) -> None:
         """Nothing."""
@@ -144,42 +151,64 @@ class FakeMedia(Announcing):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _listeners(self) -> Iterable[Callable[[Message], Any]]:
+        """All that listen alone, and one of each group."""
+        last = {group: at for at, (group, _) in enumerate(self._handlers)}
+        return [one for at, (group, one) in enumerate(self._handlers) if group is None or last[group] == at]
+
     # -- what a worker would do
 
     def _process(self, event: Mapping[str, Any]) -> None:
-        source = event["source"]
-        upload = {
-            "id": event["id"],
-            "source": source,
-            "metadata": event.get("metadata", {}),
-            "recipe": event.get("recipe", "default"),
-        }
-        failure = self._failures.get(source)
-        if failure is not None:
-            error = {"code": failure[0], "message": failure[1]}
-            self._tell("failed", {**upload, "attempts": 1, "error": error})
+        source, known = event["source"], self._uploads.get(event["id"])
+        about = {"id": event["id"], "source": source, "metadata": event.get("metadata", {})}
+        traced = _trace_of(event)
+        code, message = self._failures.get(source, (None, None))
+        if known is not None and known["source"] not in (source, None):
+            code, message = "invalid_event", "the id belongs to another source"
+        error = {"code": code, "message": message}
+        if code in _REFUSED:
+            entry = f"{len(self.sent)}-0"
+            seq = self._tell("failed", {**about, "attempts": 0, "error": error, **traced, "entry": entry})
+            if known is not None:
+                self._keep(known, seq)
             return
-        variants = [self._variant(event["id"], *of) for of in _VARIANTS]
+        recipe = event.get("recipe", "default")
+        if code is not None:
+            seq = self._tell("failed", {**about, "attempts": 1, "error": error, **traced})
+            self._keep({**about, "state": "failed", "recipe": recipe, "attempts": 1, "error": error}, seq)
+            return
+        made = self._made(event["id"])
+        replaces = event.get("replaces")
+        replaced = {"replaces": replaces} if replaces else {}
+        seq = self._tell("ready", {**about, "recipe": recipe, **made, **replaced, **traced})
+        self._keep({**about, "state": "ready", "recipe": recipe, "attempts": 1, **made}, seq)
+        if replaces:
+            self._delete({"delete": replaces, "replaced_by": event["id"], **traced})
+
+    def _made(self, id: str) -> dict[str, Any]:
+        """What an upload has that is ready."""
+        variants = [self._variant(id, *of) for of in _VARIANTS]
         widths = {one["width"]: one for one in reversed(variants)}
-        made = {
+        return {
             "original": {**_ORIGINAL, "bytes": (PICTURES / "large.jpg").stat().st_size},
             "thumbhash": "1mYGRZYXaIhwh4iBilmIhhePcnAI",
             "blurhash": None,
             "variants": variants,
             "srcset": ", ".join(f"{self._url}{one['key']} {width}w" for width, one in sorted(widths.items())),
         }
-        old = event.get("replaces")
-        self._tell("ready", {**upload, **made, **({"replaces": old} if old else {})})
-        if old:
-            self._delete(old, {"replaced_by": event["id"]})
 
-    def _delete(self, id: str, more: Mapping[str, Any] | None = None) -> None:
-        known = self._uploads.get(id, {"id": id, "source": None})
-        for variant in known.get("variants", ()):
-            if self._root is not None and not more:
+    def _delete(self, event: Mapping[str, Any]) -> None:
+        id = event["delete"]
+        known = self._uploads.get(id, {"source": None, "metadata": {}})
+        if self._root is not None and "replaced_by" not in event:
+            for variant in known.get("variants", ()):
                 (self._root / variant["key"]).unlink(missing_ok=True)
-        kept = {"id": id, "source": known["source"], "metadata": {}, "original": "kept"}
-        self._tell("deleted", {**kept, **(more or {})})
+        by = event.get("replaced_by", known.get("replaced_by"))
+        about = {"id": id, "source": known["source"], **({"replaced_by": by} if by else {})}
+        fate = "missing" if known["source"] is None else "kept"
+        told = {**about, "metadata": known["metadata"], "original": fate, **_trace_of(event)}
+        seq = self._tell("deleted", told)
+        self._keep({**about, "state": "deleted", "recipe": "default", "attempts": 0, "metadata": {}}, seq)
 
     def _variant(self, upload: str, name: str, width: int, height: int) -> dict[str, Any]:
         file = PICTURES / _FILES[name]
@@ -192,11 +221,20 @@ class FakeMedia(Announcing):
         size = file.stat().st_size
         return {"name": name, "key": key, "width": width, "height": height, "bytes": size}
 
-    def _tell(self, state: str, about: Mapping[str, Any]) -> None:
+    def _tell(self, state: str, about: Mapping[str, Any]) -> int:
+        """Have a message wait; returns its `seq`."""
         self._seq += 1
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._undelivered.append({"type": f"upload.{state}", "seq": self._seq, **about, "time": time})
-        self._uploads[about["id"]] = {**about, "state": state, "seq": self._seq}
+        return self._seq
+
+    def _keep(self, upload: Mapping[str, Any], seq: int) -> None:
+        """Have an upload as `status` tells it."""
+        self._uploads[upload["id"]] = {**upload, "seq": seq}
+
+
+def _trace_of(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {"traceparent": event["traceparent"]} if "traceparent" in event else {}
 
 
 class AsyncFakeMedia:
@@ -247,9 +285,11 @@ class AsyncFakeMedia:
         """As of `FakeMedia`."""
         return self._fake.send(event)
 
-    async def listen(self, handler: Callable[[Message], Any], *_: object, **options: object) -> None:
-        """Have `deliver` await `handler`, too; it returns at once."""
-        self._fake.listen(handler)
+    async def listen(
+        self, handler: Callable[[Message], Any], group: str | None = None, *_: object, **options: object
+    ) -> None:
+        """Have `deliver` await `handler`, too; it returns at once, see `FakeMedia`."""
+        self._fake.listen(handler, group)
 
     async def close(self) -> None:
         """Nothing."""

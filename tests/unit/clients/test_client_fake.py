@@ -89,6 +89,19 @@ def test_a_message_waits_on_where_the_handler_of_an_app_fails() -> None:
     assert media.deliver() == calls[:1]
 
 
+def test_of_the_listeners_of_a_group_one_has_each_message() -> None:
+    media = FakeMedia()
+    heard: dict[str, list[Message]] = {name: [] for name in ("first", "last", "other", "alone", "alone too")}
+    for name, group in (("first", "my-app"), ("last", "my-app"), ("other", "other"), ("alone", None)):
+        media.listen(heard[name].append, group=group)
+    media.listen(heard["alone too"].append)
+    media.announce("uploads/a.jpg")
+    media.deliver()
+
+    told = {name: len(messages) for name, messages in heard.items()}
+    assert told == {"first": 0, "last": 1, "other": 1, "alone": 1, "alone too": 1}
+
+
 def test_what_the_worker_would_refuse_is_refused_by_the_fake() -> None:
     with pytest.raises(ValueError, match="begins with uploads/"):
         FakeMedia().announce("cat.jpg")
