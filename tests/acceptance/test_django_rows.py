@@ -321,6 +321,29 @@ def test_an_instance_made_by_hand_replaces_what_its_row_has(shop: DjangoShop) ->
     assert answer == {"old": "deleting", "other": "ready"}
 
 
+def test_a_table_that_is_not_migrated_yet_stops_no_other_model_and_keeps_files(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        photo("cat"), photo("dog", "other")
+        media.deliver()
+        rename = "ALTER TABLE {} RENAME TO {}".format
+        connection.cursor().execute(rename("shop_album", "shop_album_later"))
+        try:
+            with transaction.atomic(), SimpleTestCase().assertLogs("media_worker_django", "WARNING"):
+                Photo.objects.get(title="cat").delete()
+                dog = Photo.objects.get(title="dog")
+                dog.image = picture("new")
+                dog.save()
+        finally:
+            connection.cursor().execute(rename("shop_album_later", "shop_album"))
+        media.deliver()
+        answer = states()
+        """
+    )
+
+    assert answer == {"old": "ready", "other": "ready", "new": "ready"}
+
+
 def test_a_copy_is_made_of_all_fields_as_by_packages_that_keep_a_history(shop: DjangoShop) -> None:
     answer = shop.trying(
         """

@@ -12,7 +12,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from django.apps import apps
-from django.db import Error, connections, models, router, transaction
+from django.db import DatabaseError, Error, connections, models, router, transaction
 from django.utils import timezone
 from media_worker_client import upload_id
 from redis.exceptions import RedisError
@@ -175,14 +175,26 @@ def _rows(upload: Upload) -> models.QuerySet[Upload]:
 
 
 def is_in_use(name: str, using: str) -> bool:
-    """Whether a row names this file; a field's rows may be in the database of `Upload`'s, or in their own."""
-    for field in media_fields():
-        for alias in {using, router.db_for_write(field.model)}:
-            if router.allow_migrate_model(alias, field.model):
-                rows = models.QuerySet(field.model, using=alias)  # those that its managers hide, too
-                if rows.filter(**{field.attname: name}).exists():
+    """Whether a row names this file, in the database `using` or that of its model; or that is unknown.
+
+    It is where a table or its column is yet to be migrated: nothing is deleted on a guess.
+    """
+    places = [(one, router.db_for_write(one.model)) for one in media_fields()]
+    for alias in dict.fromkeys([using, *(own for _field, own in places)]):
+        fields = [field for field, own in places if alias in (using, own)]
+        try:
+            with transaction.atomic(using=alias):
+                if any(_is_named(name, field, alias) for field in fields):
                     return True
+        except DatabaseError as error:
+            logger.warning("It is not known whether %s is in use, so it is kept: %s", name, error)
+            return True
     return False
+
+
+def _is_named(name: str, field: MediaField, using: str) -> bool:
+    rows = models.QuerySet(field.model, using=using)  # those that its managers hide, too
+    return router.allow_migrate_model(using, field.model) and rows.filter(**{field.attname: name}).exists()
 
 
 def databases() -> Sequence[str]:
