@@ -3,7 +3,7 @@ export interface Variant {
   name: string;
   /** Its key in the storage, such as `variants/ab/cd/….jpg`. */
   key: string;
-  /** Where it is served, if it was told by HTTP. */
+  /** Where it is served, as the HTTP server tells it, or a worker that has a `MEDIA_HTTP_URL`. */
   url: string | null;
   width: number;
   height: number;
@@ -189,7 +189,7 @@ export class MediaClient {
 export interface OutboxOptions {
   /** The events that your app waits for an answer to; a source is the event of that source. */
   pending: () => Iterable<UploadEvent | string> | AsyncIterable<UploadEvent | string> | Promise<Iterable<UploadEvent | string>>;
-  /** Ms between two rounds; 60,000. */
+  /** Ms between two rounds; 60,000. The more often an event was sent, the more seldom it is, 16 times that at most. */
   every?: number;
   /** What a round failed with, and what no worker would take: that is passed over. Both are logged by default. */
   onError?: (error: Error) => void;

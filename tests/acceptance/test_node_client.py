@@ -283,6 +283,34 @@ def test_a_process_may_have_many_listeners(app: NodeApp, place: Workplace, strea
     assert app.run(code, options={"redis": place.redis_url, "events": stream}) == []
 
 
+def test_a_variant_has_its_link_where_the_worker_knows_one(
+    app: NodeApp, place: Workplace, stream: str, send: Send
+) -> None:
+    variants = [
+        {"name": name, "key": f"variants/{name}.jpg", "width": width, "height": 1, "bytes": 1}
+        for name, width in (("square", 150), ("thumb", 150), ("large", 800))
+    ]
+    links = (
+        "https://cdn.example/files/variants/thumb.jpg 150w, https://cdn.example/files/variants/large.jpg 800w"
+    )
+    send("a", 1, variants=variants, srcset=links)
+    send("b", 2, variants=variants, srcset="variants/thumb.jpg 150w, variants/large.jpg 800w")
+    code = """
+    const box = new app.Box();
+    const stop = new AbortController();
+    const listening = app.own.listen(box.put, { group: "g", signal: stop.signal });
+    await box.until((got) => got.length === 2);
+    stop.abort();
+    await listening;
+    return box.items.map(({ variants }) => variants.map(({ url }) => url));
+    """
+
+    linked, alone = app.run(code)
+
+    assert linked == [f"https://cdn.example/files/{variant['key']}" for variant in variants]
+    assert alone == [None] * 3
+
+
 def test_that_work_begins_is_told_unless_a_later_message_was_seen(
     app: NodeApp, place: Workplace, stream: str, send: Send
 ) -> None:

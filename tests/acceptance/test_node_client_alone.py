@@ -1,6 +1,7 @@
 """The client for Node where there is no worker: its fake, what is packed, and its types."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -135,6 +136,83 @@ def test_the_fake_gives_what_comes_out_of_a_stream_and_answers_questions(app: No
     ready = ["upload.ready", "ready", when]
     assert got == [ready, ready, ["upload.status", "unknown", {}]]
     assert (refused, no_handler, sent) == ("TypeError", "TypeError", 3)
+
+
+REFUSED = [
+    '"uploads//a.jpg"',
+    '"uploads/../a.jpg"',
+    '"uploads/"',
+    '"uploads/a\\nb.jpg"',
+    '"uploads/\\ud83d.jpg"',
+    '"uploads/" + "x".repeat(256)',
+    '"uploads/" + "é".repeat(128)',
+    '"uploads" + "/xxxxxxxxx".repeat(102)',
+    '"uploads/a.jpg", { metadata: [1] }',
+    '"uploads/a.jpg", { metadata: "a" }',
+    '"uploads/a.jpg", { metadata: { name: "cat 🐈".slice(0, 5) } }',
+    '"uploads/a.jpg", { metadata: { "\\udc00": 1 } }',
+    '"uploads/a.jpg", { metadata: { name: "é".repeat(2050) } }',
+    '"uploads/a.jpg", { owner: "" }',
+    '"uploads/a.jpg", { owner: 42 }',
+    '"uploads/a.jpg", { owner: "o".repeat(65) }',
+    '"uploads/a.jpg", { owner: "a\\tb" }',
+    '"uploads/a.jpg", { recipe: 7 }',
+]
+TAKEN = [
+    '"uploads/Käse 🐈.jpg"',
+    '"uploads" + "/xxxxxxxxx".repeat(101)',
+    '"uploads/a.jpg", { metadata: { path: "C:\\\\udc00", name: "cat 🐈", none: undefined } }',
+    '"uploads/a.jpg", { metadata: { name: "é".repeat(2040) }, owner: "🐈".repeat(64), recipe: "default" }',
+]
+
+
+def test_what_a_worker_refuses_for_its_form_is_refused_where_it_is_sent(app: NodeApp) -> None:
+    tries = ",".join(f"() => media.announce({words})" for words in [*REFUSED, *TAKEN])
+    code = f"""
+    const media = new app.FakeMedia();
+    return Promise.all([{tries}].map((one) => one().then(() => null, ({{ name }}) => name)));
+    """
+
+    told = dict(zip([*REFUSED, *TAKEN], app.run(code), strict=True))
+
+    assert told == {**dict.fromkeys(REFUSED, "TypeError"), **dict.fromkeys(TAKEN)}
+
+
+def test_an_outbox_sends_each_event_less_and_less_often(app: NodeApp) -> None:
+    code = """
+    const media = new app.FakeMedia();
+    const rounds = new app.Box();
+    const pending = () => (rounds.put(1), ["uploads/waits.jpg"]);
+    const outbox = new app.Outbox(media, { pending, every: 10 }).start();
+    await rounds.until((got) => got.length > 20);
+    await outbox.stop();
+    return [media.sent.length, rounds.items.length];
+    """
+
+    sent, rounds = app.run(code)
+
+    assert 2 <= sent <= rounds * 2 / 3
+
+
+def test_the_app_that_the_types_describe_is_the_one_that_there_is(app: NodeApp) -> None:
+    types = (CLIENT / "index.d.ts").read_text("utf-8")
+    names = re.findall(r"^export (?:class|function) (\w+)", types, re.MULTILINE)
+    classes = re.findall(r"^export class (\w+).*?\{\n(.*?)^\}", types, re.MULTILINE | re.DOTALL)
+    described = {
+        name: sorted(set(re.findall(r"^  (\w+)\(", body, re.MULTILINE)) | {"constructor"})
+        for name, body in classes
+    }
+    code = """
+    const isClass = ([name, one]) => /^[A-Z]/.test(name);
+    const all = Object.entries(app.require("media-worker-client"));
+    const verbs = ([name, one]) => [name, Object.getOwnPropertyNames(one.prototype).sort()];
+    return [all.map(([name]) => name), Object.fromEntries(all.filter(isClass).map(verbs))];
+    """
+
+    there, verbs = app.run(code)
+
+    assert sorted(names) == sorted(there)
+    assert described == verbs
 
 
 def test_an_app_whose_way_of_telling_errors_fails_lives_on(app: NodeApp) -> None:

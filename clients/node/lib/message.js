@@ -11,6 +11,7 @@ const OUTCOMES = ["ready", "failed", "deleted"];
 
 /** An upload as a message, a status or the HTTP server tells it; `raw`, all of it, is left out of its JSON. */
 function toUpload(raw) {
+  const base = baseOf(raw.srcset ?? "", raw.variants ?? []);
   const upload = {
     id: raw.id ?? null,
     seq: Number.isSafeInteger(raw.seq) && raw.seq >= 0 ? raw.seq : 0, // no other is of a worker, nor may it hide later ones
@@ -23,14 +24,21 @@ function toUpload(raw) {
     original: raw.original ?? null,
     thumbhash: raw.thumbhash ?? null,
     blurhash: raw.blurhash ?? null,
-    variants: (raw.variants ?? []).map(toVariant),
+    variants: (raw.variants ?? []).map((variant) => toVariant(variant, base)),
     srcset: raw.srcset ?? "",
   };
   return Object.defineProperty(upload, "raw", { value: raw });
 }
 
-function toVariant({ name, key, url = null, width, height, bytes }) {
-  return { name, key, url, width, height, bytes };
+function toVariant({ name, key, url = null, width, height, bytes }, base) {
+  return { name, key, url: url ?? (base && base + key), width, height, bytes };
+}
+
+/** What stands before keys in a srcset of links, for messages tell links only there; null: it has keys. */
+function baseOf(srcset, variants) {
+  const [first] = srcset.split(" ", 1);
+  const named = variants.find(({ key }) => key && first.endsWith(key));
+  return named === undefined ? null : first.slice(0, -named.key.length) || null;
 }
 
 /** A message about an upload; `entryId` is its ID in the stream, null where it has come another way. */

@@ -6,9 +6,12 @@ const { report } = require("./errors.js");
 const { checkId } = require("./ids.js");
 const { pause } = require("./pause.js");
 
+const SELDOM = 16; // times `every`: so long at most until the same event is sent again
+
 /** Puts each event that `pending` names on the stream, every so many ms, until it is stopped. */
 class Outbox {
   #client;
+  #due = new Map(); // event as JSON -> {at, pause}: when it is to be sent again, and for how long not then
   #every;
   #onError;
   #pending;
@@ -38,16 +41,24 @@ class Outbox {
   }
 
   /**
-   * One round; resolves to the number of events that were sent. A source is the event of that source.
+   * One round; resolves to the number of events that were sent. A source is the event of that source. The more
+   * often one was sent, the more seldom it is.
    *
    * What no worker would take goes to `onError`, and holds up nothing. Rejects while Redis is away.
    */
   async send() {
+    const [known, now] = [this.#due, performance.now()];
+    this.#due = new Map(); // what waits no more is forgotten
     let sent = 0;
     for await (const event of await this.#pending()) {
       const checked = this.#checked(event);
       if (checked === null) continue;
+      const key = JSON.stringify(checked);
+      const due = known.get(key) ?? { at: now, pause: this.#every };
+      this.#due.set(key, due);
+      if (due.at > now) continue;
       await this.#client.send(checked);
+      this.#due.set(key, { at: now + due.pause, pause: Math.min(2 * due.pause, SELDOM * this.#every) });
       sent += 1;
     }
     return sent;
