@@ -56,6 +56,7 @@ def shop(django_version: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         ("upload_to='uploads/%Y'", []),
         ("upload_to='uploadsof'", ["media_worker_django.E004"]),
         ("storage=FileSystemStorage('/srv/uploads')", ["media_worker_django.E006"]),
+        ("storage=FileSystemStorage('/' + 300 * 'x' + '/uploads')", ["media_worker_django.E006"]),
         ("storage=Bucket(file_overwrite=True)", ["media_worker_django.W010"]),
         ("storage=Bucket(file_overwrite=False)", []),
     ],

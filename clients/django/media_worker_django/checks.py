@@ -5,6 +5,7 @@ Redis may be away when an app starts, so nothing here asks it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -73,7 +74,7 @@ def check_folder(**_: Any) -> list[CheckMessage]:
             id="media_worker_django.W007",
         )
         for place in sorted(places)
-        if not (place / ".media-root.json").exists()
+        if not os.path.exists(place / ".media-root.json")
     ]
 
 

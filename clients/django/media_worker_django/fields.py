@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -306,7 +307,8 @@ class MediaField(models.FileField):
                     id="media_worker_django.E005",
                 )
             ]
-        if Path(root).name == _UPLOADS.rstrip("/") and not (Path(root) / ".media-root.json").exists():
+        # Not `Path.exists`, which raises an error for a folder that may not be entered.
+        if Path(root).name == _UPLOADS.rstrip("/") and not os.path.exists(f"{root}/.media-root.json"):
             return [
                 checks.Error(
                     f"MEDIA_ROOT is {root}: it must be the folder above {_UPLOADS}.",
