@@ -68,8 +68,7 @@ class LimitsPublisher:
         A worker does its work without; why it could not is logged once.
         """
         try:
-            await self._queue.ownership.check()
-            await self._queue.limits.publish(self._limits)
+            await self._queue.limits.publish(self._limits, self._queue.ownership)
         except QueueUnavailable as error:
             if (reason := error.explain()) != self._reported:
                 self._reported = reason

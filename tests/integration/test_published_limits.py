@@ -11,6 +11,7 @@ from tests.support.face import Opening, settings_in
 from worker.domains import parse_domains
 from worker.queue import Queue
 from worker.queue.limits import limits_key
+from worker.queue.ownership import Ownership
 from worker.upload_limits import LimitsPublisher
 
 
@@ -91,6 +92,29 @@ async def test_a_worker_whose_stream_is_another_catalogs_by_now_writes_no_limits
     await queue.redis.set("media:limits", "of another")
     with capture_logs() as logged:
         await publisher.publish()
+
+    assert await queue.redis.get("media:limits") == b"of another"
+    assert [line["event"] for line in logged] == ["limits_not_published"]
+
+
+class LosesItsStream(Ownership):
+    """Another catalog's worker takes the stream between a check and what is done after it."""
+
+    async def check(self, *, lately: bool = False) -> None:
+        await super().check(lately=lately)
+        if await self.owner() == "the first":
+            await self.rebind("another", "the first")
+            await self._redis.set("media:limits", "of another")
+
+
+async def test_a_stream_that_becomes_another_catalogs_after_the_check_keeps_the_limits_of_that(
+    queue: Queue, server: RedisServer, tmp_path: Path
+) -> None:
+    await queue.ownership.bind("the first")
+    queue.ownership = LosesItsStream(queue.redis, "media:uploads")
+    queue.ownership._catalog_id = "the first"
+    with capture_logs() as logged:
+        await LimitsPublisher(settings_in(tmp_path, server.url), queue).publish()
 
     assert await queue.redis.get("media:limits") == b"of another"
     assert [line["event"] for line in logged] == ["limits_not_published"]

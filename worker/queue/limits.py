@@ -1,10 +1,13 @@
 """The limits of uploads, which apps read: one key beside each stream that apps write."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from arq.connections import ArqRedis
+from redis.exceptions import WatchError
 
 from worker.queue.mapping import maps_errors
+from worker.queue.ownership import Ownership
 
 _STREAM = "uploads"
 
@@ -23,9 +26,17 @@ class PublishedLimits:
         self.keys = [key for stream in streams if (key := limits_key(stream)) not in taken]
         self._redis = redis
 
-    async def publish(self, limits: bytes) -> None:
-        """Write them, in place of what is there."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for key in self.keys:
-                pipe.set(key, limits)
-            await pipe.execute()
+    async def publish(self, limits: bytes, ownership: Ownership) -> None:
+        """Write them in place of what is there, if the stream is ours all the while.
+
+        Raises: StreamMismatch.
+        """
+        while True:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                await ownership.check_within(pipe)
+                pipe.multi()  # type: ignore[no-untyped-call]
+                for key in self.keys:
+                    pipe.set(key, limits)
+                with suppress(WatchError):  # whose the stream is was written meanwhile
+                    await pipe.execute()
+                    return

@@ -3,6 +3,7 @@
 import time
 
 from arq.connections import ArqRedis
+from redis.asyncio.client import Pipeline
 
 from worker.queue.errors import StreamMismatch
 from worker.queue.mapping import maps_errors, unless_denied
@@ -42,6 +43,14 @@ class Ownership:
             await self._redis.set(self._key, self._catalog_id, nx=True)
             await self.check_not_of_another(self._catalog_id)
         self._checked_until = time.monotonic() + _LATELY_S
+
+    async def check_within(self, pipe: Pipeline) -> None:
+        """The same check; what `pipe` does then is undone where the stream changes hands before it is done.
+
+        Raises: StreamMismatch.
+        """
+        await unless_denied(pipe.watch(self._key))
+        await self.check()
 
     async def check_not_of_another(self, catalog_id: str | None) -> None:
         """Check that the stream is this catalog's, or nobody's yet. Raises: StreamMismatch."""
