@@ -25,6 +25,7 @@ FOLDER = DEPLOY / "kubernetes"
 OLDEST, NEWEST = "1.30", "1.37"
 # Kinds that a cluster learns by an operator.
 OF_OTHERS = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule"}
+ENDPOINTS = "MEDIA_WEBHOOK_ENDPOINTS"
 _GOODBYE_S = 7  # after the images in flight
 SERVED = (("with-http", "overlays/postgres-s3", "http"), ("with-http-on-claim", "base", "http-on-claim"))
 SERVED_NAMES = tuple(name for name, _, _ in SERVED)
@@ -59,8 +60,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             "components": [f"../deploy/kubernetes/components/{component}"]
         }
         (place / name / "kustomization.yaml").write_text(json.dumps(served))
+    (place / "with-endpoints").mkdir()
+    parts = [f"../deploy/kubernetes/components/{part}" for part in ("http-on-claim", "webhook-endpoints")]
+    told = {"resources": ["../deploy/kubernetes/base"], "components": parts}
+    (place / "with-endpoints/kustomization.yaml").write_text(json.dumps(told))
     own = {name: place / "deploy/kubernetes" / name for name in ("base", "overlays/postgres-s3")}
-    return own | {name: place / name for name in ("monitored", "our-cluster", *SERVED_NAMES)}
+    given = ("monitored", "our-cluster", "with-endpoints", *SERVED_NAMES)
+    return own | {name: place / name for name in given}
 
 
 @pytest.fixture
@@ -197,6 +203,26 @@ def test_the_http_server_of_a_catalog_in_a_file_runs_on_the_node_of_the_worker_w
     selected = near["labelSelector"]["matchLabels"]
     assert selected == one(documents, "Deployment")["spec"]["selector"]["matchLabels"]
     assert one(served, "Deployment")["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("of_serve", [False, True], ids=["worker", "serve"])
+def test_a_file_of_endpoints_is_a_secret_that_all_read_and_only_workers_have_a_way_to_these(
+    folders: dict[str, Path], of_serve: bool
+) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    every = [one for one in _documents(folders["with-endpoints"]) if is_of_serve(one) == of_serve]
+    [mounted] = [one for one in container(every)["volumeMounts"] if one["name"] == "webhook-endpoints"]
+    [volume] = [one for one in pod(every)["volumes"] if one["name"] == "webhook-endpoints"]
+    [named] = [one["value"] for one in container(every)["env"] if one["name"] == ENDPOINTS]
+    open_ports = [rule for rule in one(every, "NetworkPolicy")["spec"]["egress"] if "to" in rule]
+
+    kubernetes_validate.validate(one(every, "Deployment"), NEWEST, strict=True)
+    kubernetes_validate.validate(one(every, "NetworkPolicy"), NEWEST, strict=True)
+    assert volume["secret"] == {"secretName": "media-webhook-endpoints", "defaultMode": 0o440}
+    assert (Path(named).parent, mounted["readOnly"]) == (Path(mounted["mountPath"]), True)
+    assert f"--from-file={Path(named).name}\n" in PAGE
+    assert ENDPOINTS.removeprefix("MEDIA_").lower() in Settings.model_fields
+    assert len(open_ports) == (0 if of_serve else 1)
 
 
 def test_a_misspelt_field_is_noticed(folders: dict[str, Path]) -> None:
@@ -379,7 +405,9 @@ def test_the_alerts_are_those_that_prometheus_has_elsewhere(documents: list[Docu
 def test_the_secrets_of_the_page_are_those_that_the_pods_take(folders: dict[str, Path]) -> None:
     if not (BIN / "kubectl").exists():
         missing("no kubectl: SERVICES=1 make setup")
-    [line] = re.findall(r"^kubectl --namespace media create secret .*", PAGE, re.MULTILINE)
+    [line] = re.findall(
+        r"^kubectl --namespace media create secret generic media-worker .*", PAGE, re.MULTILINE
+    )
     words = [word for word in line.split() if "…" not in word]
     command = [str(BIN / "kubectl"), *words[1:], "--dry-run=client", "--output=json"]
 

@@ -23,6 +23,7 @@ from storage.blobs.s3_place import parse_s3
 from storage.catalog.address import Address
 from tests.support.clients import WITH_SERVICES, find_uv
 from tests.support.namesakes import make_namesakes
+from tests.support.snippets import blocks
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -347,3 +348,16 @@ def test_many_hosts_differ_from_one_in_where_catalog_and_blobs_are(monkeypatch: 
     assert not Address.of(settings.catalog_url).is_file
     assert "volumes" not in many
     assert many["deploy"]["replicas"] == 2
+
+
+@each_compose
+def test_the_file_of_endpoints_is_mounted_where_the_setting_says_for_all_who_read_it(file: str) -> None:
+    [block] = blocks(ROOT / "docs/webhooks.md", "yaml")
+    override = yaml.safe_load(block)
+    readers = {name for name, service in compose(file)["services"].items() if "build" in service}
+    [secret] = override["secrets"]
+
+    assert override["services"].keys() == readers
+    for service in override["services"].values():
+        assert service["secrets"] == [secret]
+        assert service["environment"] == {"MEDIA_WEBHOOK_ENDPOINTS": f"/run/secrets/{secret}"}
