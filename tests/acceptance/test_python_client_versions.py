@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from scripts import readme
 from tests.support import pictures
-from tests.support.clients import WITH_SERVICES, redis_py
+from tests.support.clients import WITH_SERVICES, find_python, redis_py
 from tests.support.workplace import Workplace
 
 CLIENT = readme.README.parent / "clients/python"
@@ -93,7 +95,7 @@ def test_an_app_uses_any_redis_py_with_either_protocol(live: Workplace, version:
 
 
 ALONE = """
-import importlib.metadata, importlib.util, json
+import importlib.metadata, importlib.resources, importlib.util, json
 import media_worker_client
 from media_worker_client.fake import FakeMedia
 
@@ -110,20 +112,41 @@ print(json.dumps({
 """
 
 
+def built(kind: str, source: Path, target: Path) -> Path:
+    """The package of that kind which is built of the files in `source`."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(target)]
+    done = subprocess.run(build, cwd=source, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    [package] = target.glob("media_worker_client-*")
+    return package
+
+
+@pytest.mark.parametrize("version", ["this", "3.9"])
+@pytest.mark.rotating(1)
 @WITH_SERVICES
-def test_the_client_is_built_as_a_wheel_and_works_where_nothing_else_is(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    built = subprocess.run(build, cwd=CLIENT, capture_output=True, text=True, timeout=60)
-    assert built.returncode == 0, built.stderr
-    [wheel] = tmp_path.glob("media_worker_client-*.whl")
+def test_the_client_is_built_of_its_sdist_and_works_where_nothing_else_is(
+    tmp_path: Path, version: str
+) -> None:
+    python = sys._base_executable if version == "this" else find_python(version)  # type: ignore[attr-defined]
+    redis = redis_py("8.1.0") if version == "this" else redis_py("7.0.1", python)  # the newest for 3.9
+    sdist = built("sdist", CLIENT, tmp_path / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    wheel = built("wheel", tmp_path / sdist.name.removesuffix(".tar.gz"), tmp_path / "wheel")
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{site}:{redis_py('8.1.0')}"}
-    python = [sys._base_executable, "-S", "-c", ALONE]  # type: ignore[attr-defined]
-    done = subprocess.run(python, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{site}:{redis}"}
+    command = [python, "-S", "-W", "error", "-c", ALONE]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told.pop("version") == wheel.name.split("-")[1]
+    assert told.pop("version") == sdist.name.removesuffix(".tar.gz").split("-")[1] == wheel.name.split("-")[1]
     assert told == {"requires": ["redis<9,>=5"], "typed": True, "variants": 3, "worker": []}
+
+
+def test_the_readme_has_no_links_that_only_work_in_the_repository() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (CLIENT / "README.md").read_text("utf-8"))
+
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []

@@ -52,9 +52,22 @@ def find_uv() -> str | None:
     )
 
 
-def redis_py(version: str) -> Path:
-    """A folder for PYTHONPATH that holds this version of redis-py."""
-    return _by_pip(f"redis=={version}")
+def find_python(version: str) -> str:
+    """Where a Python of that version is; the test is skipped where there is none."""
+    beside = sorted(Path(sys.base_prefix).parent.glob(f"{version}.*/bin/python3"))  # as pyenv has them
+    if beside:
+        return str(beside[-1])
+    if uv := find_uv():
+        find = [uv, "python", "find", "--no-python-downloads", "--no-project", version]
+        found = subprocess.run(find, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        if found.returncode == 0:
+            return found.stdout.strip()
+    pytest.skip(f"no Python {version}")
+
+
+def redis_py(version: str, python: str = sys.executable) -> Path:
+    """A folder for PYTHONPATH of that Python that holds this version of redis-py."""
+    return _by_pip(f"redis=={version}", python)
 
 
 def _by_pip(wanted: str, python: str = sys.executable, folder: str = "") -> Path:

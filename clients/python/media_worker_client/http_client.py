@@ -25,7 +25,7 @@ from media_worker_client.events import UploadId, id_text
 from media_worker_client.messages import Message, Upload, parse_message, parse_upload
 
 T = TypeVar("T")
-Picture = Union[bytes, str, "os.PathLike[str]", BinaryIO]
+Picture = Union[bytes, bytearray, memoryview, str, "os.PathLike[str]", BinaryIO]
 """The picture itself, the path of its file, or that file, opened for bytes; it is read from the beginning."""
 
 _AGAIN = (408, 425, 429, 502, 503, 504)
