@@ -33,9 +33,13 @@ def test_a_server_is_ready_until_it_is_killed(workplace: Workplace) -> None:
     face = start_face(workplace)
     bind = face.url.removeprefix("http://")
     ready, alive = health(bind), health(bind, "--live")
+    with caller_of(face) as client:  # whose connection a body after a head would spoil
+        heads = [client.head(path).status_code for path in ("/healthz", "/console", "/openapi.json")]
+        after = client.get("/healthz")
     face.kill()
     killed = health(bind)
 
+    assert (heads, after.json()["status"]) == ([200] * 3, "ok")
     assert (ready.returncode, ready.stdout, ready.stderr) == (0, "ready\n", "")
     assert (alive.returncode, alive.stdout) == (0, "alive\n")
     assert killed.returncode == 1
