@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -73,10 +74,9 @@ def pending(place: Workplace, stream: str, group: str) -> int:
     return int(found["pending"])
 
 
-def clients(place: Workplace) -> list[dict[str, str]]:
-    """The connections to its Redis."""
-    listed: Any = place.redis.client_list()
-    return list(listed)
+def clients(redis: Any) -> list[dict[str, str]]:
+    """The connections to it."""
+    return list(redis.client_list())
 
 
 def entries(place: Workplace, stream: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
@@ -479,7 +479,7 @@ def test_a_listener_without_group_and_cursor_begins_with_the_next_message(
         "app.box = new app.Box(); app.stop = new AbortController();"
         "app.listening = app.own.listen(app.box.put, { signal: app.stop.signal });"
     )
-    eventually(lambda: any(one["cmd"] == "xread" for one in clients(place)))
+    eventually(lambda: any(one["cmd"] == "xread" for one in clients(place.redis)))
     send("new", 2)
 
     got = app.run(
@@ -631,6 +631,43 @@ def test_nothing_is_sent_to_another_database_than_the_one_that_is_named(
 
     assert told == ["ERR DB index is out of range"] * 4
     assert place.redis.dbsize() == before
+
+
+def test_verbs_and_listeners_leave_a_redis_that_has_become_a_replica(
+    app: NodeApp, place: Workplace, redis_that_stops: OwnRedis, tmp_path: Path
+) -> None:
+    password = urlsplit(redis_that_stops.url).password
+    old = OwnRedis(tmp_path / "old", password)
+    code = """
+    const net = app.require("node:net");
+    let { port } = given;
+    const server = net.createServer((socket) => {
+      const onward = net.connect(port, "127.0.0.1");
+      socket.pipe(onward).pipe(socket);
+      for (const one of [socket, onward]) one.on("error", () => {});
+    });
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const url = `redis://:${given.password}@127.0.0.1:${server.address().port}`;
+    const options = { stream: "failover", events: "failover:events", timeout: 30_000 };
+    const media = new app.MediaClient({ redis: url, ...options });
+    await media.announce("uploads/before.jpg");
+    const box = new app.Box();
+    const listening = media.listen(box.put, { group: "g", block: 500, onError: () => {} });
+    app.failover = { box, listening, media, server, to: (other) => (port = other) };
+    """
+    app.run(code, port=old.port, password=password)
+    eventually(lambda: any(one["cmd"] == "xreadgroup" for one in clients(old.client)))
+    message = json.dumps({"type": "upload.ready", "seq": 1, "id": "a"})
+    place.redis.xadd("failover:events", {"event": message})
+
+    app.run("app.failover.to(given.port);", port=redis_that_stops.port)
+    old.client.replicaof("127.0.0.1", 1)
+    app.run("await app.failover.media.announce('uploads/after.jpg');")
+    app.run("await app.failover.box.until((got) => got.length === 1);")
+
+    assert [b"after" in fields[b"event"] for _, fields in entries(place, "failover")] == [True]
+    app.run("await app.failover.media.close(); await app.failover.listening; app.failover.server.close();")
+    old.close()
 
 
 def test_an_outbox_sends_what_has_no_answer_also_behind_what_is_no_event(

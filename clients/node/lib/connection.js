@@ -25,7 +25,13 @@ const OWN = {
   stringNumbers: false,
 };
 
+const AWAY = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)/;
 const FATAL = /^(NOAUTH|WRONGPASS|NOPERM|WRONGTYPE|ERR unknown command|ERR AUTH|ERR (invalid )?DB index)/;
+
+/** Whether Redis is there, and takes nothing now: it loads its data, or is a replica since a failover. */
+function isAway(error) {
+  return error?.name === "ReplyError" && AWAY.test(error.message);
+}
 
 /** Whether another try cannot help: a right, a password or the database is missing. */
 function isFatal(error) {
@@ -72,7 +78,10 @@ class OwnConnection {
         this.#stops.delete(stop);
         settle(value);
       };
-      const stop = ended((error) => reject(this.#explained(error)));
+      const stop = ended((error) => {
+        if (isAway(error)) this.#redis.disconnect(true); // another may be at that address by now
+        reject(this.#explained(error));
+      });
       const timer = setTimeout(() => {
         this.#redis.disconnect(true);
         stop(new Error(`Redis has not answered ${command} in time.`));
@@ -158,4 +167,4 @@ async function edgesOf(connection, stream) {
   }
 }
 
-module.exports = { OwnConnection, edgesOf, entriesOf, eventOf, isAbove, isFatal, pairs, redisFor };
+module.exports = { OwnConnection, edgesOf, entriesOf, eventOf, isAbove, isAway, isFatal, pairs, redisFor };

@@ -1,7 +1,7 @@
 "use strict";
 // The commands of verbs: each ends in time, also while Redis is away.
 
-const { OwnConnection } = require("./connection.js");
+const { OwnConnection, isAway } = require("./connection.js");
 const { MediaTimeout } = require("./errors.js");
 const { backOff, pause } = require("./pause.js");
 
@@ -47,7 +47,7 @@ class Sender {
       try {
         return await this.#own.run(command, args, 0, until - performance.now());
       } catch (error) {
-        if (error.name === "ReplyError" || this.#closed.signal.aborted) throw error;
+        if ((error.name === "ReplyError" && !isAway(error)) || this.#closed.signal.aborted) throw error;
         const left = until - performance.now();
         if (left <= 0) throw this.#late(error.cause?.message ?? error.message, error);
         await pause(Math.min(left, backOff(tries, 50, 1_000)), this.#closed.signal);
