@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, func, or_, select, update
 
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
@@ -37,12 +37,25 @@ _WAITS = _IS_MINE, _all.given_up_ms.is_(None)
 _GIVEN_UP = _IS_MINE, _all.given_up_ms.is_not(None)
 # One from ahead was set before the clock was put back.
 _IS_DUE = or_(_all.next_ms <= bindparam("now"), _all.next_ms > bindparam("latest"))
-_IS_FIRST = ~exists().where(
-    _earlier.endpoint == _all.endpoint,
-    or_(_earlier.upload_id == _all.upload_id, _earlier.upload_id == _all.behind_id),
-    _earlier.given_up_ms.is_(None),
-    _earlier.seq < _all.seq,
+_first = webhook_deliveries.alias("first").c
+# Much of an upload may have been given up: what is older than all that waits is not looked through.
+_OLDEST = select(func.min(_first.seq)).where(
+    _first.endpoint == bindparam("mine"), _first.given_up_ms.is_(None)
 )
+
+
+def _none_waits_of(upload_id: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether no earlier message of that upload waits."""
+    return ~exists().where(
+        _earlier.endpoint == bindparam("mine"),
+        _earlier.upload_id == upload_id,
+        _earlier.given_up_ms.is_(None),
+        _earlier.seq >= _OLDEST.scalar_subquery(),
+        _earlier.seq < _all.seq,
+    )
+
+
+_IS_FIRST = and_(_none_waits_of(_all.upload_id), _none_waits_of(_all.behind_id))
 _DUE = (
     select(webhook_deliveries)
     .where(*_WAITS, _IS_DUE, _IS_FIRST)

@@ -1,15 +1,19 @@
 """What an endpoint has not taken: rows that are taken from the outbox in order, bounded, and kept."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, event, func, select, update
+from sqlalchemy import Connection, event, func, insert, select, update
 
 from storage.catalog import webhooks as verbs
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import About, StreamId
-from storage.catalog.tables import outbox
+from storage.catalog.tables import outbox, webhook_deliveries
 from storage.catalog.webhook_routes import WebhookRoute, WebhookRule
 from storage.catalog.webhooks import Attempted, Delivery, EndpointState, Webhooks
 from tests.support.catalogs import (
@@ -271,6 +275,49 @@ async def test_many_are_put_off_given_up_and_forgotten_a_page_at_a_time(
         assert seen.count("COMMIT") >= 8
 
     assert [one.seq for one in await catalog.webhooks.given_up(MANY)] == [all_of[-1].seq]
+
+
+@pytest.mark.sqlite
+async def test_what_was_given_up_of_an_upload_costs_its_later_messages_nothing(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    await catalog.webhooks.begin()
+    async with catalog.database.writing() as connection:
+        await connection.execute(insert(webhook_deliveries), [waiting_row(seq) for seq in range(1, 2001)])
+        old = update(webhook_deliveries).where(webhook_deliveries.c.seq <= 1000)
+        await connection.execute(old.values(given_up_ms=1))
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_more: object) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(catalog.database._engine.sync_engine, "before_cursor_execute", note)
+    assert await seqs_due(catalog) == [1001]
+    assert [one.seq for one in await catalog.webhooks.to_probe(1)] == [1001]
+
+    queries = [each for each in asked if "webhook_deliveries" in each[0]]
+    assert len(queries) == 2
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as database:
+        assert max(steps_of(database, *each) for each in queries) < 200_000  # for 2000 rows
+
+
+def waiting_row(seq: int) -> dict[str, object]:
+    """A message about one upload that waits."""
+    times = dict.fromkeys(("made_ms", "since_ms", "next_ms"), 1)
+    return {"endpoint": "default", "seq": seq, "upload_id": str(CAT), "attempts": 0, **times}
+
+
+def steps_of(database: sqlite3.Connection, statement: str, parameters: Any) -> int:
+    """How many steps SQLite takes for a statement, in thousands of them."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1000
+
+    database.set_progress_handler(count, 1000)
+    database.execute(statement, parameters).fetchall()
+    return steps
 
 
 async def test_messages_are_counted_for_a_replay_while_others_may_write(catalog: Catalog) -> None:
