@@ -442,3 +442,22 @@ def test_a_redis_that_hangs_holds_up_one_request_a_moment_and_others_not_at_all(
     assert others < 0.5
     assert (tries, due) == (1, 3)
     assert afterwards == {"cat": "ready", "dog": "ready", "cow": "ready"}
+
+
+def test_a_message_of_a_later_worker_is_taken_as_far_as_it_is_understood(shop: DjangoShop) -> None:
+    answer = shop.trying(
+        """
+        from media_worker_client.messages import parse_message
+        from media_worker_django.receiving import receive
+        photo()
+        media.listen(lambda message: None)
+        [told] = [dict(message.raw) for message in media.deliver()]
+        Upload.objects.update(state="pending", seq=0, variants=[])
+        hashes = {"thumbhash": told["thumbhash"] + 40 * "A", "blurhash": 400 * "x"}
+        receive(parse_message({**told, **hashes, "original": {"color": "url(x)"}, "new": 1}))
+        upload = Upload.objects.get()
+        answer = [shown(Photo.objects.get().image), upload.thumbhash, upload.placeholder, upload.color]
+        """
+    )
+
+    assert answer == [["ready", True], "", "", ""]

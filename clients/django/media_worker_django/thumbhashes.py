@@ -9,6 +9,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from math import cos, pi
 
+LONGEST = 40  # characters in base64, and some to spare: 5 bytes, and half a one for each of at most 37 waves
 _SIDE = 12  # px of the longer side, as of the worker's own console: no wave of a ThumbHash is shorter
 _SATURATION = 1.25  # by which the reference makes up for what rounding takes
 _Wave = tuple[int, int]
@@ -16,6 +17,8 @@ _Wave = tuple[int, int]
 
 def data_uri(thumbhash: str) -> str:
     """The picture of a ThumbHash in base64, as a data URI. Raises: ValueError where the text is none."""
+    if len(thumbhash) > LONGEST:
+        raise ValueError("no ThumbHash: too long")
     width, height, rgb = _pixels(b64decode(thumbhash, validate=True))
     return f"data:image/png;base64,{b64encode(_png(width, height, rgb)).decode()}"
 
