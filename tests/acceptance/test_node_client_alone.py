@@ -274,6 +274,25 @@ def test_a_verb_ends_in_time_while_redis_is_away(app: NodeApp, answers: bool, ki
     assert told == [[verb, "MediaTimeout", "timeout", True] for verb in verbs]
 
 
+@pytest.mark.parametrize("options", [{"group": "g"}, {}], ids=["group", "alone"])
+def test_an_outage_is_told_once_and_not_at_each_try(app: NodeApp, options: dict[str, str]) -> None:
+    code = """
+    const [tries, told, stop] = [new app.Box(), [], new AbortController()];
+    const server = app.require("node:net").createServer((socket) => (tries.put(1), socket.destroy()));
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const media = new app.MediaClient({ redis: `redis://127.0.0.1:${server.address().port}` });
+    const onError = ({ message }) => told.push(message);
+    const listening = media.listen(() => {}, { ...given.options, onError, signal: stop.signal });
+    await tries.until((got) => got.length === 5);
+    stop.abort();
+    await listening;
+    server.close();
+    return told;
+    """
+
+    assert app.run(code, options=options) == ["Redis cannot be reached, or has closed the connection."]
+
+
 def test_the_package_has_what_it_needs_and_brings_nothing(tmp_path: Path) -> None:
     words = [program("npm"), "pack", "--dry-run", "--json", "--ignore-scripts"]
     packed = subprocess.run(words, cwd=CLIENT, capture_output=True, text=True, check=True).stdout

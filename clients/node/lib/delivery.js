@@ -17,6 +17,7 @@ class Delivery {
   #onError;
   #pending;
   #seqs;
+  #told = new Set(); // messages of errors since the listener last got on
 
   /** `ask` puts a question on the stream of events. */
   constructor(handler, { ask, onError, pending, seqs }) {
@@ -52,6 +53,16 @@ class Delivery {
   /** Tell the app of an error that it would not see otherwise. */
   report(error, message = null) {
     report(this.#onError, error, message);
+  }
+
+  /** The same of what keeps the listener from reading, once until it reads again. */
+  reportTrouble(error) {
+    if (!this.#told.has(error?.message)) this.report(error);
+    this.#told.add(error?.message);
+  }
+
+  getsOn() {
+    this.#told.clear();
   }
 
   /** Ask for the state of all that waits for a message, at most every 10 s; whether it was asked. */

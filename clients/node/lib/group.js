@@ -38,6 +38,7 @@ class GroupListener {
         await this.#begin();
         while (!this.#signal.aborted) {
           await this.#turn();
+          this.#delivery.getsOn();
           failed = 0;
         }
       } catch (error) {
@@ -46,7 +47,7 @@ class GroupListener {
         // What is not parked is read again, for it is pending.
         this.#held = new Set([...this.#parked.values()].flatMap(({ queue }) => queue.map(({ id }) => id)));
         if (error.message.includes("NOGROUP")) this.#gap = { isSure: true };
-        else this.#delivery.report(error);
+        else this.#delivery.reportTrouble(error);
         if (failed > 0) await pause(backOff(failed, 100, 5_000), this.#signal);
         failed += 1;
       }

@@ -38,12 +38,13 @@ class TailListener {
         this.#last ??= await this.#start();
         while (!this.#signal.aborted) {
           await this.#turn();
+          this.#delivery.getsOn();
           failed = 0;
         }
       } catch (error) {
         if (this.#signal.aborted) return;
         if (isFatal(error) || error instanceof BadCursor) throw error;
-        this.#delivery.report(error);
+        this.#delivery.reportTrouble(error);
         if (failed > 0) await pause(backOff(failed, 100, 5_000), this.#signal);
         failed += 1;
       }
