@@ -68,6 +68,7 @@ class OwnConnection {
   constructor(redis) {
     this.#redis = redis.duplicate(OWN);
     this.#redis.on("error", (error) => (this.#lastError = error));
+    this.#redis.on("ready", () => (this.#lastError = null));
   }
 
   /** A command's reply; it may take `blocksFor` ms by itself. A Redis that is silent is connected to anew. */
@@ -84,7 +85,7 @@ class OwnConnection {
       });
       const timer = setTimeout(() => {
         this.#redis.disconnect(true);
-        stop(new Error(`Redis has not answered ${command} in time.`));
+        stop(new Error(`Redis has not answered ${command} in time.`, { cause: this.#lastError ?? undefined }));
       }, blocksFor + patience);
       this.#stops.set(stop, command);
       this.#select()
