@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import Select, bindparam, delete, func, null, or_, select, union_all, update
 
 from storage.catalog.clock import SKEW_MS
 from storage.catalog.conflicts import repeated
@@ -31,31 +31,29 @@ _FEW = 3  # attempts, before which none is given up while others are taken
 _OFTEN = 5  # attempts, after which a message may be given up to make room
 
 _all = webhook_deliveries.c
-_earlier = webhook_deliveries.alias("earlier").c
 _IS_MINE = _all.endpoint == bindparam("mine")
 _WAITS = _IS_MINE, _all.given_up_ms.is_(None)
 _GIVEN_UP = _IS_MINE, _all.given_up_ms.is_not(None)
 # One from ahead was set before the clock was put back.
 _IS_DUE = or_(_all.next_ms <= bindparam("now"), _all.next_ms > bindparam("latest"))
-_first = webhook_deliveries.alias("first").c
-# Much of an upload may have been given up: what is older than all that waits is not looked through.
-_OLDEST = select(func.min(_first.seq)).where(
-    _first.endpoint == bindparam("mine"), _first.given_up_ms.is_(None)
-)
-
-
-def _none_waits_of(upload_id: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether no earlier message of that upload waits."""
-    return ~exists().where(
-        _earlier.endpoint == bindparam("mine"),
-        _earlier.upload_id == upload_id,
-        _earlier.given_up_ms.is_(None),
-        _earlier.seq >= _OLDEST.scalar_subquery(),
-        _earlier.seq < _all.seq,
+_waiting = webhook_deliveries.alias("waiting").c
+_all_waiting = _waiting.endpoint == bindparam("mine"), _waiting.given_up_ms.is_(None)
+_of_uploads = union_all(
+    select(_waiting.upload_id, _waiting.seq, _waiting.seq.label("own")).where(*_all_waiting),
+    select(_waiting.behind_id, _waiting.seq, null()).where(*_all_waiting, _waiting.behind_id.is_not(None)),
+).subquery()
+_first_of_upload = (
+    select(
+        _of_uploads.c.seq,
+        func.min(_of_uploads.c.own).over(partition_by=_of_uploads.c.upload_id).label("first"),
     )
-
-
-_IS_FIRST = and_(_none_waits_of(_all.upload_id), _none_waits_of(_all.behind_id))
+    .where(_of_uploads.c.upload_id.is_not(None))
+    .subquery()
+)
+# Read once, not for each that waits: a planner that has not counted yet how many do would choose that.
+_IS_FIRST = _all.seq.not_in(
+    select(_first_of_upload.c.seq).where(_first_of_upload.c.first < _first_of_upload.c.seq)
+)
 _DUE = (
     select(webhook_deliveries)
     .where(*_WAITS, _IS_DUE, _IS_FIRST)

@@ -277,9 +277,8 @@ async def test_many_are_put_off_given_up_and_forgotten_a_page_at_a_time(
     assert [one.seq for one in await catalog.webhooks.given_up(MANY)] == [all_of[-1].seq]
 
 
-@pytest.mark.sqlite
-async def test_what_was_given_up_of_an_upload_costs_its_later_messages_nothing(
-    catalog: Catalog, tmp_path: Path
+async def test_the_first_messages_of_uploads_are_found_without_comparing_each_with_each(
+    catalog: Catalog, tmp_path: Path, database_kind: str
 ) -> None:
     await catalog.webhooks.begin()
     async with catalog.database.writing() as connection:
@@ -297,8 +296,14 @@ async def test_what_was_given_up_of_an_upload_costs_its_later_messages_nothing(
 
     queries = [each for each in asked if "webhook_deliveries" in each[0]]
     assert len(queries) == 2
-    with closing(sqlite3.connect(tmp_path / "catalog.db")) as database:
-        assert max(steps_of(database, *each) for each in queries) < 200_000  # for 2000 rows
+    if database_kind == "sqlite":
+        with closing(sqlite3.connect(tmp_path / "catalog.db")) as database:
+            assert max(steps_of(database, *each) for each in queries) < 200_000  # for 2000 rows
+        return
+    async with catalog.database.reading() as connection:
+        for statement, parameters in queries:  # whatever Postgres has counted so far
+            plan = (await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)).scalars().all()
+            assert not [step for step in plan if "Nested Loop" in step], plan
 
 
 def waiting_row(seq: int) -> dict[str, object]:
