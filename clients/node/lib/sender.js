@@ -45,7 +45,7 @@ class Sender {
     const until = performance.now() + this.#timeout;
     for (let tries = 1; ; tries++) {
       try {
-        return await this.#own.run(command, args, 0, until - performance.now());
+        return await this.#own.run(command, args, 0, Math.max(1, until - performance.now()));
       } catch (error) {
         if ((error.name === "ReplyError" && !isAway(error)) || this.#closed.signal.aborted) throw error;
         const left = until - performance.now();
