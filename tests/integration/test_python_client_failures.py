@@ -25,7 +25,7 @@ from media_worker_client.connections import own_name
 from media_worker_client.listening import listen
 from media_worker_client.reading import Listening
 from scripts.redis_server import RedisServer
-from tests.support.listening_app import listening_app
+from tests.support.listening_app import Failing, listening_app
 from tests.support.tcp_proxy import Strike, TcpProxy
 from tests.support.two_streams import GROUP, A, B, TwoStreams
 from tests.support.workplace import eventually
@@ -226,6 +226,23 @@ def test_what_pending_names_wrongly_holds_up_nothing_else(
 
     assert list(streams.questions().values()) == [B]
     assert all(f"{one!r}" in caplog.text for one in wrong)
+
+
+def test_a_message_that_was_trimmed_while_its_handler_fails_has_nothing_asked_again_and_again(
+    streams: TwoStreams, media: MediaClient
+) -> None:
+    handler = Failing((A, 1), times=99)
+    streams.say(A, 1)
+    options: dict[str, Any] = {"group": GROUP, "claim_after": 0.3, "pending": lambda: [B]}
+    with listening_app(media, handler, **options):
+        eventually(lambda: bool(handler.tries))
+        streams.redis.xtrim("media:events", maxlen=0, approximate=False)
+        with streams.redis.monitor() as monitor:
+            rereads = (one for one in monitor.listen() if one["command"].endswith("STREAMS media:events 0"))
+            for _ in range(4):
+                next(rereads)
+
+    assert list(streams.questions().values()) == [B]  # as the group was new
 
 
 def test_a_pending_that_fails_is_called_again(streams: TwoStreams, media: MediaClient) -> None:

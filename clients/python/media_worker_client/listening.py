@@ -166,6 +166,7 @@ class _Listener:
                 batch = yield from self._reader.read(min(self._pause_s(), self._asked.block_s))
             yield from self._catch_up()
             yield from self._take(batch)
+            yield from self._catch_up()  # what was trimmed while it was pending
         if self._reader.is_keeping_due():
             yield from self._reader.keep(list(self._waiting_ids))
         yield from self._take((yield from self._reader.others()))
@@ -183,6 +184,8 @@ class _Listener:
                 yield from self._reader.keep([*self._waiting_ids, *(left for left, _ in batch[at:])])
             if entry_id in self._waiting_ids or self._reader.has_settled(entry_id):
                 continue
+            if not fields:  # it was trimmed while it was pending
+                self._lost = TRIMMED
             message = self._message(entry_id, fields)
             if message is None:
                 yield from self._reader.settle(entry_id)

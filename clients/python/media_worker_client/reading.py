@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,7 +166,6 @@ class GroupReader(Reader):
             return []
         found = entries_in((yield from self._read_group(self._backlog_after, "COUNT", COUNT)))
         self._backlog_after = found[-1][0] if found else None
-        self._note_deleted(found)
         return found
 
     def read(self, block_s: float) -> Steps[list[Entry]]:
@@ -219,9 +218,10 @@ class GroupReader(Reader):
             except NoPermissionError:
                 break
             found += entries_of(reply[1])
-            if any(one is None or one[0] is None for one in reply[1]) or any(reply[2:]):
-                self._lost = TRIMMED  # while they were pending
-                self._backlog_after = "0"  # Redis 6.2 has them there, now as ours
+            if any(
+                reply[2:]
+            ):  # trimmed while they were pending; Redis 6.2 has those in the backlog, now as ours
+                self._lost = TRIMMED
             after = as_text(reply[0])
             if after == _START:
                 break
@@ -263,11 +263,6 @@ class GroupReader(Reader):
         for one in groups:
             if as_text(one["name"]) == self._group:
                 self._position = as_text(one["last-delivered-id"])
-
-    def _note_deleted(self, entries: Iterable[Entry]) -> None:
-        """Of what was trimmed while it was pending only the ID is left."""
-        if any(not fields for _, fields in entries):
-            self._lost = TRIMMED
 
 
 class CursorReader(Reader):
