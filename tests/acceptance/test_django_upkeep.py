@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.django_shop import SQLITE, DjangoShop, new_shop
+from worker.retry import CODES, blame_of
 
 OTHER_MODEL = """
 from django.apps import apps
@@ -299,3 +300,49 @@ def test_the_listener_says_that_the_worker_has_another_folder(shop: DjangoShop) 
     assert "(source_missing)" in logged[0]
     assert "MEDIA_STORAGE_URL" in logged[1]
     assert str(shop.home / "media") in logged[1]
+
+
+def test_visitors_are_told_of_each_code_that_the_worker_blames_on_the_picture(shop: DjangoShop) -> None:
+    codes = shop.run("from media_worker_django.models import OF_THE_PICTURE as answer")
+
+    of_the_app = {"invalid_event", "source_missing"}
+    assert set(codes) == {code for code in CODES if blame_of(code) == "picture"} - of_the_app
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("pending", {"type": "upload.started"}),
+        ("pending", {"type": "upload.ready"}),
+        ("pending", {"type": "upload.failed", "error": {"code": "storage_full", "message": "It is full."}}),
+        ("pending", {"type": "upload.failed", "entry": "1-0"}),
+        ("pending", {"type": "upload.status", "state": "unknown"}),
+        ("ready", {"type": "upload.deleted"}),
+        ("deleting", {"type": "upload.deleted"}),
+        ("replaced", {"type": "upload.deleted", "replaced_by": "0" * 32}),
+    ],
+)
+def test_a_message_begins_with_a_write_for_sqlite_waits_for_no_lock_after_a_read(
+    shop: DjangoShop, state: str, told: dict[str, object]
+) -> None:
+    verbs = shop.trying(
+        f"""
+        from media_worker_client.messages import parse_message
+        from media_worker_django.receiving import receive
+        photo()
+        media.listen(lambda message: None)
+        [message] = [dict(message.raw) for message in media.deliver()]
+        Upload.objects.update(state={state!r}, seq=0)
+        parsed = parse_message({{**message, "seq": 99, **{told!r}}})
+        answer = []
+
+        def keep(execute, sql, *about):
+            answer.append(sql.split()[0])
+            return execute(sql, *about)
+
+        with connection.execute_wrapper(keep):
+            receive(parsed)
+        """
+    )
+
+    assert next(verb for verb in verbs if verb not in ("BEGIN", "SAVEPOINT")) == "UPDATE"

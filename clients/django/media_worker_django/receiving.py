@@ -15,7 +15,7 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from media_worker_django import conf
-from media_worker_django.announcing import announce_again, databases
+from media_worker_django.announcing import announce_again, begin_to_write, databases
 from media_worker_django.models import GOING, OF_THE_PICTURE, UNFINISHED, Position, State, Upload
 from media_worker_django.thumbhashes import data_uri
 
@@ -63,6 +63,7 @@ def receive(message: Message) -> None:
     """Write down what a message says, in one transaction; of several databases each, for one has the row."""
     for using in databases():
         with transaction.atomic(using=using):
+            begin_to_write(using)
             apply(message, Upload.objects.using(using))
 
 
@@ -78,7 +79,7 @@ def pending_ids() -> list[str]:
 def apply(message: Message, uploads: QuerySet[Upload]) -> None:
     """Write down what a message says, unless a newer one has said more.
 
-    Each row changes in a statement that begins with its condition: SQLite then locks before it reads.
+    The condition stands in the statement that changes the row: a request may change it at the same time.
     """
     if message.entry is not None:
         _refused(message, uploads)
