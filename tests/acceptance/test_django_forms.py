@@ -85,6 +85,25 @@ def test_a_page_that_is_shown_again_with_a_form_that_was_refused_has_the_old_pic
     assert new == ""
 
 
+def test_what_a_file_that_is_not_saved_shows_takes_two_queries(shop: DjangoShop) -> None:
+    """One for the name that the row has, and one for what is known of it."""
+    answer = shop.trying(
+        """
+        from django.test.utils import CaptureQueriesContext
+        cat = photo()
+        media.deliver()
+        cat.image = picture("new")
+        answer = []
+        for name in ("variants", "error"):
+            with CaptureQueriesContext(connection) as queries:
+                shown = getattr(cat.image, name)
+            answer.append([len(shown), len(queries)])
+        """
+    )
+
+    assert answer == [[3, 2], [0, 2]]
+
+
 def test_what_is_too_large_is_told_in_the_words_of_the_worker(shop: DjangoShop) -> None:
     answer = shop.trying(
         """

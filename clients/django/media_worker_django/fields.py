@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +59,14 @@ class MediaFieldFile(FieldFile):
     @property
     def error(self) -> str:
         """Why there are no variants of it, for the person who uploaded it; empty where there are."""
-        return self.upload.reason if self.upload else ""
+        upload = self.upload
+        return upload.reason if upload else ""
 
     @property
     def variants(self) -> Mapping[str, str]:
         """The URL of each variant by its name, such as `photo.image.variants.thumb`."""
-        return {one["name"]: self.upload.variant(one["name"])["url"] for one in self._shown}
-
-    @property
-    def _shown(self) -> Sequence[Mapping[str, Any]]:
-        return self.upload.variants if self.upload else ()
+        upload = self.upload
+        return {one["name"]: upload.variant(one["name"])["url"] for one in upload.variants} if upload else {}
 
     def save(self, name: str, content: Any, save: bool = True) -> None:
         """Write the file; it is announced once the instance is saved, also under the name that it had."""
