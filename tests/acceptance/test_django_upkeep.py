@@ -199,6 +199,31 @@ def test_a_row_of_which_the_app_can_say_nothing_holds_up_no_other(shop: DjangoSh
     assert answer == [1, {"dog": "pending"}]
 
 
+def test_a_row_that_changes_while_others_are_announced_is_announced_as_it_is_by_then(
+    shop: DjangoShop,
+) -> None:
+    answer = shop.trying(
+        """
+        Photo.objects.bulk_create([Photo(title="cat"), Photo(title="dog"), Photo(title="cow")])
+        for title in ("cat", "dog", "cow"):
+            Photo.objects.filter(title=title).update(image=f"uploads/{title}.jpg")
+
+        def change(one):
+            Photo.objects.filter(title="dog").update(image="uploads/wolf.jpg")
+            Photo.objects.filter(title="cow").delete()
+
+        field = Photo._meta.get_field("image")
+        field.metadata = change
+        try:
+            answer = [announcing.announce_missing(), states()["cat"], states()["wolf"], "dog" in states()]
+        finally:
+            field.metadata = None
+        """
+    )
+
+    assert answer == [2, "pending", "pending", False]
+
+
 def test_a_setting_that_is_wrong_is_no_fault_of_an_upload(shop: DjangoShop) -> None:
     answer = shop.trying(
         """

@@ -109,7 +109,12 @@ def announce_missing() -> int:
         unknown = rows.exclude(**{field.name: ""}).filter(
             **{f"{field.name}__isnull": False, f"{field.relation.name}__state__isnull": True}
         )
-        for instance in unknown.iterator():
+        # Each row is read on its own: it may have changed by now, and before Python 3.11 a rollback ends all
+        # that SQLite still reads.
+        for pk in list(unknown.values_list("pk", flat=True)):
+            instance = unknown.filter(pk=pk).first()
+            if instance is None:
+                continue
             name = getattr(instance, field.attname).name
             try:
                 file_saved(field, instance, name, "", is_written=False)
