@@ -20,6 +20,8 @@ INSTALLED_APPS = [
     "shop",
     "media_worker_django",
 ]
+# The tables of others are made at once, and not by all the migrations that they have had.
+MIGRATION_MODULES = dict.fromkeys(("admin", "auth", "contenttypes", "sessions"))
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
