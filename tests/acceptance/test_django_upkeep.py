@@ -371,3 +371,10 @@ def test_a_message_begins_with_a_write_for_sqlite_waits_for_no_lock_after_a_read
     )
 
     assert next(verb for verb in verbs if verb not in ("BEGIN", "SAVEPOINT")) == "UPDATE"
+
+
+def test_a_listener_says_when_it_starts_that_no_worker_has_been_in_the_folder(shop: DjangoShop) -> None:
+    shop.listen()
+    shop.stop_listener()
+
+    assert f"No media-worker has been at work in {shop.home / 'media'}." in shop.log

@@ -12,6 +12,7 @@ from django.db import Error, close_old_connections, connections
 from media_worker_client import Message
 
 from media_worker_django import announcing, conf
+from media_worker_django.checks import check_folder
 from media_worker_django.receiving import DatabaseCursor, pending_ids, receive
 
 logger = logging.getLogger("media_worker_django")
@@ -33,6 +34,8 @@ class Command(BaseCommand):
         cursor = DatabaseCursor(conf.option("EVENTS"))
         again = threading.Thread(target=_send_again, args=(cursor, stop), daemon=True)
         again.start()
+        for warning in check_folder():
+            logger.warning("%s %s", warning.msg, warning.hint)
         self.stdout.write(f"Listening to {conf.option('EVENTS')}.")
         self.stdout.flush()
         where: dict[str, Any] = {"group": group, "consumer": consumer} if group else {"cursor": cursor}
