@@ -107,7 +107,8 @@ def _parse_ids(ids: Sequence[str] | None) -> Sequence[UUID] | None:
 
 
 def _why_not(failed: str | None, recipe: str | None, since: str | None) -> str:
-    reasons = ["it is not ready" if failed is None else f"it has not failed with {failed}"]
+    not_ready = "it is not ready (`media failed retry` is for those that failed)"
+    reasons = [not_ready if failed is None else f"it has not failed with {failed}"]
     reasons += [] if recipe is None else [f"is not of the recipe {recipe}"]
     reasons += [] if since is None else [f"has not changed since {since}"]
     return ", or ".join(reasons)

@@ -107,7 +107,10 @@ def _chosen(name: str | None, there: "Sequence[str]", settings: "Settings") -> s
     from storage.catalog.webhooks import DEFAULT
 
     if not there:
-        raise CommandError("No worker has delivered webhooks yet: there is nothing to send again.")
+        raise CommandError(
+            "No worker has delivered webhooks yet: there is nothing to send again. Set MEDIA_WEBHOOK_URL and "
+            "MEDIA_WEBHOOK_SECRET."
+        )
     known = [one for one in there if one == DEFAULT or one in settings.further_endpoints]
     names = ", ".join(known or there)
     if name is None:
