@@ -122,10 +122,22 @@ def print_stored(report: "StorageReport") -> None:
         rows.append(("superseded", "", report.superseded.files, size(report.superseded.bytes)))
     rows.append(("originals", "", report.originals.files, size(report.originals.bytes)))
     output.print(table("Files", ("what", "format", "#files", "#size"), rows))
+    if report.originals.uncounted:
+        output.print(_uncounted(report.originals.uncounted, scanned=_is_scan(report)))
     if report.proportion is not None:
         output.print(f"Variants take {report.proportion:.1%} of the bytes of their originals.")
     if report.dead_letters:
         output.print(f"Dead letters: {report.dead_letters}; see `media failed list`.")
+
+
+def _uncounted(uploads: int, *, scanned: bool) -> str:
+    verb, of = ("has", "its original is") if uploads == 1 else ("have", "their originals are")
+    hint = "the folder uploads/ below has every file" if scanned else "`media stats --scan` counts every file"
+    return f"{counted(uploads, 'upload')} {verb} never been ready: {of} not counted here; {hint}."
+
+
+def _is_scan(report: "StorageReport") -> bool:
+    return report.drift is not None and report.drift.origin == "scan"
 
 
 def _print_days(report: "StorageReport") -> None:

@@ -50,11 +50,22 @@ class OriginalFormat:
 
 @dataclass(frozen=True)
 class OriginalFiles:
-    """The originals that were read, and their formats."""
+    """The originals of uploads that are ready or were so before, and their formats.
+
+    Each is as large as it was when its upload became ready, and counts once for each upload that has it.
+    Originals that are kept of deleted uploads, and those without an upload, are not among them.
+    """
 
     files: int
     bytes: int
     formats: Sequence[OriginalFormat]
+    uncounted: Annotated[
+        int,
+        Field(
+            description="uploads that have never been ready: they wait, or have failed. How large their "
+            "originals are, only `--scan` finds out, which counts every file (`drift.areas.uploads`)"
+        ),
+    ]
 
 
 @dataclass(frozen=True)
@@ -209,17 +220,20 @@ def report(
     made = [totals.count(what) for what in ("original", "variant", "superseded")]
     originals, variants, superseded = made
     states = totals.grouped("upload", lambda total: total.name)
+    uploads = {state: states[state].count if state in states else 0 for state in STATES}
     swept = totals.sweep
     planned = swept if swept and swept.plan else None
     variant_bytes = variants.bytes + superseded.bytes
     stored = sum(amount.bytes for amount in made)
     return StorageReport(
         time=moment(now_ms),
-        uploads={state: states[state].count if state in states else 0 for state in STATES},
+        uploads=uploads,
         failures=_coded(totals, {"failed"}),
         retrying=_coded(totals, {"queued", "processing"}),
         dead_letters=totals.count("dead_letter").count,
-        originals=OriginalFiles(originals.count, originals.bytes, _formats(totals)),
+        originals=OriginalFiles(
+            originals.count, originals.bytes, _formats(totals), _uncounted(uploads, originals.count)
+        ),
         variants=_variants(totals),
         superseded=Files(superseded.count, superseded.bytes),
         bytes=stored,
@@ -256,6 +270,11 @@ def _formats(totals: StorageTotals) -> Sequence[OriginalFormat]:
     formats = totals.grouped("original", lambda total: total.name)
     found = [OriginalFormat(name, amount.count, amount.bytes) for name, amount in formats.items()]
     return sorted(found, key=lambda one: -one.bytes)
+
+
+def _uncounted(uploads: Mapping[State, int], counted: int) -> int:
+    """Uploads without an original that counts; a tombstone has none, and wrong totals may count too many."""
+    return max(0, sum(uploads.values()) - uploads["deleted"] - counted)
 
 
 def _variants(totals: StorageTotals) -> Sequence[VariantFiles]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -15,7 +15,7 @@ from pipelines.sweep.plan import save
 from storage.catalog.opening import Catalog
 from storage.catalog.tables import snapshots
 from storage.totals import Count, Swept
-from tests.support.catalogs import ON_BOTH, take, upload_event, work
+from tests.support.catalogs import ON_BOTH, claim, commit, failed, take, upload_event, work
 from tests.support.console_page import Element, read_page
 from tests.support.face import OpenFace, Opening
 from tests.support.plans import MIDNIGHT, commands_on, found, written_plan
@@ -67,6 +67,7 @@ async def test_what_is_stored_is_said_by_kind_format_and_name(
     figures = page.one("dl", class_="figures").text
     assert "1 original of ready uploads" in figures
     assert "media stats --scan" in page.one("p", id="counted").text
+    assert "never been ready" not in page.one("p", id="counted").text
     assert "2 files of variants" in figures
     assert [row.split()[0] for row in rows_of(page, "formats")] == ["jpeg"]
     assert [row.split()[0] for row in rows_of(page, "variants")] == ["thumb", "large"]
@@ -153,6 +154,19 @@ async def test_plans_are_listed_the_newest_first_with_what_became_of_them(
     ]
     assert "more than 100" in listed[2].text
     assert listed[3].one("ul").text == "2 orphan 20 B: files that no record has"
+
+
+@pytest.mark.sqlite
+async def test_the_uploads_whose_originals_are_in_no_total_are_told(
+    catalog: Catalog, client: httpx.AsyncClient
+) -> None:
+    ids = [UUID(int=number) for number in range(3)]
+    await take(catalog, *(upload_event(1, each, f"uploads/{each}") for each in ids))
+    await commit(catalog, failed(await claim(catalog, ids[0])))
+    await work(catalog, ids[1])
+    page = await seen(client)
+
+    assert "2 that have never been ready" in page.one("p", id="counted").text
 
 
 async def test_thousands_of_plans_are_listed_page_by_page_and_few_are_read(

@@ -231,7 +231,7 @@ _REPORT: Mapping[str, Any] = {
     "failures": [{"code": "corrupt_image", "uploads": 31}],
     "retrying": [],
     "dead_letters": 4,
-    "originals": {"files": 48_210, "bytes": 96_420_000_000, "formats": []},
+    "originals": {"files": 48_210, "bytes": 96_420_000_000, "formats": [], "uncounted": 45},
     "variants": [{"name": "thumb", "format": "jpeg", "files": 48_210, "bytes": 203_012_310}],
     "superseded": {"files": 0, "bytes": 0},
     "bytes": 96_623_012_310,

@@ -11,15 +11,15 @@ import pytest
 
 from pipelines.stats.drift import CLASSES, scan
 from pipelines.stats.growth import DAY_MS, Growth, growth
-from pipelines.stats.report import DriftReport
+from pipelines.stats.report import DriftReport, OriginalFiles, OriginalFormat, report
 from pipelines.stats.snapshots import keep_snapshot
 from pipelines.sweep.findings import Ages
 from storage.blobs import Storage
 from storage.catalog.opening import Catalog, open_catalog
 from storage.catalog.records import Original, Ready, StoredVariant
-from storage.totals import Count, Snapshot
+from storage.totals import Count, Snapshot, StorageTotals, Total
 from tests.support.blobs import on_both, on_files
-from tests.support.catalogs import claim, commit, delete_event, take, upload_event
+from tests.support.catalogs import claim, commit, delete_event, failed, ready, take, upload_event, work
 from tests.support.sweeps import new_key, put
 
 NOW = 20_000 * DAY_MS
@@ -29,6 +29,36 @@ OLD = Ages(time.time() + 60, 0)  # whatever is there is older than the grace
 def snapshot(days_ago: float, stored: int) -> Snapshot:
     time_ms = int(NOW - days_ago * DAY_MS)
     return Snapshot(time_ms // DAY_MS, time_ms, 1, 1, 0, 1, stored, 0, 0, 0, 0, None)
+
+
+# -- originals
+
+
+async def originals_in(catalog: Catalog) -> OriginalFiles:
+    return report(await catalog.reports.totals()).originals
+
+
+async def test_uploads_whose_originals_no_total_has_are_told_whatever_became_of_them(
+    catalog: Catalog,
+) -> None:
+    ids = [UUID(int=number) for number in range(5)]
+    await take(catalog, *(upload_event(1, each, f"uploads/{each}") for each in ids))
+    await commit(catalog, failed(await claim(catalog, ids[0])))  # it never was ready
+    await commit(catalog, ready(await claim(catalog, ids[1])))
+    await commit(catalog, ready(await claim(catalog, ids[2])))
+    await take(catalog, upload_event(2, ids[2], f"uploads/{ids[2]}"))
+    await commit(catalog, failed(await claim(catalog, ids[2])))  # it was ready, and its variants are served
+    await claim(catalog, ids[3])
+    await take(catalog, delete_event(3, ids[4]))
+    await work(catalog, ids[4])
+
+    assert await originals_in(catalog) == OriginalFiles(2, 2000, [OriginalFormat("jpeg", 2, 2000)], 2)
+
+
+def test_no_total_that_counts_too_many_originals_leaves_fewer_than_no_uploads() -> None:
+    wrong = StorageTotals([Total("original", "jpeg", "", 0, 3, 300)], [], [])
+
+    assert report(wrong).originals.uncounted == 0
 
 
 # -- growth
