@@ -139,6 +139,9 @@ def _request_deletion(row: Row | None, event: DeletionRequested, now_ms: int) ->
 
 def _replaced(row: Row | None, event: UploadRequested) -> str | None:
     """What the upload replaces once it is ready: an event that does not say so changes nothing about it."""
+    if row is not None and row["state"] == State.READY and row["replaces"]:
+        # The rest of a chain that was too long at once: an event that is sent again names its head.
+        return str(row["replaces"])
     if event.replaces is not None:
         return str(event.replaces)
     if row is None or (row["state"] in GOING and not row["revive"]):

@@ -15,7 +15,7 @@ from storage.catalog.sqlalchemy_parts import AsyncConnection, insert
 from storage.catalog.statements import PreparedStatement
 from storage.catalog.tables import uploads, variants
 
-MOST_AT_ONCE = 100  # uploads in whose place one comes: others wait for the transaction
+MOST_AT_ONCE = 100  # uploads that one replaces in a transaction, for which others wait
 
 _ONE = select(uploads).where(uploads.c.id == bindparam("upload"))
 _READ = PreparedStatement(_ONE)
@@ -80,7 +80,7 @@ async def replace_uploads(
 ) -> Sequence[Message]:
     """Take the place of what a ready upload replaces; returns the messages about that.
 
-    What is too much at once it replaces when it is ready again, or whoever replaces it.
+    What exceeds `MOST_AT_ONCE` goes when this upload is ready again, or with it when that is replaced.
     """
     claim = outcome.claim
     if claim.replaces is None:

@@ -272,8 +272,9 @@ async def test_who_replaces_an_upload_that_was_to_replace_another_replaces_both(
     assert await try_claim(catalog, DOG) is None
 
 
-async def test_of_a_long_chain_some_are_replaced_at_once_and_the_others_later(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("again", [DOG, None], ids=["as before", "without what it replaces"])
+async def test_of_a_long_chain_some_are_replaced_at_once_and_the_others_when_the_event_is_sent_again(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, again: UUID | None
 ) -> None:
     monkeypatch.setattr(replacing, "MOST_AT_ONCE", 2)
     chain = [uuid5(CAT, str(number)) for number in range(4)]
@@ -285,7 +286,7 @@ async def test_of_a_long_chain_some_are_replaced_at_once_and_the_others_later(
     await take(catalog, instead(10, of=DOG, by=EMU))
 
     assert [message.id for message in (await finish(catalog, EMU)).replaced] == [DOG, chain[1]]
-    await take(catalog, replace(instead(11, by=EMU), replaces=None))
+    await take(catalog, replace(instead(11, by=EMU), replaces=again))
     assert [message.id for message in (await finish(catalog, EMU)).replaced] == [chain[0], CAT]
     assert (await row_of(catalog, EMU))["replaces"] is None
 
