@@ -54,7 +54,7 @@ class LimitsPublisher:
     def __init__(self, settings: Settings, queue: Queue) -> None:
         self._limits = orjson.dumps(limits_document(settings))
         self._queue = queue
-        self._reported = ""
+        self._reported: dict[str, str] = {}
 
     async def run(self) -> None:
         """Write them now, and again from time to time, until cancelled."""
@@ -65,13 +65,14 @@ class LimitsPublisher:
     async def publish(self) -> None:
         """Write them, if the stream is still ours.
 
-        A worker does its work without; why it could not is logged once.
+        A worker does its work without; to which keys it could not write them, and why, is logged once.
         """
-        try:
-            await self._queue.limits.publish(self._limits, self._queue.ownership)
-        except QueueUnavailable as error:
-            if (reason := error.explain()) != self._reported:
-                self._reported = reason
-                log.warning("limits_not_published", keys=list(self._queue.limits.keys), reason=reason)
-        else:
-            self._reported = ""
+        reasons: dict[str, str] = {}
+        for key in self._queue.limits.keys:  # each by itself, as a right may be missing for some of them
+            try:
+                await self._queue.limits.publish(key, self._limits, self._queue.ownership)
+            except QueueUnavailable as error:
+                reasons[key] = error.explain()
+        if reasons and reasons != self._reported:
+            log.warning("limits_not_published", keys=list(reasons), reason=next(iter(reasons.values())))
+        self._reported = reasons

@@ -1,6 +1,7 @@
 """The limits of uploads on Redis, as apps read them for their forms."""
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -8,8 +9,9 @@ from structlog.testing import capture_logs
 
 from scripts.redis_server import RedisServer
 from tests.support.face import Opening, settings_in
+from tests.support.redis_urls import as_user
 from worker.domains import parse_domains
-from worker.queue import Queue
+from worker.queue import Queue, connect, job_queue_of
 from worker.queue.limits import limits_key
 from worker.queue.ownership import Ownership
 from worker.upload_limits import LimitsPublisher
@@ -95,6 +97,25 @@ async def test_a_worker_whose_stream_is_another_catalogs_by_now_writes_no_limits
 
     assert await queue.redis.get("media:limits") == b"of another"
     assert [line["event"] for line in logged] == ["limits_not_published"]
+
+
+async def test_a_key_that_may_not_be_written_keeps_the_limits_from_no_other(
+    queue: Queue, server: RedisServer, tmp_path: Path
+) -> None:
+    rights = ("~media:uploads", "~media:uploads:*", "+@all")
+    admin: Any = queue.redis
+    await admin.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">secret", *rights)
+    client = connect(as_user(server.url, "limited", "secret"), job_queue_of("media:uploads"))
+    domains = parse_domains("media:uploads:shop=uploads/shop/", "media:uploads", "media:events")
+    apart = Queue(client, "media:uploads", "me", 1000, domains=domains)
+    publisher = LimitsPublisher(settings_in(tmp_path, server.url), apart)
+    with capture_logs() as logged:
+        for _ in range(2):
+            await publisher.publish()
+    await client.aclose(close_connection_pool=True)
+
+    assert await queue.redis.exists("media:uploads:shop:limits")
+    assert [(line["event"], line["keys"]) for line in logged] == [("limits_not_published", ["media:limits"])]
 
 
 class LosesItsStream(Ownership):

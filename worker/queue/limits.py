@@ -26,8 +26,8 @@ class PublishedLimits:
         self.keys = [key for stream in streams if (key := limits_key(stream)) not in taken]
         self._redis = redis
 
-    async def publish(self, limits: bytes, ownership: Ownership) -> None:
-        """Write them in place of what is there, if the stream is ours all the while.
+    async def publish(self, key: str, limits: bytes, ownership: Ownership) -> None:
+        """Write them to one of the keys in place of what is there, if the stream is ours all the while.
 
         Raises: StreamMismatch.
         """
@@ -35,8 +35,7 @@ class PublishedLimits:
             async with self._redis.pipeline(transaction=True) as pipe:
                 await ownership.check_within(pipe)
                 pipe.multi()  # type: ignore[no-untyped-call]
-                for key in self.keys:
-                    pipe.set(key, limits)
+                pipe.set(key, limits)
                 with suppress(WatchError):  # whose the stream is was written meanwhile
                     await pipe.execute()
                     return
