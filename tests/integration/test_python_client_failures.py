@@ -26,6 +26,7 @@ from media_worker_client.listening import listen
 from media_worker_client.reading import Listening
 from scripts.redis_server import RedisServer
 from tests.support.listening_app import Failing, listening_app
+from tests.support.redis_urls import as_user
 from tests.support.tcp_proxy import Strike, TcpProxy
 from tests.support.two_streams import GROUP, A, B, TwoStreams
 from tests.support.workplace import eventually
@@ -126,6 +127,22 @@ def test_consumers_that_have_ended_long_ago_are_forgotten_and_others_are_not(str
         names.append({one["name"] for one in streams.redis.xinfo_consumers("media:events", GROUP)})
 
     assert names == [{b"has left something", b"is gone"}, {b"has left something"}]
+
+
+def test_a_listener_that_may_make_its_group_alone_leaves_old_consumers_there(streams: TwoStreams) -> None:
+    streams.say(A, 1)
+    streams.redis.xgroup_create("media:events", GROUP, "0")
+    streams.redis.xgroup_createconsumer("media:events", GROUP, "is gone")
+    rights = ("~media:events", "+xreadgroup", "+xack", "+xgroup|create", "+xinfo", "+xautoclaim")
+    streams.redis.execute_command("ACL", "SETUSER", "poor", "reset", "on", ">secret", *rights)
+    heard: list[Message] = []
+    asked = listening(streams, heard.append, forget_after_s=-1.0)
+    with redis.Redis.from_url(as_user(streams.url, "poor", "secret")) as poor:
+        run(listen(asked), poor)
+
+    assert seqs(heard) == [(A, 1)]
+    names = {one["name"] for one in streams.redis.xinfo_consumers("media:events", GROUP)}
+    assert names == {b"is gone", asked.consumer.encode()}
 
 
 def listening(streams: TwoStreams, handler: Any, *, turns: int = 1, **more: Any) -> Listening:

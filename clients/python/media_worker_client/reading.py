@@ -8,6 +8,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,8 +91,6 @@ class Reader:
         self._checked = self._asked.clock()
         try:
             reply = yield command("XINFO STREAM", self._asked.events)
-        except NoPermissionError:
-            raise
         except ResponseError as error:
             if "no such key" in str(error).lower():
                 return _StreamInfo(None, _START)
@@ -158,7 +157,7 @@ class GroupReader(Reader):
             name, idle_s = as_text(one["name"]), one["idle"] / 1000
             is_gone = one["pending"] == 0 and idle_s > self._asked.forget_after_s
             if is_gone and name != self._asked.consumer:
-                yield command("XGROUP DELCONSUMER", self._asked.events, self._group, name)
+                yield from self._remove(name)
 
     def backlog(self) -> Steps[list[Entry]]:
         """What was delivered to this consumer and never acknowledged, some at a time."""
@@ -218,9 +217,8 @@ class GroupReader(Reader):
             except NoPermissionError:
                 break
             found += entries_of(reply[1])
-            if any(
-                reply[2:]
-            ):  # trimmed while they were pending; Redis 6.2 has those in the backlog, now as ours
+            # Trimmed while they were pending; Redis 6.2 has those in the backlog, now as ours.
+            if any(reply[2:]):
                 self._lost = TRIMMED
             after = as_text(reply[0])
             if after == _START:
@@ -242,7 +240,12 @@ class GroupReader(Reader):
             return
         # With a consumer goes what it has: also what it was given on a connection that broke.
         if not entries_in((yield from self._read_group("0", "COUNT", 1))):
-            yield command("XGROUP DELCONSUMER", self._asked.events, self._group, self._asked.consumer)
+            yield from self._remove(self._asked.consumer)
+
+    def _remove(self, consumer: str) -> Steps[None]:
+        """Take a consumer out of the group; where that may not be done, it stays, which does no harm."""
+        with suppress(NoPermissionError):
+            yield command("XGROUP DELCONSUMER", self._asked.events, self._group, consumer)
 
     def _acknowledge(self) -> Steps[None]:
         if self._unacknowledged:
