@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _FOLDER = "cli"  # in uploads/
 _CHUNK = 1024 * 1024
-_ROWS = 40  # of the table of ids
+_ROWS = 40  # of a table
 _WARN_AFTER_S = 3  # of waiting without a worker
 _OF_A_VARIANT = {"name", "key", "width", "height", "bytes"}
 
@@ -290,17 +290,20 @@ def _report(sent: Sequence[Sent], *, wait: bool, as_json: bool) -> None:
     failed = [(one.path, one.error["code"], one.error["message"]) for one in sent if one.error is not None]
     known = [(one.path, one.id) for one in sent if one.error is None]
     if known:
-        output.print(table("", ("file", "id"), known[:_ROWS]))
-    if len(known) > _ROWS:
-        output.print(f"… and {len(known) - _ROWS} more; --json lists all.")
+        _print_table("", ("file", "id"), known)
     if variants := [_row(one, variant) for one in sent for variant in one.variants]:
         output.print()
-        output.print(table("Variants", ("file", "variant", "#width", "#height", "key"), variants[:_ROWS]))
-    if len(variants) > _ROWS:
-        output.print(f"… and {len(variants) - _ROWS} more; --json lists all.")
+        _print_table("Variants", ("file", "variant", "#width", "#height", "key"), variants)
     if failed:
         output.print(table("Failed", ("file", "code", "reason"), failed))
     output.print(f"{len(known)} {'ready' if wait else 'enqueued'}, {len(failed)} failed")
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table of the first `_ROWS` rows, and how many more there are."""
+    output.print(table(title, columns, rows[:_ROWS]))
+    if len(rows) > _ROWS:
+        output.print(f"… and {len(rows) - _ROWS} more; --json lists all.")
 
 
 def _row(sent: Sent, variant: Mapping[str, Any]) -> Sequence[object]:
