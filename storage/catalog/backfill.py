@@ -16,7 +16,7 @@ from storage.catalog.tables import uploads, variants
 class Filter:
     """Which uploads are selected: in which state, of which recipe, failed how, changed since when (ms).
 
-    And of which ids, at most `paging.PAGE` of them; None: of any.
+    `ids` are at most `paging.PAGE`; None selects any.
     """
 
     state: State = State.READY
