@@ -112,6 +112,47 @@ def test_what_a_worker_would_not_understand_is_refused_where_it_is_sent(app: Nod
     assert app.run(code) == ["TypeError"] * 14
 
 
+# What an error of a log may not have: a key, a password, or a part of either.
+SECRETS = [
+    'new app.HttpMediaClient("http://localhost", "mw_ts\\ncret")',
+    'new app.HttpMediaClient("http://localhost", "mw_tscret\\n")',
+    'new app.HttpMediaClient("http://localhost", "mw_tscret✓")',
+    'new app.MediaClient({ redis: "redis://app:ts/cret@127.0.0.1:6379/0" })',
+    'new app.MediaClient({ redis: "rediss://app:/tscret@127.0.0.1" })',
+]
+
+
+@pytest.mark.parametrize("opening", SECRETS)
+def test_a_secret_of_the_wrong_form_is_refused_and_not_told(app: NodeApp, opening: str) -> None:
+    code = f"try {{ {opening}; }} catch (error) {{ return [error.name, error.stack.split('    at')[0]]; }}"
+
+    name, message = app.run(code)
+
+    assert name == "TypeError"
+    assert not re.search("mw_|ts/|tsc|cret", message), message
+
+
+def test_what_was_deleted_by_a_try_without_an_answer_is_deleted(app: NodeApp) -> None:
+    code = """
+    const asked = [];
+    const server = app.require("node:http").createServer((request, response) => {
+      asked.push(request.method);
+      if (given.loses && asked.length === 1) return request.socket.destroy();
+      response.writeHead(404, { "Content-Type": "application/problem+json" });
+      response.end('{"code": "not_found", "detail": "There is no such upload."}');
+    });
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const http = new app.HttpMediaClient(`http://127.0.0.1:${server.address().port}`);
+    const told = await http.delete(app.uploadId("uploads/a.jpg")).then(() => "deleted", ({ code }) => code);
+    server.closeAllConnections();
+    server.close();
+    return [told, asked];
+    """
+
+    assert app.run(code, loses=True) == ["deleted", ["DELETE", "DELETE"]]
+    assert app.run(code, loses=False) == ["not_found", ["DELETE"]]
+
+
 def test_the_fake_gives_what_comes_out_of_a_stream_and_answers_questions(app: NodeApp) -> None:
     code = """
     const media = new app.FakeMedia();

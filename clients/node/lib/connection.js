@@ -52,7 +52,10 @@ function openUrl(url) {
     throw new TypeError("The URL of a Redis begins with redis://, rediss:// or unix://; for others, such as Sentinels, give a Redis of ioredis.");
   }
   const database = /^rediss?:\/\/[^/?]*\/([^?]*)/.exec(url)?.[1] ?? "";
-  if (!/^\d*$/.test(database)) throw new TypeError(`The database in the URL of a Redis is a number, not ${database}.`);
+  if (!/^\d*$/.test(database)) {
+    // It is not told, for it may be a part of the password.
+    throw new TypeError("The database in the URL of a Redis is a number, and a / in its password is written as %2F.");
+  }
   const Redis = require("ioredis");
   return new Redis(url, { lazyConnect: true }); // it is duplicated, and never connected itself
 }

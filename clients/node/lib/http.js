@@ -28,7 +28,10 @@ class HttpMediaClient {
   constructor(url, key = null, { secret = null, timeout = 60_000, tries = 5 } = {}) {
     if (!/^https?:\/\/[^/]/.test(url)) throw new TypeError("The URL of media serve begins with http:// or https://.");
     this.#url = new URL(url).href.replace(/\/+$/, "");
-    new Headers({ Authorization: `Bearer ${key}` }); // throws at once, where no try would help
+    // At once, for no try would help, and in words without the key, which those of fetch quote.
+    if (key !== null && !/^[\x21-\x7e]*$/.test(key)) {
+      throw new TypeError("The key has a character that no key has: is it a line break at its end?");
+    }
     this.#key = key;
     this.#secret = secret;
     this.#timeout = timeout;
@@ -66,7 +69,11 @@ class HttpMediaClient {
     }
   }
 
-  /** Have an upload and its variants deleted, and with `original` its original, too, where the worker may. */
+  /**
+   * Have an upload and its variants deleted, and with `original` its original, too, where the worker may.
+   *
+   * Rejects: MediaError, with the code `not_found` where there is none.
+   */
   async delete(id, { original = false, signal } = {}) {
     await this.#document(`/v1/uploads/${checkId(id)}${original ? "?original=1" : ""}`, { method: "DELETE", signal });
   }
@@ -159,6 +166,10 @@ class HttpMediaClient {
         const answer = await fetch(this.#url + path, how);
         const document = answer.ok ? documentOf(await answer.text()) : undefined;
         if (document !== undefined) return document;
+        if (request.method === "DELETE" && tries > 1 && answer.status === 404) {
+          await answer.body?.cancel();
+          return {}; // the try before has deleted it
+        }
         failure = answer.ok ? notJson(answer) : await problemOf(answer);
         after = Number(answer.headers.get("retry-after")) * 1000 || 0;
       } catch (error) {
