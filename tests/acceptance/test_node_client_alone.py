@@ -318,6 +318,72 @@ def test_a_verb_ends_in_time_while_redis_is_away(app: NodeApp, answers: bool, ki
     assert told == [[verb, "MediaTimeout", "timeout", True] for verb in verbs]
 
 
+# A server that answers as Redis does, where `reply` says nothing else; `names` are of the commands it got.
+SERVER_OF_REDIS = """
+const names = new app.Box();
+const sockets = [];
+const open = (port, reply = () => undefined) => new Promise((resolve) => {
+  const server = app.require("node:net").createServer((socket) => {
+    sockets.push(socket.on("error", () => {}));
+    socket.on("data", (bytes) => {
+      for (const [, name] of bytes.toString().matchAll(/\\*\\d+\\r\\n\\$\\d+\\r\\n(\\w+)/g)) {
+        names.put(name.toLowerCase());
+        const usual = { info: "$0\\r\\n\\r\\n", get: "$2\\r\\n{}\\r\\n", xadd: "$3\\r\\n1-0\\r\\n" };
+        const words = reply(names.items.at(-1), socket) ?? usual[names.items.at(-1)] ?? "+OK\\r\\n";
+        if (words) socket.write(words);
+      }
+    });
+  }).listen(port, "127.0.0.1", () => resolve(server));
+});
+"""
+
+
+@pytest.mark.parametrize("database", ["0", "3"])
+def test_what_was_not_taken_in_time_is_not_sent_once_redis_is_back(app: NodeApp, database: str) -> None:
+    code = f"""{SERVER_OF_REDIS}
+    const nobody = await open(0);
+    const {{ port }} = nobody.address();
+    await new Promise((resolve) => nobody.close(resolve));
+    const redis = `redis://127.0.0.1:${{port}}/${{given.database}}`;
+    const media = new app.MediaClient({{ redis, timeout: 1000 }});
+    const told = await media.announce("uploads/a.jpg").catch(({{ name }}) => name);
+    const server = await open(port);
+    await names.until((got) => got.includes("info"));
+    await media.limits();
+    const got = names.items.filter((name) => ["get", "xadd"].includes(name));
+    await media.close();
+    server.close();
+    return [told, got];
+    """
+
+    assert app.run(code, database=database) == ["MediaTimeout", ["get"]]
+
+
+def test_a_verb_that_comes_to_its_end_disturbs_no_other(app: NodeApp) -> None:
+    code = f"""{SERVER_OF_REDIS}
+    let holds = true;
+    const server = await open(0, (name, socket) => {{
+      if (name === "xadd" && sockets.length === 1) socket.destroy();
+      return holds && ["get", "xadd"].includes(name) ? "" : undefined;
+    }});
+    const redis = `redis://127.0.0.1:${{server.address().port}}`;
+    const media = new app.MediaClient({{ redis, timeout: 1000 }});
+    const announcing = media.announce("uploads/a.jpg").catch(({{ name }}) => name);
+    await names.until((got) => got.filter((name) => name === "xadd").length === 2);
+    const asking = media.limits();
+    const told = await announcing;
+    sockets.at(-1).write("$3\\r\\n1-0\\r\\n$2\\r\\n{{}}\\r\\n");
+    await asking;
+    holds = false;
+    await media.limits();
+    await media.close();
+    server.close();
+    return [told, sockets.length];
+    """
+
+    assert app.run(code) == ["MediaTimeout", 2]
+
+
 @pytest.mark.parametrize("options", [{"group": "g"}, {}], ids=["group", "alone"])
 def test_an_outage_is_told_once_and_not_at_each_try(app: NodeApp, options: dict[str, str]) -> None:
     code = """

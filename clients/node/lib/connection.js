@@ -60,21 +60,24 @@ function openUrl(url) {
   return new Redis(url, { lazyConnect: true }); // it is duplicated, and never connected itself
 }
 
-/** A connection of the client's own. */
+/** A connection of the client's own; within `patience` ms it answers, or is connected to anew. */
 class OwnConnection {
+  #heard = -Infinity; // when it has answered last
   #lastError = null;
-  #patience = ANSWERS_WITHIN;
+  #opening = null;
+  #patience;
   #redis;
   #selected = null;
   #stops = new Map(); // what ends a command -> its name
 
-  constructor(redis) {
+  constructor(redis, patience = ANSWERS_WITHIN) {
+    this.#patience = patience;
     this.#redis = redis.duplicate(OWN);
     this.#redis.on("error", (error) => (this.#lastError = error));
     this.#redis.on("ready", () => (this.#lastError = null));
   }
 
-  /** A command's reply; it may take `blocksFor` ms by itself. A Redis that is silent is connected to anew. */
+  /** A command's reply; it may take `blocksFor` ms by itself. What ends sooner, by a `patience` of its own, ends alone. */
   run(command, args, blocksFor = 0, patience = this.#patience) {
     return new Promise((resolve, reject) => {
       const ended = (settle) => (value) => {
@@ -87,13 +90,43 @@ class OwnConnection {
         reject(this.#explained(error));
       });
       const timer = setTimeout(() => {
-        this.#redis.disconnect(true);
+        const isSlow = performance.now() - this.#heard < this.#patience / 2; // others' answers come: it is not silent
+        if (patience >= this.#patience && !isSlow) this.#redis.disconnect(true);
         stop(new Error(`Redis has not answered ${command} in time.`, { cause: this.#lastError ?? undefined }));
       }, blocksFor + patience);
       this.#stops.set(stop, command);
-      this.#select()
-        .then(() => this.#redis[command](...args))
+      this.#ready()
+        .then(() => this.#select())
+        .then(() => (this.#stops.has(stop) ? this.#answered(this.#redis[command](...args)) : undefined))
         .then(ended(resolve), stop);
+    });
+  }
+
+  async #answered(reply) {
+    const value = await reply;
+    this.#heard = performance.now();
+    return value;
+  }
+
+  /** Until it is connected: what ioredis puts into its queue before is sent also after it was given up here. */
+  async #ready() {
+    while (this.#redis.status !== "ready" && this.#redis.status !== "end") {
+      this.#opening ??= this.#opened().finally(() => (this.#opening = null));
+      await this.#opening;
+    }
+  }
+
+  #opened() {
+    if (this.#redis.status === "wait") this.#redis.connect().catch(() => {}); // of that "close" tells
+    return new Promise((resolve, reject) => {
+      const failed = () => settle(() => reject(isFatal(this.#lastError) ? this.#lastError : this.#unreachable()));
+      const opened = () => settle(resolve);
+      const events = { ready: opened, close: failed, end: failed };
+      const settle = (how) => {
+        for (const [event, listener] of Object.entries(events)) this.#redis.off(event, listener);
+        how();
+      };
+      for (const [event, listener] of Object.entries(events)) this.#redis.on(event, listener);
     });
   }
 
@@ -111,6 +144,10 @@ class OwnConnection {
   /** ioredis tells that it has tried as often as it may, not why in vain. */
   #explained(error) {
     if (error.name !== "MaxRetriesPerRequestError") return error;
+    return this.#unreachable(error);
+  }
+
+  #unreachable(error = undefined) {
     return new Error("Redis cannot be reached, or has closed the connection.", { cause: this.#lastError ?? error });
   }
 

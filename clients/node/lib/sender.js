@@ -14,7 +14,7 @@ class Sender {
 
   constructor(redis, isOwn, timeout) {
     this.#redis = redis;
-    this.#own = isOwn || redis.options?.keyPrefix ? new OwnConnection(redis) : null;
+    this.#own = isOwn || redis.options?.keyPrefix ? new OwnConnection(redis, timeout) : null;
     this.#timeout = timeout;
   }
 
@@ -45,12 +45,12 @@ class Sender {
     const until = performance.now() + this.#timeout;
     for (let tries = 1; ; tries++) {
       try {
-        return await this.#own.run(command, args, 0, Math.max(1, until - performance.now()));
+        return await this.#own.run(command, args, 0, tries === 1 ? this.#timeout : until - performance.now());
       } catch (error) {
         if ((error.name === "ReplyError" && !isAway(error)) || this.#closed.signal.aborted) throw error;
-        const left = until - performance.now();
-        if (left <= 0) throw this.#late(error.cause?.message ?? error.message, error);
+        const left = Math.max(0, until - performance.now());
         await pause(Math.min(left, backOff(tries, 50, 1_000)), this.#closed.signal);
+        if (until - performance.now() < 1) throw this.#late(error.cause?.message ?? error.message, error);
       }
     }
   }
