@@ -87,6 +87,33 @@ def test_the_fake_replaces_and_deletes_as_a_worker_does_and_repeats_what_is_reje
     ]
 
 
+def test_the_fake_tells_whose_upload_was_deleted_and_what_became_of_the_original(app: NodeApp) -> None:
+    code = """
+    const media = new app.FakeMedia();
+    const got = [];
+    media.listen(({ type, metadata, original }) => {
+      if (type === "upload.deleted") got.push([metadata, original]);
+    });
+    const announce = (name) => media.announce(`uploads/${name}.jpg`, { metadata: { post: name } });
+    await media.delete(await announce("kept"));
+    await media.delete(await announce("trashed"), { original: true });
+    await media.replace(await announce("old"), "uploads/new.jpg");
+    await media.delete(app.uploadId("uploads/unknown.jpg"), { original: true });
+    await media.deliver();
+    return [got, (await media.status(app.uploadId("uploads/kept.jpg"))).metadata];
+    """
+
+    told, kept = app.run(code)
+
+    assert told == [
+        [{"post": "kept"}, "kept"],
+        [{"post": "trashed"}, "trashed"],
+        [{"post": "old"}, "kept"],
+        [{}, "missing"],
+    ]
+    assert kept == {}
+
+
 def test_what_a_worker_would_not_understand_is_refused_where_it_is_sent(app: NodeApp) -> None:
     code = """
     const media = new app.FakeMedia();

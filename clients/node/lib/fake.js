@@ -157,8 +157,10 @@ class FakeMedia {
   }
 
   #delete(id, more) {
-    const source = this.#uploads.get(id)?.source ?? null;
-    this.#keep({ type: "upload.deleted", state: "deleted", id, source, metadata: {}, ...more });
+    const { source, metadata } = this.#uploads.get(id) ?? { source: null, metadata: {} };
+    const fate = source === null ? { original: "missing" } : {};
+    const told = this.#tell({ type: "upload.deleted", state: "deleted", id, source, metadata, ...more, ...fate });
+    this.#uploads.set(id, { ...told, metadata: {} }); // which are told once more, and then forgotten
   }
 
   #keep(raw) {
