@@ -12,9 +12,14 @@ ENDLESS = ("/v1/events", LIVE)
 """Routes whose answers have no end: a stream would be open as long as whoever wants nothing of it stays."""
 
 
+def api_routes(routers: Sequence[APIRouter]) -> Sequence[APIRoute]:
+    """Their routes, without what is mounted."""
+    return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+
+
 def answer_heads(routers: Sequence[APIRouter]) -> None:
     """Have all routes that answer GET answer HEAD as well, except for those without an end."""
-    for route in [route for router in routers for route in router.routes if isinstance(route, APIRoute)]:
+    for route in api_routes(routers):
         methods = route.methods or set()
         if "GET" in methods and route.path not in ENDLESS:
             route.methods = {*methods, "HEAD"}

@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from worker.http.access import Requirement
+from worker.http.heads import api_routes
 from worker.http.problems import MEDIA_TYPE, TYPES
 from worker.http.schemas import ProblemView
 
@@ -56,9 +57,7 @@ _CODES = {
 
 def describe(routers: Sequence[APIRouter]) -> dict[str, Any]:
     """The OpenAPI document of an application with these routes."""
-    routes = [
-        _without_head(route) for router in routers for route in router.routes if isinstance(route, APIRoute)
-    ]
+    routes = [_without_head(route) for route in api_routes(routers)]
     document = get_openapi(title=TITLE, version=VERSION, description=DESCRIPTION, routes=routes)
     components = document.setdefault("components", {})
     components["securitySchemes"] = _SCHEMES
