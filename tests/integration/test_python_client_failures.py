@@ -28,7 +28,7 @@ from scripts.redis_server import RedisServer
 from tests.support.listening_app import Failing, listening_app
 from tests.support.redis_urls import as_user
 from tests.support.tcp_proxy import Strike, TcpProxy
-from tests.support.two_streams import GROUP, A, B, TwoStreams
+from tests.support.two_streams import GROUP, A, B, TwoStreams, seqs
 from tests.support.workplace import eventually
 
 
@@ -44,10 +44,6 @@ def streams(server: RedisServer) -> Iterator[TwoStreams]:
 def media(streams: TwoStreams) -> Iterator[MediaClient]:
     with MediaClient(streams.url) as media:
         yield media
-
-
-def seqs(heard: Any) -> list[tuple[str, int]]:
-    return [(message.id, message.seq) for message in heard]
 
 
 class Held:

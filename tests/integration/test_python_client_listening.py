@@ -18,7 +18,7 @@ from media_worker_client import AsyncMediaClient, FileCursor, MediaClient, Media
 from scripts.redis_server import RedisServer
 from tests.chaos.own_redis import OwnRedis
 from tests.support.listening_app import Failing, listening_app
-from tests.support.two_streams import GROUP, A, B, TwoStreams
+from tests.support.two_streams import GROUP, A, B, TwoStreams, seqs
 from tests.support.workplace import eventually
 
 CLIENTS = Path(__file__).parents[2] / "clients/python"
@@ -35,10 +35,6 @@ def streams(server: RedisServer) -> Iterator[TwoStreams]:
 def media(streams: TwoStreams) -> Iterator[MediaClient]:
     with MediaClient(streams.url) as media:
         yield media
-
-
-def seqs(heard: Any) -> list[tuple[str, int]]:
-    return [(message.id, message.seq) for message in heard]
 
 
 def test_a_group_has_each_message_once_also_those_from_before_it_was_there(

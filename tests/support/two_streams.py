@@ -9,6 +9,11 @@ A, B = "4a2ca705-03aa-52b8-a8b8-e2aa1374070e", "6f1c2f5e-5a4e-4d55-9a7e-0d3f6f2f
 GROUP = "my-app"
 
 
+def seqs(heard: Any) -> list[tuple[str, int]]:
+    """Of which upload each message that was heard is, and its `seq`."""
+    return [(message.id, message.seq) for message in heard]
+
+
 class TwoStreams:
     """A Redis with both streams, on which the test writes what a worker would."""
 
